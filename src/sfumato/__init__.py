@@ -1,0 +1,3 @@
+"""Sfumato: Stable Diffusion, built from its parts."""
+
+from sfumato.version import __version__ as __version__
