@@ -1,0 +1,17 @@
+"""A prompt made plain, as OpenAI made the captions plain that CLIP was trained on."""
+
+import html
+
+import ftfy
+
+
+def clean(text: str) -> str:
+    """The text with its encoding repaired, HTML entities resolved, runs of white space made one space, and lower-cased.
+
+    In this order, as in OpenAI's CLIP (`simple_tokenizer.py`: `basic_clean`, `whitespace_clean`, `lower`): ftfy repairs mojibake, uncurls
+    quotes, composes accents (NFC) and removes control characters; entities are resolved twice, because captions from the web were often
+    escaped twice; the ends are stripped. transformers' CLIPTokenizer does less: NFC, white space and lower case only. So the ids of a
+    prompt with curly quotes, mojibake or entities differ between the two, and ours are those that CLIP was trained with.
+    """
+    plain = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(plain.split()).lower()
