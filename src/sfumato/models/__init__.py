@@ -1,0 +1,17 @@
+"""The networks: tensors in, tensors out. No file, no device policy, no prompt."""
+
+from sfumato.models.clip_text import CLIPTextConfig, CLIPTextEncoder, TextEncoding
+from sfumato.models.unet import KeysValues, UNet, UNetConfig
+from sfumato.models.vae import AutoencoderKL, LatentDistribution, VAEConfig
+
+__all__ = [
+    "AutoencoderKL",
+    "CLIPTextConfig",
+    "CLIPTextEncoder",
+    "KeysValues",
+    "LatentDistribution",
+    "TextEncoding",
+    "UNet",
+    "UNetConfig",
+    "VAEConfig",
+]

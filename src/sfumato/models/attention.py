@@ -1,0 +1,122 @@
+"""Attention as the latent diffusion U-Net uses it: over image positions, and from image positions to text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class Attention(nn.Module):
+    """Multi-head attention from x to a context (itself when the widths agree and none is given).
+
+    Keys and values can be computed apart, by `keys_values`, so that those of the text are made once per image.
+    `slice_size` bounds how many heads are computed at a time: less memory, the same numbers.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
+    """
+
+    def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.slice_size: int | None = None
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(context_width or width, width, bias=False)
+        self.to_v = nn.Linear(context_width or width, width, bias=False)
+        self.to_out = nn.Linear(width, width)
+
+    def keys_values(self, context: Float[Tensor, "b n k"]) -> tuple[Float[Tensor, "b heads n d"], Float[Tensor, "b heads n d"]]:
+        """Keys and values of a context, ready for `forward`."""
+        return self._split(self.to_k(context)), self._split(self.to_v(context))
+
+    def forward(self, x: Float[Tensor, "b m c"], keys_values: tuple[Tensor, Tensor] | None = None) -> Float[Tensor, "b m c"]:
+        """Attend from x to the given keys and values, or to x itself."""
+        k, v = self.keys_values(x) if keys_values is None else keys_values
+        attended = attend(self._split(self.to_q(x)), k, v, self.slice_size)
+        return self.to_out(attended.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, slice_size: int | None = None) -> Tensor:
+    """Scaled dot-product attention over `b heads n d`, at most `slice_size` heads at a time."""
+    if slice_size is None or slice_size >= q.shape[1]:
+        return F.scaled_dot_product_attention(q, k, v)
+    slices = zip(q.split(slice_size, 1), k.split(slice_size, 1), v.split(slice_size, 1), strict=True)
+    return torch.cat([F.scaled_dot_product_attention(*heads) for heads in slices], dim=1)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers around a gated GELU, four times as wide inside. Source: Shazeer 2020, arXiv:2002.05202, Eq. 6 (GEGLU)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj_in = nn.Linear(width, 2 * 4 * width)
+        self.proj_out = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `b n c` to `b n c`."""
+        value, gate = self.proj_in(x).chunk(2, dim=-1)
+        return self.proj_out(value * F.gelu(gate))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, attention to the text, feed-forward: each on a normed copy, added back."""
+
+    def __init__(self, width: int, heads: int, context_width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.self_attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.cross_attention = Attention(width, heads, context_width)
+        self.norm3 = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width)
+
+    def forward(self, x: Float[Tensor, "b m c"], keys_values: tuple[Tensor, Tensor]) -> Float[Tensor, "b m c"]:
+        """Run the three layers on x, with the text's keys and values."""
+        x = x + self.self_attention(self.norm1(x))
+        x = x + self.cross_attention(self.norm2(x), keys_values)
+        return x + self.feed_forward(self.norm3(x))
+
+
+class SpatialTransformer(nn.Module):
+    """Transformer blocks over the positions of a feature map, added back to it.
+
+    Source: Rombach et al. 2022, arXiv:2112.10752, appendix E.2.1. SD 1 projects in and out by 1 × 1 convolutions, SD 2 by
+    linear layers: the same arithmetic, but another shape of weight.
+    """
+
+    def __init__(self, channels: int, *, heads: int, context_width: int, depth: int, norm_groups: int, linear: bool) -> None:
+        super().__init__()
+        self.linear = linear
+        self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+        self.blocks = nn.ModuleList(TransformerBlock(channels, heads, context_width) for _ in range(depth))
+        self.proj_out = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+        # At first the layer adds nothing: training starts from the plain convolutional network.
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(self, x: Float[Tensor, "b c h w"], keys_values: Iterator[tuple[Tensor, Tensor]]) -> Float[Tensor, "b c h w"]:
+        """Take one pair of text keys and values from `keys_values` per block."""
+        tokens = self._to_tokens(x)
+        for block in self.blocks:
+            tokens = block(tokens, next(keys_values))
+        return x + self._to_map(tokens, x.shape[-2:])
+
+    def _to_tokens(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        if self.linear:
+            return self.proj_in(x.permute(0, 2, 3, 1).flatten(1, 2))
+        return self.proj_in(x).permute(0, 2, 3, 1).flatten(1, 2)
+
+    def _to_map(self, tokens: Tensor, size: torch.Size) -> Tensor:
+        if self.linear:
+            return self.proj_out(tokens).unflatten(1, size).permute(0, 3, 1, 2)
+        return self.proj_out(tokens.unflatten(1, size).permute(0, 3, 1, 2))

@@ -1,0 +1,65 @@
+"""The convolutional layers that the U-Net and the autoencoder share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class ResnetBlock(nn.Module):
+    """Two normed 3 × 3 convolutions added to their input; a time embedding, if any, is added between them.
+
+    Source: Ho et al. 2020, arXiv:2006.11239, appendix B; the shape is Wide ResNet's, with group norm and SiLU.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, time_width: int | None = None, norm_groups: int, eps: float) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(norm_groups, in_channels, eps=eps)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.time_proj = nn.Linear(time_width, out_channels) if time_width is not None else None
+        self.norm2 = nn.GroupNorm(norm_groups, out_channels, eps=eps)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+
+    def forward(self, x: Float[Tensor, "b i h w"], time: Float[Tensor, "b t"] | None = None) -> Float[Tensor, "b o h w"]:
+        """Map x; `time` is the activated time embedding, for blocks made with a `time_width`."""
+        y = self.conv1(F.silu(self.norm1(x)))
+        if self.time_proj is not None:
+            y = y + self.time_proj(time)[:, :, None, None]
+        y = self.conv2(F.silu(self.norm2(y)))
+        return y + (x if self.shortcut is None else self.shortcut(x))
+
+
+class Downsample(nn.Module):
+    """Half the height and width, by a convolution of stride 2.
+
+    The U-Net pads all sides by one; the autoencoder (`asymmetric`) pads only the right and the bottom.
+    """
+
+    def __init__(self, channels: int, *, asymmetric: bool = False) -> None:
+        super().__init__()
+        self.asymmetric = asymmetric
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if asymmetric else 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h/2 w/2"]:
+        """Map x; the U-Net's rounds an odd size up, the autoencoder's down."""
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour enlargement, to twice the size unless one is given, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"], size: torch.Size | None = None) -> Float[Tensor, "b c H W"]:
+        """Enlarge x; `size` (height, width) undoes a `Downsample` of an odd size."""
+        height, width = size if size is not None else (2 * x.shape[-2], 2 * x.shape[-1])
+        return self.conv(F.interpolate(x, size=(height, width), mode="nearest"))
