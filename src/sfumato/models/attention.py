@@ -30,11 +30,15 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(context_width or width, width, bias=False)
         self.to_out = nn.Linear(width, width)
 
-    def keys_values(self, context: Float[Tensor, "b n k"]) -> tuple[Float[Tensor, "b heads n d"], Float[Tensor, "b heads n d"]]:
+    def keys_values(
+        self, context: Float[Tensor, "b n k"]
+    ) -> tuple[Float[Tensor, "b heads n d"], Float[Tensor, "b heads n d"]]:
         """Keys and values of a context, ready for `forward`."""
         return self._split(self.to_k(context)), self._split(self.to_v(context))
 
-    def forward(self, x: Float[Tensor, "b m c"], keys_values: tuple[Tensor, Tensor] | None = None) -> Float[Tensor, "b m c"]:
+    def forward(
+        self, x: Float[Tensor, "b m c"], keys_values: tuple[Tensor, Tensor] | None = None
+    ) -> Float[Tensor, "b m c"]:
         """Attend from x to the given keys and values, or to x itself."""
         k, v = self.keys_values(x) if keys_values is None else keys_values
         attended = attend(self._split(self.to_q(x)), k, v, self.slice_size)
@@ -92,7 +96,9 @@ class SpatialTransformer(nn.Module):
     linear layers: the same arithmetic, but another shape of weight.
     """
 
-    def __init__(self, channels: int, *, heads: int, context_width: int, depth: int, norm_groups: int, linear: bool) -> None:
+    def __init__(
+        self, channels: int, *, heads: int, context_width: int, depth: int, norm_groups: int, linear: bool
+    ) -> None:
         super().__init__()
         self.linear = linear
         self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
@@ -103,7 +109,9 @@ class SpatialTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, x: Float[Tensor, "b c h w"], keys_values: Iterator[tuple[Tensor, Tensor]]) -> Float[Tensor, "b c h w"]:
+    def forward(
+        self, x: Float[Tensor, "b c h w"], keys_values: Iterator[tuple[Tensor, Tensor]]
+    ) -> Float[Tensor, "b c h w"]:
         """Take one pair of text keys and values from `keys_values` per block."""
         tokens = self._to_tokens(x)
         for block in self.blocks:

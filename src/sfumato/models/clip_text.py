@@ -68,7 +68,9 @@ class CLIPTextEncoder(nn.Module):
             for _ in range(config.layers)
         )
         self.final_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.projection = nn.Linear(config.width, config.projection_dim, bias=False) if config.projection_dim is not None else None
+        self.projection = (
+            nn.Linear(config.width, config.projection_dim, bias=False) if config.projection_dim is not None else None
+        )
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.position_embedding.weight, std=0.01)
 
@@ -79,16 +81,22 @@ class CLIPTextEncoder(nn.Module):
         """
         skip = clip_skip or 0
         if not 0 <= skip <= len(self.layers):
-            raise OptionError(f"clip_skip is {clip_skip}; this text encoder has {len(self.layers)} layers, so give 0 to {len(self.layers)}")
+            raise OptionError(
+                f"clip_skip is {clip_skip}; this text encoder has {len(self.layers)} layers, so give 0 to {len(self.layers)}"
+            )
         if tokens.shape[1] > self.config.max_length:
-            raise OptionError(f"{tokens.shape[1]} tokens given; this text encoder reads at most {self.config.max_length} at a time")
+            raise OptionError(
+                f"{tokens.shape[1]} tokens given; this text encoder reads at most {self.config.max_length} at a time"
+            )
 
         x = self.token_embedding(tokens) + self.position_embedding.weight[: tokens.shape[1]]
         states = [x]
         for layer in self.layers:
             states.append(layer(states[-1]))
 
-        pooled = self.final_norm(states[-1])[torch.arange(len(tokens), device=tokens.device), self._end_positions(tokens)]
+        pooled = self.final_norm(states[-1])[
+            torch.arange(len(tokens), device=tokens.device), self._end_positions(tokens)
+        ]
         return TextEncoding(
             hidden=self.final_norm(states[-1 - skip]),
             pooled=pooled if self.projection is None else self.projection(pooled),

@@ -26,7 +26,9 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"quick_gelu": quick
 class CLIPLayer(nn.Module):
     """Self-attention and a two-layer perceptron, each on a normed copy, added back. Source: Radford et al. 2021, arXiv:2103.00020, section 2.4."""
 
-    def __init__(self, *, width: int, heads: int, mlp_width: int, activation: Activation, causal: bool, eps: float) -> None:
+    def __init__(
+        self, *, width: int, heads: int, mlp_width: int, activation: Activation, causal: bool, eps: float
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.causal = causal
@@ -43,7 +45,9 @@ class CLIPLayer(nn.Module):
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Map x; in a causal layer each position sees itself and those before it."""
         y = self.norm1(x)
-        q, k, v = (project(y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project in (self.to_q, self.to_k, self.to_v))
+        q, k, v = (
+            project(y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project in (self.to_q, self.to_k, self.to_v)
+        )
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         x = x + self.to_out(attended.transpose(1, 2).flatten(2))
         return x + self.mlp_out(self.activation(self.mlp_in(self.norm2(x))))

@@ -18,7 +18,9 @@ class ResnetBlock(nn.Module):
     Source: Ho et al. 2020, arXiv:2006.11239, appendix B; the shape is Wide ResNet's, with group norm and SiLU.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, time_width: int | None = None, norm_groups: int, eps: float) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, time_width: int | None = None, norm_groups: int, eps: float
+    ) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(norm_groups, in_channels, eps=eps)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
@@ -27,7 +29,9 @@ class ResnetBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
-    def forward(self, x: Float[Tensor, "b i h w"], time: Float[Tensor, "b t"] | None = None) -> Float[Tensor, "b o h w"]:
+    def forward(
+        self, x: Float[Tensor, "b i h w"], time: Float[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b o h w"]:
         """Map x; `time` is the activated time embedding, for blocks made with a `time_width`."""
         y = self.conv1(F.silu(self.norm1(x)))
         if self.time_proj is not None:

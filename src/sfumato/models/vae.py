@@ -172,13 +172,17 @@ class AutoencoderKL(nn.Module):
         """Pixels, about in [-1, 1], of latents (unscaled)."""
         return self.decoder(self.post_quant_conv(latents))
 
-    def forward(self, pixels: Float[Tensor, "b c H W"], noise: Float[Tensor, "b l h w"] | None = None) -> tuple[Tensor, LatentDistribution]:
+    def forward(
+        self, pixels: Float[Tensor, "b c H W"], noise: Float[Tensor, "b l h w"] | None = None
+    ) -> tuple[Tensor, LatentDistribution]:
         """Encode, take the mode (or, given unit noise, a sample) and decode: what training compares with the pixels."""
         distribution = self.encode(pixels)
         latents = distribution.mode() if noise is None else distribution.sample(noise)
         return self.decode(latents), distribution
 
-    def decode_tiled(self, latents: Float[Tensor, "b l h w"], tile: int = 64, overlap: float = 0.25) -> Float[Tensor, "b c H W"]:
+    def decode_tiled(
+        self, latents: Float[Tensor, "b l h w"], tile: int = 64, overlap: float = 0.25
+    ) -> Float[Tensor, "b c H W"]:
         """Decode in square tiles of `tile` latents, each blended into its neighbours above and left over a fraction of its size.
 
         Memory stays that of one tile. The picture differs a little from `decode`'s, as each tile is normed by itself.
@@ -186,7 +190,9 @@ class AutoencoderKL(nn.Module):
         """
         stride = int(tile * (1 - overlap)) if 0 <= overlap < 1 else 0
         if tile < 1 or stride < 1:
-            raise OptionError(f"tile {tile} with overlap {overlap} makes no tiles; give a tile of at least 1 and an overlap in [0, 1)")
+            raise OptionError(
+                f"tile {tile} with overlap {overlap} makes no tiles; give a tile of at least 1 and an overlap in [0, 1)"
+            )
         blend = int(tile * self.scale * overlap)
         kept = tile * self.scale - blend
 
