@@ -1,0 +1,1 @@
+"""Files ⇄ models: key maps, configs, folders, the hub."""

@@ -1,7 +1,7 @@
 """How diffusers and transformers name the tensors of each network, for a folder of components."""
 
 from sfumato.checkpoints.keys import KeyMap, Table, repeat, under
-from sfumato.models import CLIPTextConfig, UNetConfig, VAEConfig
+from sfumato.models import CLIPTextConfig, SafetyCheckerConfig, UNetConfig, VAEConfig
 
 RESNET: Table = (
     ("norm1", "norm1"),
@@ -171,4 +171,33 @@ def text_keys(config: CLIPTextConfig) -> KeyMap:
         (*under("text_model", "", table), ("text_projection", "projection")),
         also_read=table,
         leftovers=frozenset({"text_model.embeddings.position_ids", "embeddings.position_ids"}),
+    )
+
+
+def safety_keys(config: SafetyCheckerConfig) -> KeyMap:
+    """Names of StableDiffusionSafetyChecker.
+
+    Written with the double `vision_model.` that every release of transformers reads; version 5 writes it once.
+    """
+    vision: Table = (
+        ("embeddings.class_embedding", "class_embedding"),
+        ("embeddings.patch_embedding", "patch_embedding"),
+        ("embeddings.position_embedding", "position_embedding"),
+        ("pre_layrnorm", "norm_in"),
+        *repeat(config.vision.layers, "encoder.layers.{}", "layers.{}", CLIP_LAYER),
+        ("post_layernorm", "norm_out"),
+    )
+    return KeyMap(
+        (
+            *under("vision_model.vision_model", "vision", vision),
+            ("visual_projection", "projection"),
+            ("concept_embeds", "concepts"),
+            ("concept_embeds_weights", "thresholds"),
+            ("special_care_embeds", "special_concepts"),
+            ("special_care_embeds_weights", "special_thresholds"),
+        ),
+        also_read=under("vision_model", "vision", vision),
+        leftovers=frozenset(
+            {"vision_model.vision_model.embeddings.position_ids", "vision_model.embeddings.position_ids"}
+        ),
     )

@@ -1,6 +1,8 @@
 """The networks: tensors in, tensors out. No file, no device policy, no prompt."""
 
 from sfumato.models.clip_text import CLIPTextConfig, CLIPTextEncoder, TextEncoding
+from sfumato.models.clip_vision import CLIPVisionConfig, CLIPVisionEncoder
+from sfumato.models.safety_checker import SafetyChecker, SafetyCheckerConfig, SafetyVerdict
 from sfumato.models.unet import KeysValues, UNet, UNetConfig
 from sfumato.models.vae import AutoencoderKL, LatentDistribution, VAEConfig
 
@@ -8,8 +10,13 @@ __all__ = [
     "AutoencoderKL",
     "CLIPTextConfig",
     "CLIPTextEncoder",
+    "CLIPVisionConfig",
+    "CLIPVisionEncoder",
     "KeysValues",
     "LatentDistribution",
+    "SafetyChecker",
+    "SafetyCheckerConfig",
+    "SafetyVerdict",
     "TextEncoding",
     "UNet",
     "UNetConfig",

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.models.resnet import zeroed
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -104,10 +106,8 @@ class SpatialTransformer(nn.Module):
         self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
         self.blocks = nn.ModuleList(TransformerBlock(channels, heads, context_width) for _ in range(depth))
-        self.proj_out = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
         # At first the layer adds nothing: training starts from the plain convolutional network.
-        nn.init.zeros_(self.proj_out.weight)
-        nn.init.zeros_(self.proj_out.bias)
+        self.proj_out = zeroed(nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1))
 
     def forward(
         self, x: Float[Tensor, "b c h w"], keys_values: Iterator[tuple[Tensor, Tensor]]

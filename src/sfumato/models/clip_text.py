@@ -12,7 +12,7 @@ from sfumato.errors import OptionError
 from sfumato.models.clip_transformer import Activation, CLIPLayer
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Int
 
 # Configs written before the end token was recorded rightly say 2; there the end token is the highest id of a row.
 LEGACY_EOS_TOKEN_ID = 2

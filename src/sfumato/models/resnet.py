@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,13 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+Layer = TypeVar("Layer", bound=nn.Module)
+
 
 class ResnetBlock(nn.Module):
     """Two normed 3 × 3 convolutions added to their input; a time embedding, if any, is added between them.
 
+    A block with a time embedding, the U-Net's, at first adds nothing to its input.
     Source: Ho et al. 2020, arXiv:2006.11239, appendix B; the shape is Wide ResNet's, with group norm and SiLU.
     """
 
@@ -26,7 +29,8 @@ class ResnetBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time_proj = nn.Linear(time_width, out_channels) if time_width is not None else None
         self.norm2 = nn.GroupNorm(norm_groups, out_channels, eps=eps)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv2 = conv2 if time_width is None else zeroed(conv2)
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(
@@ -67,3 +71,13 @@ class Upsample(nn.Module):
         """Enlarge x; `size` (height, width) undoes a `Downsample` of an odd size."""
         height, width = size if size is not None else (2 * x.shape[-2], 2 * x.shape[-1])
         return self.conv(F.interpolate(x, size=(height, width), mode="nearest"))
+
+
+def zeroed(layer: Layer) -> Layer:
+    """The layer with every parameter set to zero: how the last layer of a residual branch, and of the U-Net, starts.
+
+    Source: Ho et al. 2020, arXiv:2006.11239, in their code; Dhariwal and Nichol 2021, arXiv:2105.05233.
+    """
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

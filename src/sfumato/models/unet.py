@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.models.attention import Attention, SpatialTransformer, TransformerBlock
-from sfumato.models.resnet import Downsample, ResnetBlock, Upsample
+from sfumato.models.resnet import Downsample, ResnetBlock, Upsample, zeroed
 from sfumato.models.time_embedding import TimeEmbedding
 
 if TYPE_CHECKING:
@@ -125,10 +125,7 @@ class UNet(nn.Module):
                 self.up.append(Upsample(width))
 
         self.norm_out = nn.GroupNorm(config.norm_groups, channels[0], eps=config.norm_eps)
-        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
-        # At first it predicts zero. Source: Ho et al. 2020, arXiv:2006.11239, as in their code.
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        self.conv_out = zeroed(nn.Conv2d(channels[0], config.out_channels, 3, padding=1))
 
     def keys_values(self, context: Float[Tensor, "b n k"]) -> KeysValues:
         """Keys and values of a text: they depend on no x and no timestep, so once per image is enough."""
