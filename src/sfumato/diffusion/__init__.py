@@ -1,0 +1,1 @@
+"""Noise schedules, spacings and samplers. Imports no network: everything here works on any callable that denoises."""

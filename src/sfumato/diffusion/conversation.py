@@ -1,0 +1,50 @@
+"""What a sampler says and is told.
+
+A sampler is a generator. It yields a `Query` and is sent the denoised tensor; at the end of each step it yields a `Step` and is
+sent the x to go on with, which is the one it offered unless a mask or a callback changed it. It returns the x of the last level.
+Closing the generator at any yield abandons the run; nothing is left behind, because all its state is in its local variables.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A sampler's question: what is x, at this sigma, without its noise? The answer has the shape of x, in float32."""
+
+    x: Tensor
+    sigma: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The end of a step: x at the level now reached, and the last denoised tensor, good as a preview. The answer is an x."""
+
+    x: Tensor
+    sigma: float
+    denoised: Tensor
+
+
+Sampling: TypeAlias = Generator[Query | Step, Tensor, Tensor]
+"""A sampler at work: yields queries and steps, is sent tensors, returns x at the last level."""
+
+Denoiser: TypeAlias = Callable[[Tensor, float], Tensor]
+"""Answers a query: `(x, sigma) -> denoised`."""
+
+Noise: TypeAlias = Callable[[], Tensor]
+"""Draws the next standard normal tensor, of the shape of x, from an image's own source."""
+
+
+def run(sampling: Sampling, denoise: Denoiser) -> Tensor:
+    """Drive one sampler to its end, taking every step as it is offered; return its x at the last level."""
+    answer: Tensor | None = None
+    while True:
+        try:
+            asked = next(sampling) if answer is None else sampling.send(answer)
+        except StopIteration as end:
+            return end.value
+        answer = denoise(asked.x, asked.sigma) if isinstance(asked, Query) else asked.x

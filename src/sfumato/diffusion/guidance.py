@@ -1,0 +1,45 @@
+"""Guidance: which rows of a network batch an image needs, and how one answer is made of them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from torch import Tensor
+
+from sfumato.errors import OptionError
+
+Row: TypeAlias = Literal["uncond", "cond"]
+"""A row of the network's batch: with the context of the negative (or empty) prompt, or with that of the prompt."""
+
+
+def combine(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance: from the unconditioned answer towards, and past, the conditioned one.
+
+    Source: Ho & Salimans 2022, arXiv:2207.12598, Eq. 6 with s = 1 + w.
+    """
+    return uncond + scale * (cond - uncond)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guidance:
+    """Classifier-free guidance by `scale`. At 1 and below there is none, as the field has it, and half the work.
+
+    Raises OptionError for a scale that is negative or not finite.
+    """
+
+    scale: float = 7.5
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale >= 0):
+            raise OptionError(
+                f"guidance_scale {self.scale} is not usable; give a number from 0 up (1 or less: no guidance, usual: 5 to 10)."
+            )
+
+    def rows(self) -> tuple[Row, ...]:
+        """The rows to evaluate, in batch order."""
+        return ("uncond", "cond") if self.scale > 1 else ("cond",)
+
+    def answer(self, rows: Mapping[Row, Tensor]) -> Tensor:
+        """One answer made of the network's answers to `rows()`."""
+        return combine(rows["uncond"], rows["cond"], self.scale) if self.scale > 1 else rows["cond"]

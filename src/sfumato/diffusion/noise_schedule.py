@@ -1,0 +1,134 @@
+"""The noise a network was trained on: how much of it at each of its timesteps.
+
+Training mixes `sqrt(a_t) * x0 + sqrt(1 - a_t) * noise`, where `a_t`, here `alphas_cumprod[t]`, is the product of `1 - beta` up to
+timestep t. Samplers live in sigma space, `x0 + sigma * noise`: the same thing divided by `sqrt(a_t)`, so that
+`sigma_t = sqrt((1 - a_t) / a_t)` (Karras et al. 2022, arXiv:2206.00364, Table 1 and appendix C).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sfumato.errors import ScheduleError, UnknownNameError
+
+ScheduleKind: TypeAlias = Literal["scaled_linear", "linear", "squaredcos_cap_v2", "sigmoid", "laplace", "exp"]
+"""Shape of the betas over the timesteps, by the names that model configs use."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseSchedule:
+    """The training noise table of a network; the defaults are Stable Diffusion's.
+
+    `trained_betas`, where given, is the table of betas itself and replaces start, end and kind.
+    Raises ScheduleError for betas outside (0, 1) or fewer than two timesteps, UnknownNameError for an unknown kind.
+    """
+
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    kind: ScheduleKind = "scaled_linear"
+    steps: int = 1000
+    trained_betas: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(ScheduleKind):
+            raise UnknownNameError("noise schedule", str(self.kind), get_args(ScheduleKind))
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise ScheduleError(
+                f"betas from {self.beta_start} to {self.beta_end} make no noise schedule; give 0 < beta_start <= beta_end < 1."
+            )
+        if self.trained_betas is not None and len(self.trained_betas) != self.steps:
+            raise ScheduleError(
+                f"trained_betas has {len(self.trained_betas)} values for {self.steps} timesteps; give one for each."
+            )
+        if self.steps < 2:
+            raise ScheduleError(f"a noise schedule of {self.steps} timesteps can't be sampled; give at least 2.")
+        if self.trained_betas is not None and not all(0 < beta < 1 for beta in self.trained_betas):
+            raise ScheduleError(
+                "trained_betas holds values outside (0, 1); each must be the variance that its timestep adds."
+            )
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """Share of the signal's variance left at each timestep: float32, `steps` long, falling from almost 1 to almost 0."""
+        return torch.tensor(_tables(self).alphas_cumprod, dtype=torch.float32)
+
+    @property
+    def sigmas(self) -> Tensor:
+        """Noise std in latent units at each timestep: float64, `steps` long, rising."""
+        return torch.tensor(_tables(self).sigmas, dtype=torch.float64)
+
+    def sigma(self, timestep: float) -> float:
+        """Noise std at a timestep, linear in sigma between whole ones. Raises ScheduleError outside 0 … steps - 1."""
+        if not 0 <= timestep <= self.steps - 1:  # false for NaN too
+            raise ScheduleError(f"timestep {timestep} is outside the noise schedule; expected 0 to {self.steps - 1}.")
+        return float(np.interp(timestep, np.arange(self.steps), _tables(self).sigmas))
+
+    def timestep(self, sigma: float) -> float:
+        """Timestep at a noise std, linear in log sigma between whole ones; the ends of the table stand for what is beyond them.
+
+        Raises ScheduleError for a sigma that is negative or not finite.
+        """
+        if not (math.isfinite(sigma) and sigma >= 0):
+            raise ScheduleError(f"sigma {sigma} has no timestep; expected a finite noise std of at least 0.")
+        return float(np.interp(math.log(max(sigma, 1e-10)), _tables(self).log_sigmas, np.arange(self.steps)))
+
+
+class _Tables(NamedTuple):
+    alphas_cumprod: npt.NDArray[np.float64]
+    sigmas: npt.NDArray[np.float64]
+    log_sigmas: npt.NDArray[np.float64]
+
+
+@lru_cache(maxsize=16)
+def _tables(schedule: NoiseSchedule) -> _Tables:
+    # The product is taken in float32 because the checkpoints' own code did so: near t = 0, where 1 - a is 0.00085, its rounding
+    # shifts sigma by up to 1e-4, and a network must be told the levels it was trained on. All arithmetic after it is in float64.
+    alphas_cumprod = torch.cumprod(1.0 - _betas(schedule), dim=0).double().numpy()
+    if not alphas_cumprod[-1] > 0:
+        raise ScheduleError(
+            "the noise schedule leaves no signal at its last timestep, so its sigma is infinite; use smaller betas."
+        )
+    sigmas = np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod)
+    return _Tables(alphas_cumprod, sigmas, np.log(sigmas))
+
+
+def _betas(schedule: NoiseSchedule) -> Tensor:
+    start, end, steps = schedule.beta_start, schedule.beta_end, schedule.steps
+    if schedule.trained_betas is not None:
+        return torch.tensor(schedule.trained_betas, dtype=torch.float32)
+    match schedule.kind:
+        case "linear":  # Ho et al. 2020, arXiv:2006.11239, section 4
+            return torch.linspace(start, end, steps, dtype=torch.float32)
+        case "scaled_linear":  # Rombach et al. 2022, arXiv:2112.10752: linear in the root of beta
+            return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float32) ** 2
+        case "sigmoid":  # Xu et al. 2022, arXiv:2203.02923 (GeoDiff)
+            return torch.sigmoid(torch.linspace(-6, 6, steps, dtype=torch.float32)) * (end - start) + start
+        case "squaredcos_cap_v2":
+            return _betas_of(_cosine, steps)
+        case "laplace":
+            return _betas_of(_laplace, steps)
+        case "exp":
+            return _betas_of(lambda u: math.exp(-12.0 * u), steps)
+
+
+def _betas_of(alpha_bar: Callable[[float], float], steps: int) -> Tensor:
+    """Betas whose product follows alpha_bar over [0, 1], capped at 0.999. Source: Nichol & Dhariwal 2021, arXiv:2102.09672, section 3.2."""
+    betas = [min(1 - alpha_bar((i + 1) / steps) / alpha_bar(i / steps), 0.999) for i in range(steps)]
+    return torch.tensor(betas, dtype=torch.float32)
+
+
+def _cosine(u: float) -> float:
+    return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2  # Nichol & Dhariwal 2021, Eq. 17
+
+
+def _laplace(u: float) -> float:
+    # Hang et al. 2024, arXiv:2407.03297, Table 1 (mu = 0, b = 0.5); 1e-6 keeps the logarithm finite at both ends.
+    log_snr = -0.5 * math.copysign(1, 0.5 - u) * math.log(1 - 2 * abs(0.5 - u) + 1e-6)
+    return math.sqrt(math.exp(log_snr) / (1 + math.exp(log_snr)))
