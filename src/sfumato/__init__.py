@@ -1,3 +1,80 @@
-"""Sfumato: Stable Diffusion, built from its parts."""
+"""Sfumato: Stable Diffusion, built from its parts.
 
-from sfumato.version import __version__ as __version__
+    from sfumato import StableDiffusionPipeline, bundled_model
+
+    pipe = StableDiffusionPipeline.from_pretrained(bundled_model())
+    pipe("a red apple, 3d style").images[0].save("apple.png")
+
+Names are loaded when they are first used, so that `import sfumato` itself costs nothing.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato.version import __version__
+
+if TYPE_CHECKING:
+    from sfumato.images import image_grid
+    from sfumato.pipeline import ReplayResult, StableDiffusionPipeline, StableDiffusionPipelineOutput
+    from sfumato.recipe import Recipe
+    from sfumato.schedulers import (
+        DDIMScheduler,
+        DDPMScheduler,
+        DPMSolverMultistepScheduler,
+        EulerAncestralDiscreteScheduler,
+        EulerDiscreteScheduler,
+        HeunDiscreteScheduler,
+        LMSDiscreteScheduler,
+        PNDMScheduler,
+    )
+
+_HOMES = {
+    "sfumato.images": ("image_grid",),
+    "sfumato.pipeline": ("ReplayResult", "StableDiffusionPipeline", "StableDiffusionPipelineOutput"),
+    "sfumato.recipe": ("Recipe",),
+    "sfumato.schedulers": (
+        "DDIMScheduler",
+        "DDPMScheduler",
+        "DPMSolverMultistepScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "EulerDiscreteScheduler",
+        "HeunDiscreteScheduler",
+        "LMSDiscreteScheduler",
+        "PNDMScheduler",
+    ),
+}
+
+__all__ = [
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DPMSolverMultistepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "Recipe",
+    "ReplayResult",
+    "StableDiffusionPipeline",
+    "StableDiffusionPipelineOutput",
+    "__version__",
+    "bundled_model",
+    "image_grid",
+]
+
+
+def bundled_model() -> Path:
+    """The folder of the model that comes with the package, in the diffusers layout."""
+    return Path(__file__).parent / "bundled"
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'sfumato' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

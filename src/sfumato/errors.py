@@ -18,6 +18,7 @@
     ├── ImageError                       a picture that can't be read
     │   └── RecipeError                  a picture or JSON that carries no recipe, or a damaged one
     ├── NumericalError                   NaN or infinity, with the step and layer where it arose
+    ├── EvaluationError                  a network could not be evaluated (out of memory, a device that failed)
     ├── Cancelled                        the run was stopped on request
     ├── DataError                        training data that can't be fetched, verified or read
     └── TrainingError                    a training run that can't start, resume or go on
@@ -108,6 +109,10 @@ class RecipeError(ImageError):
 
 class NumericalError(SfumatoError):
     """NaN or infinity in a run, with the step and layer where it arose."""
+
+
+class EvaluationError(SfumatoError):
+    """A network could not be evaluated: memory ran out, or the device failed."""
 
 
 class Cancelled(SfumatoError):

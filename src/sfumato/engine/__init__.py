@@ -1,0 +1,7 @@
+"""Drives samplers, batches their questions, keeps precision and failure in their places."""
+
+from sfumato.engine.engine import Engine
+from sfumato.engine.events import Event, ImageDone, ImageFailed, StepDone
+from sfumato.engine.job import Conditioning, Job
+
+__all__ = ["Conditioning", "Engine", "Event", "ImageDone", "ImageFailed", "Job", "StepDone"]

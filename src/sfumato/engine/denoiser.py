@@ -1,0 +1,86 @@
+"""Answers samplers' questions: network, prediction type and guidance together make "denoised x at this sigma".
+
+This is the one frontier between precisions. Samplers live in float32; rows are cast to the network's dtype on the way
+in and back on the way out.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sfumato.diffusion.conversation import Query
+from sfumato.diffusion.prediction import denoised_from, network_scale
+from sfumato.engine.health import first_nonfinite_layer, is_finite
+from sfumato.engine.job import Run
+from sfumato.errors import NumericalError
+from sfumato.models.unet import KeysValues, UNet
+
+
+class Denoiser:
+    """Evaluates the rows of one or more runs in a single batch of the network."""
+
+    def __init__(self, unet: UNet) -> None:
+        self.unet = unet
+
+    def __call__(self, runs: Sequence[Run]) -> list[Tensor]:
+        """The denoised estimate each run's pending query asks for, `channels h w` each, float32 on the CPU's side.
+
+        Raises NumericalError, naming step and layer, if an answer is not finite; only sensible for one run at a time,
+        so the engine evaluates a failing batch again run by run.
+        """
+        x, timesteps, keys_values = self._rows(runs)
+        with torch.no_grad():
+            output = self.unet(x, timesteps, keys_values)
+        outputs = output.to(torch.float32).split([len(run.job.guidance.rows()) for run in runs])
+        answers = [self._answer(run, rows) for run, rows in zip(runs, outputs, strict=True)]
+        for run, answer in zip(runs, answers, strict=True):
+            if not is_finite(answer):
+                raise self._diagnosis(run)
+        return answers
+
+    def _rows(self, runs: Sequence[Run]) -> tuple[Tensor, Tensor, KeysValues]:
+        weight = next(self.unet.parameters())
+        xs: list[Tensor] = []
+        timesteps: list[float] = []
+        with torch.no_grad():
+            keys_values = [run.keys_values(self.unet) for run in runs]
+        for run in runs:
+            query = pending_query(run)
+            count = len(run.job.guidance.rows())
+            # The network was trained on inputs of unit variance (Karras et al. 2022, Table 1, c_in for VP).
+            xs.append((query.x * network_scale(query.sigma)).expand(count, *query.x.shape))
+            timesteps += [run.job.timestep(query.sigma)] * count
+        x = torch.cat(xs).to(weight.device, weight.dtype, memory_format=torch.channels_last)
+        joined = keys_values[0] if len(keys_values) == 1 else KeysValues.concat(keys_values)
+        return x, torch.tensor(timesteps, dtype=torch.float32, device=weight.device), joined
+
+    def _answer(self, run: Run, rows: Tensor) -> Tensor:
+        query = pending_query(run)
+        guided = run.job.guidance.answer(dict(zip(run.job.guidance.rows(), rows.to(query.x.device), strict=True)))
+        return denoised_from(guided, query.x, query.sigma, run.job.prediction)
+
+    def _diagnosis(self, run: Run) -> NumericalError:
+        query = pending_query(run)
+        where = f"at step {run.step + 1} of {run.job.steps} (sigma {query.sigma:.4g})"
+        if not is_finite(query.x):
+            return NumericalError(
+                f"the latents themselves were not finite {where}, before the network saw them; check the latents "
+                "or the callback that supplied them"
+            )
+        x, timesteps, keys_values = self._rows([run])
+        layer = first_nonfinite_layer(self.unet, lambda: self._evaluate(x, timesteps, keys_values))
+        dtype = str(x.dtype).removeprefix("torch.")
+        place = f"U-Net layer {layer!r}" if layer else "guidance, after the U-Net"
+        hint = "use float32 or bfloat16" if x.dtype == torch.float16 else "the weights or the conditioning are damaged"
+        return NumericalError(f"NaN or infinity arose in {place} {where}, computing in {dtype}; {hint}")
+
+    def _evaluate(self, x: Tensor, timesteps: Tensor, keys_values: KeysValues) -> Tensor:
+        with torch.no_grad():
+            return self.unet(x, timesteps, keys_values)
+
+
+def pending_query(run: Run) -> Query:
+    """The question the run's sampler waits on."""
+    assert isinstance(run.pending, Query)
+    return run.pending

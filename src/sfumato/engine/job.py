@@ -1,0 +1,89 @@
+"""One image being made: its sampler, its conditioning, and where it stands."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sfumato.diffusion.conversation import Query, Sampling, Step
+from sfumato.diffusion.guidance import Guidance
+from sfumato.diffusion.prediction import PredictionType
+from sfumato.models.unet import KeysValues, UNet
+
+
+class Conditioning:
+    """A text context with its cross-attention keys and values, which are computed once and serve every step.
+
+    `context` is `tokens dim`. Images that share a context (a negative prompt, say) share the object, and the work.
+    """
+
+    def __init__(self, context: Tensor) -> None:
+        self.context = context
+        self._keys_values: KeysValues | None = None
+
+    def keys_values(self, unet: UNet) -> KeysValues:
+        """Keys and values of every cross-attention of `unet`, one row, computed at the first call."""
+        if self._keys_values is None:
+            weight = next(unet.parameters())
+            self._keys_values = unet.keys_values(self.context[None].to(weight.device, weight.dtype))
+        return self._keys_values
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Job:
+    """What the engine has to know to make one image.
+
+    `sampling` is a sampler's generator, not yet started; `conditionings` holds one entry for each row that `guidance`
+    asks for; `timestep` turns a sigma into the network's training index; `prediction` is what the network predicts.
+    """
+
+    sampling: Sampling
+    steps: int
+    conditionings: Mapping[str, Conditioning]
+    guidance: Guidance
+    timestep: Callable[[float], float]
+    prediction: PredictionType
+
+    def __post_init__(self) -> None:
+        missing = [row for row in self.guidance.rows() if row not in self.conditionings]
+        assert not missing, f"guidance needs conditioning for {missing}"
+
+
+class Run:
+    """A job under way. Holds what its sampler asked or offered last; the engine answers and resumes it."""
+
+    def __init__(self, ticket: int, job: Job) -> None:
+        self.ticket = ticket
+        self.job = job
+        self.step = 0
+        self.pending: Query | Step | None = None
+        self.result: Tensor | None = None
+        self._keys_values: KeysValues | None = None
+
+    def start(self) -> None:
+        """Run the sampler up to its first question."""
+        self._take(lambda: next(self.job.sampling))
+
+    def answer(self, value: Tensor) -> None:
+        """Send the sampler what it waits for: denoised latents for a Query, an x for a Step."""
+        self._take(lambda: self.job.sampling.send(value))
+
+    def _take(self, advance: Callable[[], Query | Step]) -> None:
+        try:
+            self.pending = advance()
+        except StopIteration as stop:
+            self.pending, self.result = None, stop.value
+        if isinstance(self.pending, Step):
+            self.step += 1
+
+    def close(self) -> None:
+        """End the sampler where it stands."""
+        self.job.sampling.close()
+        self.pending = None
+
+    def keys_values(self, unet: UNet) -> KeysValues:
+        """Keys and values of all the rows that guidance asks for, in its order, joined once for the whole run."""
+        if self._keys_values is None:
+            rows = [self.job.conditionings[name].keys_values(unet) for name in self.job.guidance.rows()]
+            self._keys_values = KeysValues.concat(rows)
+        return self._keys_values

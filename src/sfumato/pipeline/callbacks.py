@@ -1,0 +1,85 @@
+"""The step callbacks of the field's public face, spoken to in their own terms."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.engine import Conditioning, StepDone
+from sfumato.errors import OptionError, UnsupportedError
+from sfumato.schedulers import Scheduler
+
+TENSOR_INPUTS = ("latents", "prompt_embeds", "negative_prompt_embeds")
+
+
+class StepCallback:
+    """Calls `callback_on_step_end(pipe, step, timestep, tensors)` once a step with the latents of the whole batch.
+
+    The tensors a callback returns under "latents" become the images' x; they are in the scaling that the scheduler's
+    latents have at that level, as callbacks written for diffusers expect. The embeddings can be read; changing them mid-run raises
+    UnsupportedError, since the network's keys and values of the text are computed once.
+    """
+
+    def __init__(
+        self,
+        pipe: object,
+        callback: Callable[[Any, int, Any, dict[str, Any]], Mapping[str, Any] | None],
+        names: Sequence[str],
+        *,
+        scheduler: Scheduler,
+        steps: int,
+        rows: Sequence[Mapping[str, Conditioning]],
+    ) -> None:
+        unknown = [name for name in names if name not in TENSOR_INPUTS]
+        if unknown:
+            raise OptionError(
+                f"callback_on_step_end_tensor_inputs names {', '.join(unknown)}; a callback can have {', '.join(TENSOR_INPUTS)}"
+            )
+        self._pipe = pipe
+        self._callback = callback
+        self._names = tuple(names)
+        self._scale = scheduler.latents_scale
+        self._timesteps = scheduler.levels(steps).timesteps
+        self._embeds = {"prompt_embeds": torch.stack([row["cond"].context for row in rows])}
+        if "uncond" in rows[0]:
+            self._embeds["negative_prompt_embeds"] = torch.stack([row["uncond"].context for row in rows])
+
+    def __call__(self, events: Sequence[StepDone]) -> None:
+        """Call the callback for one finished step and put back what it returns."""
+        step = events[0].step - 1
+        scale = self._scale(events[0].sigma)
+        tensors: dict[str, Any] = {"latents": torch.stack([event.x for event in events]) * scale, **self._embeds}
+        offered = {name: tensors[name] for name in self._names if name in tensors}
+        timestep = torch.tensor(self._timesteps[min(step, len(self._timesteps) - 1)])
+        returned = self._callback(self._pipe, step, timestep, dict(offered)) or {}
+        for name, value in returned.items():
+            if name != "latents" and value is not offered.get(name):
+                raise UnsupportedError(
+                    f"the step callback replaced {name}; only latents can be replaced while an image is being made"
+                )
+        latents = returned.get("latents")
+        if latents is None or latents is offered.get("latents"):
+            # In-place changes are changes too: x is only left alone when the callback never had the latents.
+            latents = offered.get("latents")
+        if latents is None:
+            return
+        if latents.shape != tensors["latents"].shape:
+            raise OptionError(
+                f"the step callback returned latents of shape {tuple(latents.shape)}; expected {tuple(tensors['latents'].shape)}"
+            )
+        if torch.equal(latents, torch.stack([event.x for event in events]) * scale):
+            return
+        for event, row in zip(events, latents.to(torch.float32), strict=True):
+            event.x = row / scale
+
+
+def legacy_callback(callback: Callable[[int, Any, Tensor], None], every: int) -> Callable[..., dict[str, Any]]:
+    """The older `callback(step, timestep, latents)`, called every `every` steps, as a step-end callback."""
+
+    def call(_pipe: object, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        if step % every == 0:
+            callback(step, timestep, tensors["latents"])
+        return {}
+
+    return call

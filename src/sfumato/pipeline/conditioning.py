@@ -1,0 +1,58 @@
+"""From words to the contexts that steer the network, and what had to be said about them on the way."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sfumato.engine import Conditioning
+from sfumato.models.clip_text import CLIPTextEncoder
+from sfumato.pipeline.request import Text
+from sfumato.text.tokenizer import Tokenizer
+
+
+class PromptEncoder:
+    """Encodes prompts one by one, so that a context never depends on its neighbours; equal prompts are encoded once.
+
+    `notes` collects what was cut from prompts that were too long.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, encoder: CLIPTextEncoder, clip_skip: int | None) -> None:
+        self._tokenizer = tokenizer
+        self._encoder = encoder
+        self._clip_skip = clip_skip
+        self._known: dict[str, Conditioning] = {}
+        self.notes: list[str] = []
+
+    def __call__(self, prompt: str) -> Conditioning:
+        """The conditioning of one prompt, its context `tokens dim`."""
+        if prompt not in self._known:
+            self._known[prompt] = Conditioning(self._encode(prompt))
+        return self._known[prompt]
+
+    def _encode(self, prompt: str) -> Tensor:
+        tokens = self._tokenizer.encode(prompt)
+        if tokens.dropped:
+            room = self._tokenizer.max_length - 2
+            self.notes.append(
+                f"the prompt is longer than the {room} tokens the model reads; not seen: {tokens.dropped!r}"
+            )
+        device = next(self._encoder.parameters()).device
+        ids = torch.tensor([tokens.ids], dtype=torch.long, device=device)
+        with torch.no_grad():
+            return self._encoder(ids, clip_skip=self._clip_skip).hidden[0]
+
+
+def condition(
+    texts: Sequence[Text], encode: PromptEncoder, embeds: Tensor | None, negative_embeds: Tensor | None, *, guided: bool
+) -> list[dict[str, Conditioning]]:
+    """The conditionings of each text by row name: `cond`, and `uncond` where guidance will ask for it."""
+    given = [] if embeds is None else [Conditioning(row) for row in embeds]
+    given_negative = [] if negative_embeds is None else [Conditioning(row) for row in negative_embeds]
+    rows: list[dict[str, Conditioning]] = []
+    for i, text in enumerate(texts):
+        row = {"cond": given[i] if text.prompt is None else encode(text.prompt)}
+        if guided:
+            row["uncond"] = given_negative[i] if text.negative is None else encode(text.negative)
+        rows.append(row)
+    return rows

@@ -1,0 +1,50 @@
+"""From finished latents to pictures of 8 bits."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfumato.engine.health import first_nonfinite_layer, is_finite
+from sfumato.errors import NumericalError
+from sfumato.models.vae import AutoencoderKL
+
+
+class Decoder:
+    """Decodes latents one image at a time, so that memory stays that of one and no image depends on another."""
+
+    def __init__(self, vae: AutoencoderKL, *, tiled: bool = False) -> None:
+        self._vae = vae
+        self._tiled = tiled
+
+    def pixels(self, latents: Tensor) -> Tensor:
+        """Pixels `3 h w` in [-1, 1], float32 on the CPU, of `channels h/f w/f` latents.
+
+        Raises NumericalError, with the layer, if the pixels are not finite: a black image is never passed on.
+        """
+        weight = next(self._vae.parameters())
+        unscaled = (latents / self._vae.config.scaling_factor)[None].to(weight.device, weight.dtype)
+        with torch.no_grad():
+            pixels = self._vae.decode_tiled(unscaled) if self._tiled else self._vae.decode(unscaled)
+        if not is_finite(pixels):
+            raise self._diagnosis(unscaled)
+        return pixels[0].to("cpu", torch.float32).clamp(-1, 1)
+
+    def _diagnosis(self, unscaled: Tensor) -> NumericalError:
+        if not is_finite(unscaled):
+            return NumericalError("the finished latents hold NaN or infinity, so there is no picture to decode")
+        with torch.no_grad():
+            layer = first_nonfinite_layer(self._vae, lambda: self._vae.decode(unscaled))
+        dtype = str(unscaled.dtype).removeprefix("torch.")
+        return NumericalError(
+            f"NaN or infinity arose in VAE layer {layer!r}, computing in {dtype}; decode in float32: pipe.vae.to(torch.float32)"
+        )
+
+
+def to_unit(pixels: Tensor) -> Tensor:
+    """Pixels from [-1, 1] to [0, 1], as `output_type="pt"` and `"np"` hand them out."""
+    return (pixels / 2 + 0.5).clamp(0, 1)
+
+
+def to_bytes(pixels: Tensor) -> np.ndarray:
+    """`h w 3` uint8 of `3 h w` pixels in [-1, 1], rounded to nearest."""
+    return (to_unit(pixels).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)

@@ -1,0 +1,351 @@
+"""The public face: `StableDiffusionPipeline`, in the names and habits of the field."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from sfumato.diffusion.noise import NoiseSource
+from sfumato.engine import Event
+from sfumato.errors import OptionError, PromptError, UnsupportedError, UsageError
+from sfumato.images import to_pil
+from sfumato.models.clip_text import CLIPTextEncoder
+from sfumato.models.safety_checker import SafetyChecker
+from sfumato.models.unet import UNet
+from sfumato.models.vae import AutoencoderKL
+from sfumato.pipeline import loading
+from sfumato.pipeline.callbacks import StepCallback, legacy_callback
+from sfumato.pipeline.conditioning import PromptEncoder, condition
+from sfumato.pipeline.decoding import Decoder
+from sfumato.pipeline.output import StableDiffusionPipelineOutput
+from sfumato.pipeline.picture import Picture
+from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_of
+from sfumato.pipeline.replay import ReplayResult, replay
+from sfumato.pipeline.request import Request, check_count, check_number, check_prompts, check_size
+from sfumato.pipeline.safety import SafetyFilter
+from sfumato.pipeline.switches import Switches
+from sfumato.pipeline.text_to_image import Outcome, Parts, latent_shape, pack, recipe_of, run, unit_noise
+from sfumato.recipe import Recipe
+from sfumato.schedulers import Scheduler
+from sfumato.text.tokenizer import Tokenizer
+
+logger = logging.getLogger("sfumato")
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+
+class StableDiffusionPipeline(Switches):
+    """Text to image with a Stable Diffusion checkpoint.
+
+        pipe = StableDiffusionPipeline.from_pretrained("path/or/hub-id").to("cuda")
+        image = pipe("a red apple", num_inference_steps=30).images[0]
+
+    Every part is an attribute and can be replaced: `unet`, `vae`, `text_encoder`, `tokenizer`, `scheduler`,
+    `safety_checker` (None turns it off). `defaults` are the settings that the model's makers recommend.
+    """
+
+    def __init__(
+        self,
+        *,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextEncoder,
+        tokenizer: Tokenizer,
+        unet: UNet,
+        scheduler: Scheduler,
+        safety_checker: SafetyChecker | None = None,
+        feature_extractor: Mapping[str, Any] | None = None,
+        requires_safety_checker: bool = True,
+    ) -> None:
+        self.vae = vae
+        self.text_encoder = text_encoder
+        self.tokenizer = tokenizer
+        self.unet = unet
+        self.scheduler = scheduler
+        self.safety_checker = safety_checker
+        self.feature_extractor = feature_extractor
+        self.requires_safety_checker = requires_safety_checker
+        self.defaults: dict[str, Any] = {}
+        self.source = loading.Source()
+        self._interrupt = False
+        self._progress: dict[str, Any] = {}
+
+    # -- opening and saving ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any
+    ) -> "StableDiffusionPipeline":
+        """Open a model folder in the diffusers layout, or a model of the hub by its id.
+
+        Options: `torch_dtype` or `dtype` ("auto" keeps the file's), `revision`, `variant`, `token` or `use_auth_token`,
+        `local_files_only`, `cache_dir`, and any part to use instead of the folder's: `unet`, `vae`, `text_encoder`,
+        `tokenizer`, `scheduler`, `feature_extractor`, `safety_checker` (None: off). Float32 unless told otherwise.
+
+        Raises CheckpointError for a model that can't be opened, UnsupportedError for an option that is not honoured.
+        """
+        return loading.open_pipeline(cls, pretrained_model_name_or_path, options)
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *, variant: str | None = None, **options: Any
+    ) -> None:
+        """Write the model as a folder in the diffusers layout, which diffusers opens too. See `loading.save_pipeline`."""
+        loading.save_pipeline(self, Path(save_directory), variant=variant, options=options)
+
+    def to(self, *where: str | torch.device | torch.dtype, **named: Any) -> Self:
+        """Move to a device, a dtype or both, in any order: `.to("cuda")`, `.to("cuda", torch.float16)`. Returns self."""
+        device, dtype = loading.parse_target(*where, **named)
+        for part in self._networks().values():
+            part.to(device=device, dtype=dtype)
+        return self
+
+    # -- what it is made of ------------------------------------------------------------------------------------------
+
+    def _networks(self) -> dict[str, torch.nn.Module]:
+        networks = {"unet": self.unet, "vae": self.vae, "text_encoder": self.text_encoder}
+        if self.safety_checker is not None:
+            networks["safety_checker"] = self.safety_checker
+        return networks
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """Every part by name, as the constructor takes them."""
+        others = {
+            "tokenizer": self.tokenizer,
+            "scheduler": self.scheduler,
+            "safety_checker": self.safety_checker,
+            "feature_extractor": self.feature_extractor,
+        }
+        return self._networks() | others
+
+    @property
+    def device(self) -> torch.device:
+        """Where the U-Net is."""
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the U-Net computes in."""
+        return next(self.unet.parameters()).dtype
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels a latent, along each side."""
+        return self.vae.scale
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the running call was asked to stop; set `pipe._interrupt = True` in a callback to ask."""
+        return self._interrupt
+
+    def set_progress_bar_config(self, **config: Any) -> None:
+        """Options for the progress bar, as tqdm takes them: `disable=True`, `desc="…"`, `leave=False`."""
+        self._progress = config
+
+    def progress_bar(self, total: int) -> AbstractContextManager[Any]:
+        """A tqdm bar for `total` steps, fit for the terminal or the notebook it is in."""
+        from tqdm.auto import tqdm
+
+        return tqdm(total=total, **self._progress)
+
+    # -- making pictures ---------------------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        prompt: str | list[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        *,
+        guidance_scale: float | None = None,
+        negative_prompt: str | list[str] | None = None,
+        num_images_per_prompt: int = 1,
+        eta: float = 0.0,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[..., Mapping[str, Any] | None] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        clip_skip: int | None = None,
+        seeds: Sequence[int] | None = None,
+        exact: bool = False,
+        on_event: Callable[[Event], None] | None = None,
+        **others: Any,
+    ) -> Any:
+        """Draw `num_images_per_prompt` pictures for each prompt.
+
+        Sizes are pixels; unset, they are the model's own. Steps and guidance are 50 and 7.5 unless the model's makers
+        recommend others (`defaults`). Noise comes from `generator` (one, or one an image), else from `seeds` (one an
+        image), else from torch's global generator; it is always drawn on the CPU. `latents` are unit noise to start
+        from instead. `exact` evaluates each image by itself on an accelerator too. `on_event` hears the engine's events.
+
+        Returns a StableDiffusionPipelineOutput, or `(images, nsfw_content_detected)` with `return_dict=False`.
+        Raises UsageError for what can't be drawn as asked, and an image's own error when no image could be made.
+        """
+        on_step_end, tensor_inputs = self._callback(others, callback_on_step_end, callback_on_step_end_tensor_inputs)
+        if output_type not in OUTPUT_TYPES:
+            raise OptionError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
+        request = self._request(
+            prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, height, width,
+            num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip,
+        )  # fmt: skip
+        seeds_used = self._seeds(seeds, generator, len(request.texts) * request.images_per_prompt)
+        result, sources = self._draw(
+            request, seeds_used, embeds=(prompt_embeds, negative_prompt_embeds), latents=latents, output_type=output_type,
+            exact=exact, on_step_end=on_step_end, tensor_inputs=tensor_inputs, on_event=on_event,
+        )  # fmt: skip
+        if seeds is None:
+            advance(generator, sources)
+        return result if return_dict else result.to_tuple()
+
+    def replay(self, recipe: Recipe) -> ReplayResult:
+        """Make a recipe's image again and say whether it is bit-identical, and if not, what differs."""
+        return replay(self, recipe)
+
+    def draw_recipe(self, recipe: Recipe, seed: Seed) -> StableDiffusionPipelineOutput:
+        """The one picture of a recipe, with this pipeline's parts and scheduler, its rows evaluated alone."""
+        request = self._request(
+            recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
+            recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip,
+        )  # fmt: skip
+        return self._draw(request, [seed], exact=True)[0]
+
+    # -- the steps of a call -----------------------------------------------------------------------------------------
+
+    def _draw(
+        self,
+        request: Request,
+        seeds: Sequence[Seed],
+        *,
+        embeds: tuple[Tensor | None, Tensor | None] = (None, None),
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        exact: bool = False,
+        on_step_end: Callable[..., Mapping[str, Any] | None] | None = None,
+        tensor_inputs: Sequence[str] = (),
+        on_event: Callable[[Event], None] | None = None,
+    ) -> tuple[StableDiffusionPipelineOutput, list[NoiseSource]]:
+        """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
+        notes = loading.settle_precision(self)
+        parts = self._parts(exact=exact)
+        encode = PromptEncoder(self.tokenizer, self.text_encoder, request.clip_skip)
+        rows = condition(request.texts, encode, *embeds, guided=request.guidance_scale > 1)
+        rows = [row for row in rows for _ in range(request.images_per_prompt)]
+
+        shape = latent_shape(request, parts)
+        sources = [seed.source(shape) for seed in seeds]
+        draws = [source.draw for source in sources]
+        noises = unit_noise(latents, draws, shape)
+
+        on_round = None
+        if on_step_end is not None:
+            on_round = StepCallback(
+                self, on_step_end, tensor_inputs, scheduler=self.scheduler, steps=request.steps, rows=rows
+            )
+        self._interrupt = False
+        outcomes = run(
+            request, parts, rows, noises, draws, latents_only=output_type == "latent",
+            bar=self.progress_bar(request.steps), on_round=on_round, on_event=on_event,
+            interrupted=lambda: self._interrupt,
+        )  # fmt: skip
+        known = seeds if latents is None else [None] * len(seeds)
+        return self._result(request, parts, outcomes, known, output_type, [*notes, *encode.notes]), sources
+
+    def _request(
+        self, prompt: Any, negative: Any, embeds: Tensor | None, negative_embeds: Tensor | None, height: Any, width: Any,
+        steps: Any, guidance_scale: Any, images: Any, eta: Any, clip_skip: Any,
+    ) -> Request:  # fmt: skip
+        texts = check_prompts(prompt, negative, embeds, negative_embeds)
+        own = self.unet.config.sample_size * self.vae.scale
+        height = self.defaults.get("height", own) if height is None else height
+        width = self.defaults.get("width", own) if width is None else width
+        height, width = check_size(height, width, self.vae.scale)
+        if clip_skip is not None:
+            clip_skip = check_count("clip_skip", clip_skip, least=0, most=self.text_encoder.config.layers - 1)
+        guidance = self.defaults.get("guidance_scale", 7.5) if guidance_scale is None else guidance_scale
+        guidance = check_number("guidance_scale", guidance, least=0.0)
+        if embeds is not None and negative_embeds is None and guidance > 1 and negative is None and not self.tokenizer:
+            raise PromptError("guidance needs negative_prompt_embeds beside prompt_embeds")
+        return Request(
+            texts=texts,
+            images_per_prompt=check_count("num_images_per_prompt", images),
+            height=height,
+            width=width,
+            steps=check_count(
+                "num_inference_steps",
+                self.defaults.get("num_inference_steps", 50) if steps is None else steps,
+                most=self.scheduler.noise_schedule.steps,
+            ),  # fmt: skip
+            guidance_scale=guidance,
+            eta=check_number("eta", eta, least=0.0, most=1.0),
+            clip_skip=clip_skip or None,
+        )
+
+    def _parts(self, *, exact: bool) -> Parts:
+        safety = None
+        if self.safety_checker is not None:
+            safety = SafetyFilter(self.safety_checker, self.feature_extractor)
+        return Parts(
+            unet=self.unet,
+            decoder=Decoder(self.vae, tiled=self._tiled),
+            vae_scale=self.vae.scale,
+            scheduler=self.scheduler,
+            safety=safety,
+            exact=exact,
+        )
+
+    @staticmethod
+    def _seeds(seeds: Sequence[int] | None, generator: Generators, images: int) -> list[Seed]:
+        if seeds is None:
+            return seeds_of(generator, images)
+        if generator is not None:
+            raise OptionError("both generator and seeds were given; pass one of them")
+        if len(seeds) != images:
+            raise OptionError(f"{len(seeds)} seeds for {images} images; pass one for each image")
+        return [Seed(seed=check_count("seed", seed, least=0, most=2**64 - 1)) for seed in seeds]
+
+    @staticmethod
+    def _callback(
+        others: dict[str, Any], on_step_end: Callable[..., Any] | None, names: Sequence[str]
+    ) -> tuple[Callable[..., Any] | None, Sequence[str]]:
+        """The step callback, also from the older `callback`; refuses every other option that was not understood."""
+        legacy, every = others.pop("callback", None), others.pop("callback_steps", 1)
+        for name, value in others.items():
+            if value is not None and (name, value) not in (("guidance_rescale", 0.0),):
+                raise UnsupportedError(f"the option {name}={value!r} is not available in this pipeline; leave it out")
+        if legacy is None:
+            return on_step_end, names
+        if on_step_end is not None:
+            raise UsageError("both callback and callback_on_step_end were given; pass one of them")
+        return legacy_callback(legacy, check_count("callback_steps", every)), ("latents",)
+
+    def _result(
+        self, request: Request, parts: Parts, outcomes: list[Outcome], seeds: Sequence[Seed | None], output_type: str,
+        notes: list[str],
+    ) -> StableDiffusionPipelineOutput:  # fmt: skip
+        errors = {i: outcome.error for i, outcome in enumerate(outcomes) if outcome.error is not None}
+        if len(errors) == len(outcomes):
+            raise errors[0]
+        makers: list[Callable[[], Recipe]] = []
+        pictures: list[Any] = []
+        for i, (outcome, seed) in enumerate(zip(outcomes, seeds, strict=True)):
+            # A recipe holds the hash of the model's files. It is taken when somebody asks for the recipe or saves.
+            make = cache(partial(recipe_of, request, i, parts, seed, outcome, self.source, dict(self.scheduler.config)))
+            makers.append(make)
+            picture = outcome.picture
+            pictures.append(None if picture is None else Picture.of(to_pil(picture), make))
+            notes += [f"image {i + 1}: {note}" for note in outcome.notes]
+        notes += [f"image {i + 1} failed: {error}" for i, error in errors.items()]
+        for note in notes:
+            logger.warning("%s", note)
+        flagged = None if parts.safety is None else [bool(outcome.flagged) for outcome in outcomes]
+        images = pack(outcomes, output_type, pictures)
+        return StableDiffusionPipelineOutput(images, flagged, makers, notes, errors)

@@ -1,0 +1,78 @@
+"""From what people pass as `generator` to one noise source an image, and back.
+
+diffusers draws the noise of a whole batch from one generator. Here each image owns its source, which draws what the
+batch would have drawn and takes its own row: the pictures are the same, and no image depends on its neighbours' order.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sfumato.diffusion.noise import NoiseSource
+from sfumato.errors import OptionError
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seed:
+    """Where one image's noise comes from, as a recipe records it.
+
+    Row `index` of each draw of `count` rows, from a generator seeded with `seed`, or put into `state` where the
+    caller's generator had been drawn from before.
+    """
+
+    seed: int
+    index: int = 0
+    count: int = 1
+    state: bytes | None = None
+
+    def source(self, shape: Sequence[int]) -> NoiseSource:
+        """A fresh noise source for latents of `shape` (channels, h, w)."""
+        return NoiseSource(self.seed, tuple(shape), index=self.index, count=self.count, state=self.state)
+
+    @property
+    def state_text(self) -> str | None:
+        """The state in base64, as JSON carries it."""
+        return None if self.state is None else base64.b64encode(self.state).decode("ascii")
+
+
+def seeds_of(generator: Generators, images: int) -> list[Seed]:
+    """One Seed an image for what was passed as `generator`.
+
+    None means torch's global generator, as in diffusers, so `torch.manual_seed` before the call decides the picture.
+    Raises OptionError for a list whose length is not the number of images.
+    """
+    if generator is None:
+        return _shared(torch.default_generator, images)
+    if isinstance(generator, torch.Generator):
+        return _shared(generator, images)
+    generators = list(generator)
+    if not all(isinstance(g, torch.Generator) for g in generators):
+        raise OptionError("generator must be a torch.Generator or a list of them")
+    if len(generators) == 1:
+        return _shared(generators[0], images)
+    if len(generators) != images:
+        raise OptionError(f"{len(generators)} generators for {images} images; pass one, or one for each image")
+    return [_shared(g, 1)[0] for g in generators]
+
+
+def advance(generator: Generators, sources: Sequence[NoiseSource]) -> None:
+    """Put the caller's generators where diffusers would have left them, so that the next call draws new noise."""
+    if generator is None:
+        generator = torch.default_generator
+    generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
+    for own, source in zip(generators, sources, strict=False):
+        if own.device.type == "cpu":
+            own.set_state(source.generator_state())
+
+
+def _shared(generator: torch.Generator, images: int) -> list[Seed]:
+    # A generator of another device has another algorithm. Its seed is what the person chose; the noise is the CPU's.
+    state = generator.get_state() if generator.device.type == "cpu" else None
+    seed = generator.initial_seed()
+    fresh = state is None or torch.equal(state, torch.Generator().manual_seed(seed).get_state())
+    kept = None if fresh or state is None else state.numpy().tobytes()
+    return [Seed(seed=seed, index=index, count=images, state=kept) for index in range(images)]

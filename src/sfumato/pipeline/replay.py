@@ -1,0 +1,78 @@
+"""Making an image again from its recipe, and judging whether it is the same one."""
+
+from __future__ import annotations
+
+import base64
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from sfumato.errors import RecipeError
+from sfumato.pipeline.randomness import Seed
+from sfumato.pipeline.text_to_image import versions
+from sfumato.recipe import Recipe
+from sfumato.schedulers import scheduler_from_config
+
+if TYPE_CHECKING:
+    from sfumato.pipeline.pipeline import StableDiffusionPipeline
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReplayResult:
+    """A replayed image, its own recipe, whether it is bit-identical to the original, and what differs between the two.
+
+    `differences` names every difference in what made them (versions, model, device …), also when the pictures are equal.
+    """
+
+    image: Image.Image
+    recipe: Recipe
+    identical: bool
+    differences: list[str]
+
+
+def replay(pipe: StableDiffusionPipeline, recipe: Recipe) -> ReplayResult:
+    """Make a recipe's image again with `pipe`, whose own scheduler is left as it is.
+
+    Rows are evaluated alone, as `exact=True` does. Raises RecipeError for an image that no recipe can make again: one
+    that began from latents or embeddings which the caller supplied.
+    """
+    if recipe.seed is None:
+        raise RecipeError("this image began from latents that its caller supplied; a recipe can't hold them")
+    if recipe.prompt is None:
+        raise RecipeError("this image was made from embeddings that its caller supplied; a recipe can't hold them")
+    again = copy.copy(pipe)
+    again.scheduler = scheduler_from_config(dict(recipe.scheduler))
+    if recipe.safety == "off":
+        again.safety_checker = None
+    state = None if recipe.noise_state is None else base64.b64decode(recipe.noise_state)
+    seed = Seed(seed=recipe.seed, index=recipe.noise_index, count=recipe.noise_count, state=state)
+    result = again.draw_recipe(recipe, seed)
+    made = result.recipes[0]
+    identical = recipe.pixels_sha256 is not None and made.pixels_sha256 == recipe.pixels_sha256
+    return ReplayResult(result.images[0], made, identical, _differences(recipe, made))
+
+
+def _differences(was: Recipe, now: Recipe) -> list[str]:
+    found: list[str] = []
+    if was.model_sha256 != now.model_sha256:
+        found.append(
+            f"the model: made with {was.model} ({_short(was.model_sha256)}), now {now.model} ({_short(now.model_sha256)})"
+        )
+    for name in ("dtype", "device", "safety"):
+        before, after = getattr(was, name), getattr(now, name)
+        if before != after:
+            found.append(f"{name}: {before} then, {after} now")
+    if not was.exact:
+        found.append("rows of several images shared a batch then, evaluated alone now")
+    current = versions()
+    for name in sorted({*was.versions, *current}):
+        before, after = was.versions.get(name, "unknown"), current.get(name, "unknown")
+        if before != after:
+            found.append(f"{name}: {before} then, {after} now")
+    return found
+
+
+def _short(digest: str | None) -> str:
+    return "unknown" if not digest else digest[:10]

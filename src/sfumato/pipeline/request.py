@@ -1,0 +1,113 @@
+"""What a pipeline call asks for, checked before any work is done."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sfumato.errors import OptionError, PromptError, SizeError
+
+MULTIPLE = 8
+"""Sizes are multiples of 8 pixels, as everywhere in the field, whatever the VAE's own scale."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Text:
+    """One image's words: the prompt and what to keep away from. None where embeddings were given instead."""
+
+    prompt: str | None
+    negative: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """A checked request for one image per entry of `texts`; sizes in pixels."""
+
+    texts: tuple[Text, ...]
+    images_per_prompt: int
+    height: int
+    width: int
+    steps: int
+    guidance_scale: float
+    eta: float
+    clip_skip: int | None
+
+
+def check_size(height: object, width: object, vae_scale: int) -> tuple[int, int]:
+    """Height and width in pixels. Raises SizeError unless both are positive multiples of 8 and of the VAE's scale."""
+    multiple = math.lcm(MULTIPLE, vae_scale)
+    for name, value in (("height", height), ("width", width)):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise SizeError(f"{name} must be a whole number of pixels, not {value!r}")
+        if value < multiple or value % multiple:
+            near = max(multiple, round(value / multiple) * multiple)
+            raise SizeError(f"{name} must be a positive multiple of {multiple}, not {value}; try {near}")
+    assert isinstance(height, int)
+    assert isinstance(width, int)
+    return height, width
+
+
+def check_number(name: str, value: object, *, least: float, most: float = math.inf) -> float:
+    """The value as a float. Raises OptionError unless it is a finite number from `least` to `most`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise OptionError(f"{name} must be a finite number, not {value!r}")
+    if not least <= value <= most:
+        bounds = f"at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
+        raise OptionError(f"{name} must be {bounds}, not {value:g}")
+    return float(value)
+
+
+def check_count(name: str, value: object, *, least: int = 1, most: int | None = None) -> int:
+    """The value as an int. Raises OptionError unless it is a whole number from `least` to `most`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise OptionError(f"{name} must be a whole number, not {value!r}")
+    if value < least or (most is not None and value > most):
+        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise OptionError(f"{name} must be {bounds}, not {value}")
+    return value
+
+
+def check_prompts(
+    prompt: str | Sequence[str] | None,
+    negative: str | Sequence[str] | None,
+    embeds: Tensor | None,
+    negative_embeds: Tensor | None,
+) -> tuple[Text, ...]:
+    """One Text a prompt. Raises PromptError when there is none, two of a kind, or counts that differ."""
+    if embeds is None:
+        if prompt is None:
+            raise PromptError('no prompt: pass prompt="…", or prompt_embeds')
+        prompts: list[str | None] = list(_strings("prompt", prompt))
+    else:
+        if prompt is not None:
+            raise PromptError("both prompt and prompt_embeds were given; pass one of them")
+        if embeds.ndim != 3:
+            raise PromptError(f"prompt_embeds must be batch × tokens × dim, not of shape {tuple(embeds.shape)}")
+        prompts = [None] * embeds.shape[0]
+    if not prompts:
+        raise PromptError("the list of prompts is empty; pass at least one")
+
+    if negative_embeds is not None:
+        if negative is not None:
+            raise PromptError("both negative_prompt and negative_prompt_embeds were given; pass one of them")
+        if embeds is not None and negative_embeds.shape != embeds.shape:
+            raise PromptError(
+                f"negative_prompt_embeds must have the shape of prompt_embeds, {tuple(embeds.shape)}, "
+                f"not {tuple(negative_embeds.shape)}"
+            )
+        negatives: list[str | None] = [None] * len(prompts)
+    elif negative is None or isinstance(negative, str):
+        negatives = [negative or ""] * len(prompts)
+    else:
+        negatives = list(_strings("negative_prompt", negative))
+    if len(negatives) != len(prompts):
+        raise PromptError(f"{len(negatives)} negative prompts for {len(prompts)} prompts; pass one, or one for each")
+    return tuple(Text(prompt=p, negative=n) for p, n in zip(prompts, negatives, strict=True))
+
+
+def _strings(name: str, value: object) -> list[str]:
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list | tuple) or not all(isinstance(v, str) for v in values):
+        raise PromptError(f"{name} must be a string or a list of strings, not {type(value).__name__}")
+    return list(values)

@@ -1,0 +1,82 @@
+"""The pipeline's switches for memory and speed: honoured, or answered with a plain reason."""
+
+import logging
+
+from sfumato.errors import OptionError, UnsupportedError
+from sfumato.models.unet import UNet
+
+logger = logging.getLogger("sfumato")
+
+
+class Switches:
+    """`enable_…` and `disable_…` as people know them from diffusers. Mixed into the pipeline, which owns the parts."""
+
+    unet: UNet
+    _tiled: bool = False
+
+    def enable_attention_slicing(self, slice_size: str | int | None = "auto") -> None:
+        """Compute attention a few heads at a time: less memory, a little slower.
+
+        `"auto"` halves the peak, `"max"` takes one head at a time, a number that many heads.
+        """
+        if slice_size == "auto":
+            size = max(1, max(self.unet.config.heads) // 2)
+        elif slice_size == "max":
+            size = 1
+        elif slice_size is None:
+            self.unet.set_attention_slicing(None)
+            return
+        elif isinstance(slice_size, int) and not isinstance(slice_size, bool) and slice_size > 0:
+            size = slice_size
+        else:
+            raise OptionError(f'slice_size must be "auto", "max" or a positive number of heads, not {slice_size!r}')
+        self.unet.set_attention_slicing(size)
+
+    def disable_attention_slicing(self) -> None:
+        """Compute attention over all heads at once."""
+        self.unet.set_attention_slicing(None)
+
+    def enable_vae_tiling(self) -> None:
+        """Decode large pictures in overlapping tiles: memory stays that of one tile."""
+        self._tiled = True
+
+    def disable_vae_tiling(self) -> None:
+        """Decode pictures whole."""
+        self._tiled = False
+
+    def enable_vae_slicing(self) -> None:
+        """Nothing to switch: pictures are always decoded one at a time."""
+        logger.info("VAE slicing is always on: pictures are decoded one at a time")
+
+    def disable_vae_slicing(self) -> None:
+        """Has no effect, and says so: decoding one picture at a time is what makes it independent of the others."""
+        logger.warning("VAE slicing stays on: a picture must not depend on what is decoded beside it")
+
+    def enable_xformers_memory_efficient_attention(self, attention_op: object = None) -> None:
+        """Nothing to switch: PyTorch's own memory-efficient attention is always used."""
+        logger.info("xformers is not needed: PyTorch's memory-efficient attention is always used")
+
+    def disable_xformers_memory_efficient_attention(self) -> None:
+        """Nothing to switch: xformers is never used."""
+
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: str = "cuda") -> None:
+        """Not offered yet, and says so; the picture is made on the device the pipeline is on."""
+        logger.warning(
+            "model offloading is not available yet: the pipeline stays where .to(…) put it; "
+            "enable_attention_slicing() and enable_vae_tiling() lower the memory it needs"
+        )
+
+    def enable_sequential_cpu_offload(self, gpu_id: int | None = None, device: str = "cuda") -> None:
+        """Not offered yet, and says so; see `enable_model_cpu_offload`."""
+        self.enable_model_cpu_offload(gpu_id, device)
+
+    def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
+        """FreeU changes the picture and is not available: raises UnsupportedError rather than ignore it."""
+        raise UnsupportedError("FreeU is not available yet; leave out enable_freeu(…)")
+
+    def disable_freeu(self) -> None:
+        """Nothing to switch: FreeU is never on."""
+
+    def fuse_qkv_projections(self, unet: bool = True, vae: bool = True) -> None:
+        """Nothing to switch: it would only be a matter of speed."""
+        logger.info("projections are left as they are: fusing them would not change the picture")

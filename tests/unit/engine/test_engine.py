@@ -1,0 +1,211 @@
+"""The engine: many images at once, each as if it were alone."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from sfumato.diffusion.guidance import Guidance
+from sfumato.diffusion.noise import NoiseSource
+from sfumato.engine import Conditioning, Engine, ImageDone, ImageFailed, Job, StepDone
+from sfumato.errors import Cancelled, NumericalError
+from sfumato.models.unet import UNet, UNetConfig
+from sfumato.schedulers import DDIMScheduler, EulerDiscreteScheduler, Scheduler
+
+TINY = UNetConfig(
+    channels=(8, 16),
+    blocks_per_level=1,
+    attention=(True, False),
+    heads=(2, 2),
+    depth=(1, 1),
+    context_dim=12,
+    norm_groups=4,
+    sample_size=8,
+)
+EULER = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+DDIM = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
+SHAPE = (4, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def unet() -> UNet:
+    torch.manual_seed(0)
+    return UNet(TINY).eval().requires_grad_(False)
+
+
+def context(seed: int, tokens: int = 5) -> Conditioning:
+    return Conditioning(torch.randn(tokens, TINY.context_dim, generator=torch.Generator().manual_seed(seed)))
+
+
+def job(
+    seed: int,
+    *,
+    scheduler: Scheduler = EULER,
+    steps: int = 4,
+    scale: float = 5.0,
+    shape: tuple[int, int, int] = SHAPE,
+    conditionings: dict[str, Conditioning] | None = None,
+    eta: float = 0.0,
+) -> Job:
+    levels = scheduler.levels(steps)
+    source = NoiseSource(seed, shape)
+    x = source.draw() * scheduler.initial_scale(levels)
+    return Job(
+        sampling=scheduler.start(x, levels, source.draw, eta=eta),
+        steps=steps,
+        conditionings=conditionings or {"cond": context(seed), "uncond": context(1000)},
+        guidance=Guidance(scale=scale),
+        timestep=lambda sigma: levels.timestep(sigma, scheduler.noise_schedule),
+        prediction="epsilon",
+    )
+
+
+def finish(engine: Engine, *jobs: Job) -> dict[int, Tensor]:
+    tickets = [engine.submit(j) for j in jobs]
+    done = {event.image: event.x for event in engine.run() if isinstance(event, ImageDone)}
+    return {ticket: done[ticket] for ticket in tickets}
+
+
+MIXED: list[Callable[[], Job]] = [
+    lambda: job(1),
+    lambda: job(2, steps=7, scale=1.0),
+    lambda: job(3, scheduler=DDIM, steps=3, scale=9.0, eta=1.0),
+    lambda: job(4, shape=(4, 4, 8)),
+    lambda: job(5, conditionings={"cond": context(5, tokens=9), "uncond": context(6, tokens=9)}),
+]
+
+
+def test_an_image_is_bit_identical_alone_and_beside_others(unet: UNet) -> None:
+    together = finish(Engine(unet), *[make() for make in MIXED])
+    for ticket, make in enumerate(MIXED):
+        alone = finish(Engine(unet), make())[0]
+        assert torch.equal(alone, together[ticket]), f"job {ticket} depends on its neighbours"
+
+
+def test_shared_batches_agree_to_rounding(unet: UNet) -> None:
+    together = finish(Engine(unet, max_rows=16), *[make() for make in MIXED])
+    for ticket, make in enumerate(MIXED):
+        torch.testing.assert_close(together[ticket], finish(Engine(unet), make())[0], rtol=1e-4, atol=1e-4)
+
+
+def test_rows_share_batches_up_to_the_limit(unet: UNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    forward = UNet.forward
+
+    def counted(self: UNet, x: Tensor, *rest: object) -> Tensor:
+        sizes.append(x.shape[0])
+        return forward(self, x, *rest)
+
+    monkeypatch.setattr(UNet, "forward", counted)
+    finish(Engine(unet, max_rows=5), *[job(seed, steps=1) for seed in range(5)])
+    assert sizes == [4, 4, 2]
+    sizes.clear()
+    finish(Engine(unet, max_rows=5, exact=True), *[job(seed, steps=1) for seed in range(3)])
+    assert sizes == [2, 2, 2]
+    sizes.clear()
+    finish(Engine(unet), job(1, steps=2, scale=1.0))
+    assert sizes == [1, 1], "guidance 1 must not pay for an unconditioned row"
+
+
+def test_text_keys_and_values_are_computed_once(unet: UNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Tensor] = []
+    keys_values = UNet.keys_values
+    monkeypatch.setattr(UNet, "keys_values", lambda self, c: calls.append(c) or keys_values(self, c))
+    shared = context(7)
+    jobs = [job(s, steps=6, conditionings={"cond": context(s), "uncond": shared}) for s in (1, 2)]
+    finish(Engine(unet), *jobs)
+    assert len(calls) == 3
+
+
+def test_events_tell_every_step(unet: UNet) -> None:
+    engine = Engine(unet, decode=lambda latents: tuple(latents.shape))
+    engine.submit(job(1, steps=3))
+    events = list(engine.run())
+    steps = [event for event in events if isinstance(event, StepDone)]
+    assert [(event.step, event.steps) for event in steps] == [(1, 3), (2, 3), (3, 3)]
+    assert [event.sigma for event in steps] == list(EULER.levels(3).sigmas[1:])
+    assert steps[0].preview() == SHAPE
+    assert isinstance(events[-1], ImageDone)
+    assert events[-1].x.dtype == torch.float32
+
+
+def test_a_listener_may_hand_back_another_x(unet: UNet) -> None:
+    engine = Engine(unet)
+    engine.submit(job(1, steps=3))
+    for event in engine.run():
+        if isinstance(event, StepDone) and event.step == 3:
+            event.x = torch.full(SHAPE, 2.0)
+        elif isinstance(event, ImageDone):
+            assert torch.equal(event.x, torch.full(SHAPE, 2.0))
+
+
+def test_cancelling_one_leaves_the_others_alone(unet: UNet) -> None:
+    engine = Engine(unet)
+    stopped, kept = engine.submit(job(1)), engine.submit(job(2))
+    seen: list[int] = []
+    for event in engine.run():
+        if isinstance(event, StepDone):
+            seen.append(event.image)
+            engine.cancel(stopped)
+        elif isinstance(event, ImageFailed):
+            assert event.image == stopped
+            assert isinstance(event.error, Cancelled)
+        else:
+            assert event.image == kept
+            assert torch.equal(event.x, finish(Engine(unet), job(2))[0])
+    assert seen.count(stopped) == 1
+    assert seen.count(kept) == 4
+
+
+@pytest.mark.parametrize("max_rows", [None, 16])
+def test_nan_is_named_by_step_and_layer_and_fails_one_image_only(unet: UNet, max_rows: int | None) -> None:
+    bad = Conditioning(torch.full((5, TINY.context_dim), torch.nan))
+    engine = Engine(unet, max_rows=max_rows)
+    good = engine.submit(job(1))
+    broken = engine.submit(job(2, conditionings={"cond": bad, "uncond": context(1000)}))
+    ended = {e.image: e for e in engine.run() if not isinstance(e, StepDone)}
+    failure = ended[broken]
+    assert isinstance(failure, ImageFailed)
+    assert isinstance(failure.error, NumericalError)
+    assert "step 1 of 4" in str(failure.error)
+    assert "layer 'down." in str(failure.error)
+    assert isinstance(ended[good], ImageDone)
+
+
+def test_latents_that_are_not_finite_are_told_from_a_failing_network(unet: UNet) -> None:
+    engine = Engine(unet)
+    engine.submit(job(1))
+    messages: list[str] = []
+    for event in engine.run():
+        if isinstance(event, StepDone) and event.step == 2:
+            event.x = event.x * torch.nan
+        elif isinstance(event, ImageFailed):
+            messages.append(str(event.error))
+    assert len(messages) == 1
+    assert "latents themselves were not finite" in messages[0]
+    assert "step 3 of 4" in messages[0]
+
+
+def test_jobs_join_while_the_engine_runs(unet: UNet) -> None:
+    engine = Engine(unet)
+    engine.submit(job(1, steps=5))
+    order: list[tuple[int, int]] = []
+    for event in engine.run():
+        if isinstance(event, StepDone):
+            order.append((event.image, event.step))
+            if order == [(0, 1)]:
+                engine.submit(job(2, steps=2))
+    assert order[:4] == [(0, 1), (0, 2), (1, 1), (0, 3)], "a late job has its first step in the next round"
+
+
+def test_closing_ends_every_sampler(unet: UNet) -> None:
+    engine = Engine(unet)
+    late = job(1)
+    engine.submit(late)
+    events = engine.run()
+    next(events)
+    engine.close()
+    assert list(events) == []
+    with pytest.raises(StopIteration):
+        next(late.sampling)
