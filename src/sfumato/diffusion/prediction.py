@@ -33,3 +33,14 @@ def denoised_from(output: Tensor, x: Tensor, sigma: float, prediction: Predictio
             return x / (1.0 + sigma * sigma) - (sigma * network_scale(sigma)) * output
         case "sample":
             return output
+
+
+def output_for(denoised: Tensor, x: Tensor, sigma: float, prediction: PredictionType) -> Tensor:
+    """The network's answer that says `denoised` about `x` at `sigma` > 0: `denoised_from` the other way round."""
+    match prediction:
+        case "epsilon":
+            return (x - denoised) / sigma
+        case "v_prediction":
+            return (x / (1.0 + sigma * sigma) - denoised) / (sigma * network_scale(sigma))
+        case "sample":
+            return denoised

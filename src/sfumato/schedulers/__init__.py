@@ -1,0 +1,36 @@
+"""diffusers' scheduler names, as values: each names a sampler, a spacing and a noise schedule, and holds no state.
+
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
+
+The fields of a class are the options of the diffusers class of that name, with its defaults, and its `config` reads and writes the
+same `scheduler_config.json`. An option that would change the picture and is not honoured raises UnsupportedError.
+"""
+
+from sfumato.schedulers.choice import scheduler_for, scheduler_from_config
+from sfumato.schedulers.named import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
+)
+from sfumato.schedulers.value import SCHEDULERS, Scheduler, SchedulerConfig
+
+__all__ = [
+    "SCHEDULERS",
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DPMSolverMultistepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "Scheduler",
+    "SchedulerConfig",
+    "scheduler_for",
+    "scheduler_from_config",
+]
