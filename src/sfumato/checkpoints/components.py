@@ -1,0 +1,110 @@
+"""The networks that a folder in the diffusers layout holds, each with its config, key map and file names."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from sfumato.checkpoints import configs, diffusers_layout
+from sfumato.checkpoints.keys import KeyMap
+from sfumato.checkpoints.options import read_json
+from sfumato.checkpoints.weights import find_weights, load_weights, save_weights
+from sfumato.models import (
+    AutoencoderKL,
+    CLIPTextConfig,
+    CLIPTextEncoder,
+    SafetyChecker,
+    SafetyCheckerConfig,
+    UNet,
+    UNetConfig,
+    VAEConfig,
+)
+
+ConfigT = TypeVar("ConfigT")
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Component(Generic[ConfigT, NetworkT]):
+    """One kind of network of the layout, and how it is opened and saved."""
+
+    name: str
+    stem: str
+    read_config: Callable[[Mapping[str, Any], str], ConfigT]
+    write_config: Callable[[ConfigT], dict[str, Any]]
+    build: Callable[[ConfigT], NetworkT]
+    config_of: Callable[[NetworkT], ConfigT]
+    keys: Callable[[ConfigT], KeyMap]
+
+    def open(self, folder: Path, *, dtype: torch.dtype | None = None, variant: str | None = None) -> NetworkT:
+        """The network in a component's own folder, in evaluation mode, on the CPU, in `dtype` or that of its file.
+
+        Raises MissingFileError, CorruptFileError, ConfigError or KeyMismatchError.
+        """
+        path = folder / "config.json"
+        config = self.read_config(read_json(path), str(path))
+        files = find_weights(folder, self.stem, variant)
+        with torch.device("meta"):
+            network = self.build(config)
+        load_weights(network, files, self.keys(config), dtype)
+        return network.eval()
+
+    def save(
+        self, network: NetworkT, folder: Path, *, dtype: torch.dtype | None = None, variant: str | None = None
+    ) -> None:
+        """Write config and weights into a new folder. Raises OSError."""
+        config = self.config_of(network)
+        folder.mkdir(parents=True)
+        write_json(folder / "config.json", self.write_config(config))
+        weights = folder / f"{self.stem}{f'.{variant}' if variant else ''}.safetensors"
+        save_weights(network, weights, self.keys(config), dtype)
+        # safetensors makes its files private to their owner; these are as readable as any other.
+        shutil.copymode(folder / "config.json", weights)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object as people read it. Raises OSError."""
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+UNET: Component[UNetConfig, UNet] = Component(
+    name="unet",
+    stem="diffusion_pytorch_model",
+    read_config=configs.read_unet_config,
+    write_config=configs.write_unet_config,
+    build=UNet,
+    config_of=lambda network: network.config,
+    keys=diffusers_layout.unet_keys,
+)
+VAE: Component[VAEConfig, AutoencoderKL] = Component(
+    name="vae",
+    stem="diffusion_pytorch_model",
+    read_config=configs.read_vae_config,
+    write_config=configs.write_vae_config,
+    build=AutoencoderKL,
+    config_of=lambda network: network.config,
+    keys=diffusers_layout.vae_keys,
+)
+TEXT_ENCODER: Component[CLIPTextConfig, CLIPTextEncoder] = Component(
+    name="text_encoder",
+    stem="model",
+    read_config=configs.read_text_config,
+    write_config=configs.write_text_config,
+    build=CLIPTextEncoder,
+    config_of=lambda network: network.config,
+    keys=diffusers_layout.text_keys,
+)
+SAFETY_CHECKER: Component[SafetyCheckerConfig, SafetyChecker] = Component(
+    name="safety_checker",
+    stem="model",
+    read_config=configs.read_safety_config,
+    write_config=configs.write_safety_config,
+    build=SafetyChecker,
+    config_of=lambda network: network.config,
+    keys=diffusers_layout.safety_keys,
+)

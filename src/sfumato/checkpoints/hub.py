@@ -1,0 +1,81 @@
+"""Models by name from the Hugging Face hub, into its own cache."""
+
+from pathlib import Path
+
+from sfumato.checkpoints.folder import INDEX, NETWORKS
+from sfumato.errors import DownloadError, OptionError
+
+
+def fetch(
+    model_id: str,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    cache_dir: Path | str | None = None,
+) -> Path:
+    """The folder of a model such as "owner/name", downloaded unless the hub's cache already has it.
+
+    Only what `open_folder` reads: configs, tokenizer, and the safetensors of one variant. `token` is an access token, or True for the
+    one that is logged in. With `local_files_only` the network is not touched. Raises DownloadError if there is no such model or
+    revision, it may not be had, or the hub can't be reached; OptionError for a name that can't be a model's.
+    """
+    # Imported here: it is slow to import, and most runs need no network.
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    of_revision = f" at revision {revision!r}" if revision else ""
+    try:
+        folder = snapshot_download(
+            model_id,
+            revision=revision,
+            token=token,
+            local_files_only=local_files_only,
+            cache_dir=cache_dir,
+            allow_patterns=patterns(variant),
+        )
+    except HFValidationError:
+        raise OptionError(
+            f"{model_id!r} is neither a folder that exists nor a model's name on the hub, such as 'owner/name'"
+        ) from None
+    except GatedRepoError as error:
+        raise DownloadError(
+            f"{model_id} is gated; accept its terms on its page and pass a token of that account"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise DownloadError(
+            f"the hub has no model {model_id}, or it is private; check the name, or pass a token that may read it"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise DownloadError(
+            f"{model_id} has no revision {revision!r}; give one of its branches, tags or commits"
+        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        why = "and local_files_only forbids asking the hub" if local_files_only else "and the hub can't be reached"
+        raise DownloadError(
+            f"{model_id}{of_revision} is not in the cache, {why}; connect once, or give the path of a model on this machine"
+        ) from error
+    except OSError as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DownloadError(f"{model_id}{of_revision} could not be downloaded ({reason}); try again") from error
+    return Path(folder)
+
+
+def patterns(variant: str | None) -> list[str]:
+    """Which files of a model repository are wanted: those of one variant, whole or in shards, and none of its other formats."""
+    infix = f".{variant}" if variant else ""
+    weights = [
+        f"{network}/{stem}{part}"
+        for network in NETWORKS
+        for stem in ("diffusion_pytorch_model", "model")
+        for part in (f"{infix}.safetensors", f"{infix}-*-of-*.safetensors", f"-*-of-*{infix}.safetensors")
+    ]
+    return [INDEX, "*/*.json", "*/*.txt", *dict.fromkeys(weights)]
