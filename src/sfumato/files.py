@@ -1,0 +1,78 @@
+"""Writing a file whole or not at all."""
+
+import contextlib
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from sfumato.errors import OutputError
+
+# Where the file system has no hard links (FAT, some network drives), `os.link` says one of these.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES})
+
+
+def write_whole(path: Path, contents: bytes, *, overwrite: bool = False) -> None:
+    """Write a file that appears at `path` complete, or not at all.
+
+    The bytes go to a hidden file in the same folder, are forced to the disk, and take their name in one step; a file that is there stays
+    as it is unless `overwrite`. Missing folders are made.
+    Raises OutputError when the file exists or can't be written.
+    """
+    hidden = path.with_name(f".sfumato-{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(hidden, "xb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        if overwrite:
+            os.replace(hidden, path)
+        else:
+            _take_name(hidden, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:  # an interrupt from the keyboard comes through here too
+        with contextlib.suppress(OSError):
+            hidden.unlink(missing_ok=True)
+
+
+def next_free_path(folder: Path, stem: str, suffix: str) -> Path:
+    """`stem.suffix` in the folder, or `stem-2.suffix` and so on: the first that no file has."""
+    path, number = folder / f"{stem}{suffix}", 1
+    while os.path.lexists(path):
+        number += 1
+        path = folder / f"{stem}-{number}{suffix}"
+    return path
+
+
+def _take_name(hidden: Path, path: Path) -> None:
+    """Give the finished file its name, unless another has it: in one step, whoever else is writing."""
+    try:
+        os.link(hidden, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))  # the name is ours from here on
+        os.replace(hidden, path)
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    if error.errno == errno.EEXIST and path.parent.is_dir():
+        return OutputError(f"{path} exists already and is left as it is; choose another name, or ask to overwrite it")
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            reason, cure = "the disk is full", "free some space, or choose another folder"
+        case errno.EROFS | errno.EACCES | errno.EPERM:
+            reason, cure = f"the folder {path.parent} can't be written to", "choose another, or change its permissions"
+        case errno.ENOTDIR | errno.EEXIST:
+            reason, cure = f"{path.parent} is not a folder", "choose another"
+        case errno.EISDIR:
+            reason, cure = "it is a folder", "choose a file name"
+        case errno.ENAMETOOLONG:
+            reason, cure = "its name is too long", "choose a shorter one"
+        case _:
+            reason, cure = error.strerror or str(error), "choose another place"
+    return OutputError(f"can't write {path}: {reason}; {cure}")

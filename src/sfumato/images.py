@@ -1,0 +1,204 @@
+"""Pictures in and out: arrays into images, images into files that carry their recipe, and recipes out of files."""
+
+import contextlib
+import io
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+from sfumato.errors import ImageError, OptionError, OutputError, RecipeError, SizeError
+from sfumato.files import write_whole
+from sfumato.infotext import infotext
+from sfumato.recipe import Recipe, pixels_sha256
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# Names of the text chunks in a PNG: the recipe as JSON, and AUTOMATIC1111's text, which other tools read.
+RECIPE_CHUNK = "sfumato"
+INFOTEXT_CHUNK = "parameters"
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+ANIMATION_FORMATS = {".gif": "GIF", ".webp": "WEBP"}
+# A JPEG keeps its EXIF in one segment, of at most 65,533 bytes with its marks.
+JPEG_EXIF_LIMIT = 65_533
+USER_COMMENT_UNICODE = b"UNICODE\x00"
+
+
+def to_pil(pixels: "NDArray[np.uint8]") -> Image.Image:
+    """The picture of `height width 3` bytes."""
+    assert pixels.dtype == "uint8" and pixels.ndim == 3 and pixels.shape[2] == 3, f"{pixels.dtype} {pixels.shape}"  # noqa: PT018
+    return Image.fromarray(pixels)
+
+
+def embedding(recipe: Recipe, format: str) -> dict[str, Any]:  # noqa: A002 - Pillow's word
+    """The options of Pillow's `save` that put a recipe into a file of this format, in our words and in the web UI's.
+
+    PNG: the text chunks `sfumato` and `parameters`. JPEG and WebP: EXIF, with the web UI's text as the user comment and the recipe as the
+    maker note. Other formats have no place for it: no options.
+    Raises OutputError when it does not fit.
+    """
+    match format.upper():
+        case "PNG":
+            chunks = PngInfo()
+            chunks.add_text(RECIPE_CHUNK, recipe.to_json())
+            chunks.add_text(INFOTEXT_CHUNK, infotext(recipe))
+            return {"pnginfo": chunks}
+        case "JPEG" | "WEBP" as known:
+            exif = Image.Exif()
+            exif[ExifTags.Base.Software] = "Sfumato"
+            details = exif.get_ifd(ExifTags.IFD.Exif)
+            details[ExifTags.Base.UserComment] = USER_COMMENT_UNICODE + infotext(recipe).encode("utf-16-be")
+            details[ExifTags.Base.MakerNote] = recipe.to_json().encode("ascii")
+            packed = exif.tobytes()
+            if known == "JPEG" and len(packed) > JPEG_EXIF_LIMIT:
+                raise OutputError(
+                    f"the recipe takes {len(packed)} bytes and a JPEG has room for {JPEG_EXIF_LIMIT}; save as PNG or WebP"
+                )
+            return {"exif": packed}
+        case _:
+            return {}
+
+
+def save_image(image: Image.Image, path: Path, recipe: Recipe | None = None, *, overwrite: bool = False) -> None:
+    """Write a picture whole or not at all, with its recipe; the suffix says the format: .png, .webp (both lossless) or .jpg.
+
+    Raises OptionError for another suffix, OutputError when the file exists (unless `overwrite`) or can't be written.
+    """
+    kind = format_of(path, FORMATS)
+    options: dict[str, Any] = {"PNG": {}, "WEBP": {"lossless": True}, "JPEG": {"quality": 95}}[kind]
+    if recipe is not None:
+        options |= embedding(recipe, kind)
+    write_whole(path, _encoded(image, kind, options), overwrite=overwrite)
+
+
+def save_animation(
+    frames: Sequence[Image.Image], path: Path, *, overwrite: bool = False, frame_ms: int = 80, last_ms: int = 1600
+) -> None:
+    """Write a GIF or WebP that shows the frames in turn, for ever, and stays on the last.
+
+    Raises OptionError for no frames or another suffix, OutputError when the file exists (unless `overwrite`) or can't be written.
+    """
+    if not frames:
+        raise OptionError("an animation needs at least one frame")
+    kind = format_of(path, ANIMATION_FORMATS)
+    durations = [*[frame_ms] * (len(frames) - 1), last_ms]
+    options = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
+    write_whole(path, _encoded(frames[0], kind, options), overwrite=overwrite)
+
+
+def format_of(path: Path, formats: dict[str, str]) -> str:
+    """Pillow's name of the format that a file's suffix says. Raises OptionError for a suffix not among `formats`."""
+    kind = formats.get(path.suffix.lower())
+    if kind is None:
+        raise OptionError(f"{path.name!r} has the suffix {path.suffix!r}; expected one of {', '.join(formats)}")
+    return kind
+
+
+def image_grid(images: Sequence[Image.Image], rows: int, cols: int) -> Image.Image:
+    """The pictures side by side, row by row. Raises OptionError unless there are rows × cols, SizeError unless all have one size."""
+    if rows < 1 or cols < 1:
+        raise OptionError(f"a grid of {rows} rows and {cols} columns has no place for pictures; both must be 1 or more")
+    if len(images) != rows * cols:
+        raise OptionError(f"a grid of {rows} rows and {cols} columns takes {rows * cols} pictures, not {len(images)}")
+    width, height = images[0].size
+    if other := next((image.size for image in images if image.size != (width, height)), None):
+        raise SizeError(
+            f"the pictures of a grid must have one size; these are {width}x{height} and {other[0]}x{other[1]}"
+        )
+    grid = Image.new("RGB", (cols * width, rows * height))
+    for place, image in enumerate(images):
+        row, column = divmod(place, cols)
+        grid.paste(image, (column * width, row * height))
+    return grid
+
+
+def near_square(count: int) -> tuple[int, int]:
+    """Rows and columns of the smallest grid, as square as can be, that holds so many pictures."""
+    columns = math.isqrt(max(count - 1, 0)) + 1
+    return -(-count // columns), columns
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe that a picture carries, or that a JSON file is.
+
+    Raises ImageError when the file can't be read, RecipeError when it carries no recipe or a damaged one.
+    """
+    if path.suffix.lower() == ".json":
+        try:
+            return Recipe.from_json(path.read_bytes())
+        except OSError as error:
+            raise ImageError(f"can't read {path}: {error.strerror or error}") from error
+    recipe, text = read_embedded(path)
+    if recipe is not None:
+        return Recipe.from_json(recipe)
+    if text is not None:
+        raise RecipeError(f"{path} carries the settings of another program and no recipe; `sfumato inspect` shows them")
+    raise RecipeError(
+        f"{path} carries no recipe; only pictures that Sfumato saved do, unless another program has rewritten them"
+    )
+
+
+def read_embedded(path: Path) -> tuple[str | None, str | None]:
+    """What a picture carries: the recipe's JSON and AUTOMATIC1111's text, each None if it is not there. Raises ImageError."""
+    with opened(path) as image:
+        if image.format == "PNG":
+            image.load()  # chunks may also stand after the pixels
+            return _text(image.info.get(RECIPE_CHUNK)), _text(image.info.get(INFOTEXT_CHUNK))
+        details = image.getexif().get_ifd(ExifTags.IFD.Exif)
+        comment, note = details.get(ExifTags.Base.UserComment), details.get(ExifTags.Base.MakerNote)
+        recipe = note.decode("ascii", "replace") if isinstance(note, bytes) and note.startswith(b'{"prompt"') else None
+        return recipe, _user_comment(comment)
+
+
+def pixels_of(path: Path) -> str:
+    """The hash of a picture file's pixels, to lay beside its recipe's `pixels_sha256`. Raises ImageError."""
+    import numpy as np
+
+    with opened(path) as image:
+        return pixels_sha256(np.asarray(image.convert("RGB")))
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture file, open for as long as the block lasts; what is wrong with it, in the block too, is an ImageError."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path} is not a picture that can be read") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path} claims to be too large to be opened safely: {error}") from error
+    except FileNotFoundError as error:
+        raise ImageError(f"no picture at {path}") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for damaged files
+        raise ImageError(f"{path} is damaged, or can't be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _encoded(image: Image.Image, kind: str, options: dict[str, Any]) -> bytes:
+    """The bytes of a picture file. Raises OutputError for a picture that the format can't hold."""
+    buffer = io.BytesIO()
+    try:
+        # Pillow's own `save`: a picture that embeds its recipe by itself would do it a second time.
+        Image.Image.save(image, buffer, kind, **options)
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"a picture of {image.width}x{image.height} can't be written as {kind} ({error}); save as PNG"
+        ) from error
+    return buffer.getvalue()
+
+
+def _text(value: object) -> str | None:
+    return str(value) if value is not None else None
+
+
+def _user_comment(value: object) -> str | None:
+    """An EXIF user comment: 8 bytes that name its coding, then the text."""
+    if not isinstance(value, bytes) or not value.startswith(USER_COMMENT_UNICODE):
+        return None
+    return value.removeprefix(USER_COMMENT_UNICODE).decode("utf-16-be", "replace")

@@ -1,0 +1,118 @@
+"""A recipe in the words of AUTOMATIC1111's web UI: the `parameters` text that Stable Diffusion tools read from a picture.
+
+    a red apple
+    Negative prompt: blurry
+    Steps: 20, Sampler: Euler, Schedule type: Uniform, CFG scale: 7.5, Seed: 1, Size: 512x512, Model: sd-v1-4, …
+
+It says less than a recipe: it is for other tools to read, and Sfumato reads it only to show it.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from sfumato.recipe import Recipe
+
+NEGATIVE = "Negative prompt:"
+
+# The web UI's own names, where it has the sampler.
+SAMPLER_NAMES: Mapping[str, str] = {
+    "plms": "PLMS",
+    "ddim": "DDIM",
+    "ddpm": "DDPM",
+    "euler": "Euler",
+    "euler_ancestral": "Euler a",
+    "heun": "Heun",
+    "lms": "LMS",
+    "dpmpp_2m": "DPM++ 2M",
+}
+# The web UI's schedule type that visits the same levels.
+SPACING_NAMES: Mapping[str, str] = {"leading": "DDIM", "trailing": "Simple", "linspace": "Uniform"}
+
+# What the web UI itself reads settings with: a name, a colon, and a value that is quoted or ends at a comma.
+_SETTING = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+# A last line with fewer settings than this is still part of the prompt.
+_FEWEST_SETTINGS = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Infotext:
+    """What a `parameters` text says: the prompts, and the settings by name, in order and unquoted."""
+
+    prompt: str
+    negative_prompt: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def infotext(recipe: Recipe) -> str:
+    """The `parameters` text of a recipe. Characters that no text can hold (lone surrogates) become question marks."""
+    settings: dict[str, object] = {
+        "Steps": recipe.steps,
+        "Sampler": SAMPLER_NAMES.get(recipe.sampler, recipe.sampler),
+        "Schedule type": _schedule_type(recipe.scheduler),
+        "CFG scale": _number(recipe.guidance_scale),
+        "Seed": recipe.seed,
+        "Size": f"{recipe.width}x{recipe.height}",
+        "Model hash": (recipe.model_sha256 or "")[:10] or None,
+        "Model": PurePath(recipe.model).name or None,
+        # The web UI counts from 1, the last layer; diffusers and we count the layers left out.
+        "Clip skip": recipe.clip_skip + 1 if recipe.clip_skip else None,
+        "RNG": "CPU",
+        "Eta": _number(recipe.eta) if recipe.eta else None,
+        "Version": f"Sfumato {recipe.versions['sfumato']}" if "sfumato" in recipe.versions else "Sfumato",
+    }
+    lines = [recipe.prompt or ""]
+    if recipe.negative_prompt:
+        lines.append(f"{NEGATIVE} {recipe.negative_prompt}")
+    lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in settings.items() if value is not None))
+    return "\n".join(lines).encode("utf-8", "replace").decode("utf-8")
+
+
+def parse_infotext(text: str) -> Infotext:
+    """Read a `parameters` text as the web UI reads it; `Size: 512x768` is there as `Size-1` and `Size-2` too. Never fails."""
+    *lines, last = text.strip().split("\n")
+    found: list[tuple[str, str]] = _SETTING.findall(last)
+    if len(found) < _FEWEST_SETTINGS:
+        lines, found = [*lines, last], []
+    prompt: list[str] = []
+    negative: list[str] = []
+    target = prompt
+    for line in lines:
+        written = line.strip()
+        if written.startswith(NEGATIVE):
+            target, written = negative, written.removeprefix(NEGATIVE).strip()
+        target.append(written)
+    settings: dict[str, str] = {}
+    for name, value in found:
+        settings[name] = _unquoted(value)
+        if size := re.fullmatch(r"(\d+)x(\d+)", settings[name]):
+            settings[f"{name}-1"], settings[f"{name}-2"] = size.groups()
+    return Infotext(prompt="\n".join(prompt), negative_prompt="\n".join(negative), settings=settings)
+
+
+def _schedule_type(scheduler: Mapping[str, object]) -> str | None:
+    if scheduler.get("use_karras_sigmas"):
+        return "Karras"
+    if scheduler.get("use_exponential_sigmas"):
+        return "Exponential"
+    return SPACING_NAMES.get(str(scheduler.get("timestep_spacing")))
+
+
+def _number(value: float) -> str:
+    """7.5 is 7.5 and 7.0 is 7, as the web UI writes them."""
+    return str(int(value)) if value.is_integer() else str(value)
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if re.search(r'[,:\n"]', value) else value
+
+
+def _unquoted(value: str) -> str:
+    if value.startswith('"') and value.endswith('"'):
+        try:
+            return str(json.loads(value))
+        except ValueError:
+            pass  # not ours to repair: the value as it stands
+    return value.strip()

@@ -1,0 +1,158 @@
+"""A recipe: everything that determines an image, as one frozen value, JSON both ways.
+
+Needs neither torch nor a model: a recipe can be read where no image can be made.
+"""
+
+import base64
+import hashlib
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+from sfumato.errors import RecipeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Safety = Literal["off", "passed", "flagged"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What an image was made from, and what it came out as.
+
+    prompt, negative_prompt    the texts as they were given; None where the caller supplied embeddings instead
+    seed                       of the noise source; None where the caller supplied the noise
+    noise_index, noise_count   this image takes row `index` of each draw of `count` rows, as in a batch of diffusers
+    noise_state                base64 of the generator's state, where it was not freshly seeded
+    sampler, scheduler         the sampler's name; the scheduler's config in full, spacing and noise schedule included
+    width, height              pixels
+    clip_skip                  last layers of the text encoder left out
+    model, model_sha256        the name it was opened by; the hash of its weights files
+    safety                     what the safety checker said, "off" where there was none
+    exact                      whether the image's rows were evaluated alone
+    versions                   of what computed it: sfumato, torch, python …
+    pixels_sha256              hash of the picture's RGB bytes, row by row; None while there is no picture
+
+    Raises RecipeError for a value of the wrong type or a number that JSON has no place for (NaN, infinity).
+    """
+
+    prompt: str | None
+    negative_prompt: str | None = ""
+    seed: int | None
+    noise_index: int = 0
+    noise_count: int = 1
+    noise_state: str | None = None
+    sampler: str
+    scheduler: Mapping[str, Any]
+    steps: int
+    guidance_scale: float
+    eta: float = 0.0
+    width: int
+    height: int
+    clip_skip: int | None = None
+    dtype: str
+    device: str
+    model: str
+    model_sha256: str | None = None
+    safety: Safety = "off"
+    exact: bool = True
+    workflow: Literal["txt2img"] = "txt2img"
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    pixels_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in _kinds().items():
+            value = getattr(self, name)
+            if not _fits(value, kind):
+                raise RecipeError(f"the recipe's {name} is {_brief(value)}; expected {_spoken(kind)}")
+        try:
+            # As JSON gives them back: 7 is 7.0, a tuple is a list. So a recipe equals itself after a round trip.
+            for name in ("guidance_scale", "eta"):
+                object.__setattr__(self, name, float(getattr(self, name)))
+            for name in ("scheduler", "versions"):
+                object.__setattr__(self, name, json.loads(json.dumps(dict(getattr(self, name)))))
+            self.to_json()
+        except (TypeError, ValueError, OverflowError) as error:
+            raise RecipeError(f"the recipe holds a value that JSON has no place for ({error})") from error
+        try:
+            base64.b64decode(self.noise_state or "", validate=True)
+        except ValueError as error:
+            raise RecipeError(f"the recipe's noise_state is damaged: not base64 ({error})") from error
+
+    def to_json(self) -> str:
+        """One line of ASCII; keys in the order above."""
+        return json.dumps({option.name: getattr(self, option.name) for option in fields(self)}, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Recipe":
+        """Read what `to_json` wrote. Raises RecipeError for damaged JSON, and for keys that are unknown, missing or of the wrong type."""
+        try:
+            values: object = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise RecipeError(f"the recipe is damaged: not valid JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise RecipeError(f"the recipe is damaged: expected a JSON object, found {_brief(values)}")
+        return cls.from_dict(cast("dict[str, Any]", values))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe with these values. Raises RecipeError for keys that are unknown, missing or of the wrong type."""
+        options = {option.name: option for option in fields(cls)}
+        if unknown := [name for name in values if name not in options]:
+            raise RecipeError(
+                f"the recipe has unknown keys ({', '.join(map(repr, unknown))}); a newer Sfumato may have written it"
+            )
+        required = [o.name for o in options.values() if o.default is MISSING and o.default_factory is MISSING]
+        if missing := [name for name in required if name not in values]:
+            raise RecipeError(f"the recipe is incomplete: it lacks {', '.join(missing)}")
+        return cls(**values)
+
+
+def pixels_sha256(pixels: "NDArray[np.uint8]") -> str:
+    """Hash of a picture's bytes, `height width 3`: equal for two pictures of one size only when they are bit-identical."""
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+@cache
+def _kinds() -> dict[str, Any]:
+    """The annotated type of each field."""
+    return get_type_hints(Recipe)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value is of an annotated type; a whole number will do for a float, a bool for neither."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            return False
+        entries = cast("Mapping[object, object]", value).items()
+        return all(_fits(key, arguments[0]) and _fits(entry, arguments[1]) for key, entry in entries)
+    if kind is Any:
+        return True
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _spoken(kind: Any) -> str:
+    """A type as a person says it."""
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "nothing"}
+    if get_origin(kind) is Literal:
+        return " or ".join(repr(choice) for choice in get_args(kind))
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join(_spoken(one) for one in get_args(kind))
+    return names.get(kind, "a table of names and values")
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

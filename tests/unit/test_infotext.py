@@ -1,0 +1,123 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfumato.infotext import SAMPLER_NAMES, Infotext, infotext, parse_infotext
+from sfumato.recipe import Recipe
+
+RECIPE = Recipe(
+    prompt="a red apple,\n3d style",
+    negative_prompt="blurry: yes",
+    seed=42,
+    sampler="euler",
+    scheduler={"timestep_spacing": "linspace"},
+    steps=20,
+    guidance_scale=7.0,
+    width=512,
+    height=768,
+    dtype="float32",
+    device="cpu",
+    model="/models/dream,v1: final",
+    model_sha256="0123456789abcdef",
+    versions={"sfumato": "0.1.0"},
+)
+
+
+def test_the_text_as_the_web_ui_writes_it() -> None:
+    assert infotext(RECIPE) == (
+        "a red apple,\n3d style\n"
+        "Negative prompt: blurry: yes\n"
+        "Steps: 20, Sampler: Euler, Schedule type: Uniform, CFG scale: 7, Seed: 42, Size: 512x768, Model hash: 0123456789, "
+        'Model: "dream,v1: final", RNG: CPU, Version: Sfumato 0.1.0'
+    )
+
+
+def test_what_is_not_there_is_left_out() -> None:
+    bare = replace(
+        RECIPE, negative_prompt="", model_sha256="", scheduler={}, versions={}, guidance_scale=7.5, seed=None, model=""
+    )
+    assert (
+        infotext(bare)
+        == "a red apple,\n3d style\nSteps: 20, Sampler: Euler, CFG scale: 7.5, Size: 512x768, RNG: CPU, Version: Sfumato"
+    )
+
+
+def test_clip_skip_counts_from_one_and_eta_is_an_extra() -> None:
+    text = infotext(replace(RECIPE, clip_skip=1, eta=0.5))
+    assert "Clip skip: 2, RNG: CPU, Eta: 0.5, Version" in text
+    assert "Clip skip" not in infotext(replace(RECIPE, clip_skip=0))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "name"),
+    [
+        ({"use_karras_sigmas": True, "timestep_spacing": "leading"}, "Karras"),
+        ({"use_exponential_sigmas": True}, "Exponential"),
+        ({"timestep_spacing": "leading"}, "DDIM"),
+        ({"timestep_spacing": "trailing"}, "Simple"),
+    ],
+)
+def test_schedule_types(scheduler: dict[str, object], name: str) -> None:
+    assert parse_infotext(infotext(replace(RECIPE, scheduler=scheduler))).settings["Schedule type"] == name
+
+
+def test_it_is_read_as_it_was_written() -> None:
+    read = parse_infotext(infotext(RECIPE))
+    assert (read.prompt, read.negative_prompt) == ("a red apple,\n3d style", "blurry: yes")
+    assert read.settings["Model"] == "dream,v1: final"
+    assert (read.settings["Size"], read.settings["Size-1"], read.settings["Size-2"]) == ("512x768", "512", "768")
+
+
+lines = st.text(st.characters(exclude_categories=["C", "Z"], include_characters=" "), max_size=40).map(str.strip)
+
+
+@given(prompt=st.lists(lines, max_size=3), negative=lines, model=lines, sampler=st.sampled_from(sorted(SAMPLER_NAMES)))
+def test_any_prompt_of_some_lines_is_read_as_it_was_written(
+    prompt: list[str], negative: str, model: str, sampler: str
+) -> None:
+    text = "\n".join(prompt).strip()
+    recipe = replace(RECIPE, prompt=text, negative_prompt=negative, model=model, sampler=sampler)
+    read = parse_infotext(infotext(recipe))
+    if "Negative prompt:" not in text:
+        assert (read.prompt, read.negative_prompt) == (text, negative)
+    assert read.settings["Sampler"] == SAMPLER_NAMES[sampler]
+    assert read.settings["Seed"] == "42"
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_reading_never_fails(text: str) -> None:
+    parse_infotext(text)
+    infotext(replace(RECIPE, prompt=text)).encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", Infotext(prompt="")),
+        ("only a prompt", Infotext(prompt="only a prompt")),
+        ("a: b, c: d", Infotext(prompt="a: b, c: d")),  # two are too few for settings
+        ("cat\nNegative prompt: dog\nbird", Infotext(prompt="cat", negative_prompt="dog\nbird")),
+        (
+            'cat\nSteps: 20, Sampler: DPM++ 2M Karras, Lora hashes: "a: 1, b: 2", Size: 64x32',
+            Infotext(
+                prompt="cat",
+                settings={
+                    "Steps": "20",
+                    "Sampler": "DPM++ 2M Karras",
+                    "Lora hashes": "a: 1, b: 2",
+                    "Size": "64x32",
+                    "Size-1": "64",
+                    "Size-2": "32",
+                },
+            ),
+        ),
+        (
+            'x\nA1: "unclosed, B1: 2, C1: 3, D1: 4',
+            Infotext(prompt="x", settings={"A1": '"unclosed', "B1": "2", "C1": "3", "D1": "4"}),
+        ),
+    ],
+)
+def test_texts_of_others(text: str, expected: Infotext) -> None:
+    assert parse_infotext(text) == expected
