@@ -56,7 +56,7 @@ def build_tiny_folder(folder: Path, *, safety_checker: bool = False, prediction_
         checker = StableDiffusionSafetyChecker(config)
         # Untrained concepts are all ones; random directions with a threshold near the middle make both decisions occur.
         checker.concept_embeds.data.normal_()
-        checker.concept_embeds_weights.data.fill_(0.35)
+        checker.concept_embeds_weights.data.fill_(0.555)
     pipe = StableDiffusionPipeline(
         unet=unet,
         vae=vae,

@@ -25,8 +25,10 @@ def first_nonfinite_layer(network: nn.Module, evaluate: Callable[[], object]) ->
 
         return hook
 
-    leaves = [(name, module) for name, module in network.named_modules() if not any(module.children())]
-    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
+    modules: list[tuple[str, nn.Module]] = list(network.named_modules())  # pyright: ignore[reportUnknownArgumentType]
+    handles = [
+        module.register_forward_hook(watch(name)) for name, module in modules if next(module.children(), None) is None
+    ]
     try:
         evaluate()
     finally:

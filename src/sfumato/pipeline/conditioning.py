@@ -17,20 +17,20 @@ class PromptEncoder:
     `notes` collects what was cut from prompts that were too long.
     """
 
-    def __init__(self, tokenizer: Tokenizer, encoder: CLIPTextEncoder, clip_skip: int | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, encoder: CLIPTextEncoder) -> None:
         self._tokenizer = tokenizer
         self._encoder = encoder
-        self._clip_skip = clip_skip
-        self._known: dict[str, Conditioning] = {}
+        self._known: dict[tuple[str, int | None], Conditioning] = {}
         self.notes: list[str] = []
 
-    def __call__(self, prompt: str) -> Conditioning:
-        """The conditioning of one prompt, its context `tokens dim`."""
-        if prompt not in self._known:
-            self._known[prompt] = Conditioning(self._encode(prompt))
-        return self._known[prompt]
+    def __call__(self, prompt: str, clip_skip: int | None = None) -> Conditioning:
+        """The conditioning of one prompt, its context `tokens dim`, without the encoder's last `clip_skip` layers."""
+        key = prompt, clip_skip
+        if key not in self._known:
+            self._known[key] = Conditioning(self._encode(prompt, clip_skip))
+        return self._known[key]
 
-    def _encode(self, prompt: str) -> Tensor:
+    def _encode(self, prompt: str, clip_skip: int | None) -> Tensor:
         tokens = self._tokenizer.encode(prompt)
         if tokens.dropped:
             room = self._tokenizer.max_length - 2
@@ -40,19 +40,26 @@ class PromptEncoder:
         device = next(self._encoder.parameters()).device
         ids = torch.tensor([tokens.ids], dtype=torch.long, device=device)
         with torch.no_grad():
-            return self._encoder(ids, clip_skip=self._clip_skip).hidden[0]
+            return self._encoder(ids, clip_skip=clip_skip).hidden[0]
 
 
 def condition(
-    texts: Sequence[Text], encode: PromptEncoder, embeds: Tensor | None, negative_embeds: Tensor | None, *, guided: bool
+    texts: Sequence[Text],
+    encode: PromptEncoder,
+    embeds: Tensor | None,
+    negative_embeds: Tensor | None,
+    *,
+    clip_skip: int | None,
+    guided: bool,
 ) -> list[dict[str, Conditioning]]:
     """The conditionings of each text by row name: `cond`, and `uncond` where guidance will ask for it."""
     given = [] if embeds is None else [Conditioning(row) for row in embeds]
     given_negative = [] if negative_embeds is None else [Conditioning(row) for row in negative_embeds]
     rows: list[dict[str, Conditioning]] = []
     for i, text in enumerate(texts):
-        row = {"cond": given[i] if text.prompt is None else encode(text.prompt)}
+        row = {"cond": given[i] if text.prompt is None else encode(text.prompt, clip_skip)}
         if guided:
+            # Negative prompts keep every layer: that is what clip_skip does in diffusers, and pictures depend on it.
             row["uncond"] = given_negative[i] if text.negative is None else encode(text.negative)
         rows.append(row)
     return rows

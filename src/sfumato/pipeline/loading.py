@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sfumato")
 
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "safety_checker", "feature_extractor")
+NETWORKS = ("unet", "vae", "text_encoder", "safety_checker")
+PARTS = (*NETWORKS, "tokenizer", "scheduler", "feature_extractor")
 HUB_OPTIONS = ("revision", "token", "use_auth_token", "local_files_only", "cache_dir", "force_download", "proxies")
 HARMLESS = ("low_cpu_mem_usage", "use_safetensors", "requires_safety_checker", "resume_download", "add_watermarker")
 """Options of diffusers that can be granted by doing nothing: memory is always spared, safetensors always read."""
@@ -61,8 +62,9 @@ def open_pipeline(
             raise UnsupportedError(f"from_pretrained does not know the option {option}={value!r}; leave it out")
 
     path = _local(name, variant, hub)
-    unwanted = {part for part, value in overrides.items() if value is not None or part == "safety_checker"}
-    folder = open_folder(path, dtype=dtype, variant=variant, components=set(PARTS) - unwanted)
+    folder = open_folder(path, dtype=dtype, variant=variant, components=set(NETWORKS) - overrides.keys())
+    for part in folder.missing:
+        logger.warning("the model lists a %s but its folder is not there; going on without", part)
     parts: dict[str, Any] = {
         "unet": folder.unet,
         "vae": folder.vae,
@@ -80,7 +82,7 @@ def open_pipeline(
         raise MissingFileError(
             f"the model {str(name)!r} has no {', '.join(missing)}; pass one as an option or use another folder"
         )
-    if "safety_checker" in overrides and overrides["safety_checker"] is None and "safety_checker" in folder.listed:
+    if "safety_checker" in overrides and parts["safety_checker"] is None and (path / "safety_checker").is_dir():
         logger.warning("the safety checker is off: pictures are not filtered")
     pipe = kind(**parts, requires_safety_checker=requires_checker)
     pipe.defaults = read_defaults(path)
@@ -141,7 +143,7 @@ def save_pipeline(
         unet=pipe.unet,
         vae=pipe.vae,
         text_encoder=pipe.text_encoder,
-        tokenizer=pipe.tokenizer.save,
+        tokenizer_files=pipe.tokenizer.save,
         scheduler_config=dict(pipe.scheduler.config),
         safety_checker=pipe.safety_checker,
         feature_extractor=pipe.feature_extractor,

@@ -33,8 +33,11 @@ class Picture(Image.Image):
         return self._make_recipe()
 
     def save(
-        self, fp: str | bytes | PathLike[str] | PathLike[bytes] | IO[bytes], format: str | None = None, **params: Any
-    ) -> None:  # noqa: A002
+        self,
+        fp: str | bytes | PathLike[str] | PathLike[bytes] | IO[bytes],
+        format: str | None = None,  # noqa: A002 - PIL's name
+        **params: Any,
+    ) -> None:
         """PIL's save, with the recipe written into the file where its format has a place for it (PNG, JPEG, WebP)."""
         if format is None and isinstance(fp, str | PathLike):
             format = Image.registered_extensions().get(Path(str(fp)).suffix.lower())  # noqa: A001

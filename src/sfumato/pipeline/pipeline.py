@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.engine import Event
-from sfumato.errors import OptionError, PromptError, UnsupportedError, UsageError
+from sfumato.errors import OptionError, UnsupportedError, UsageError
 from sfumato.images import to_pil
 from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.models.safety_checker import SafetyChecker
@@ -236,8 +236,9 @@ class StableDiffusionPipeline(Switches):
         """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
         notes = loading.settle_precision(self)
         parts = self._parts(exact=exact)
-        encode = PromptEncoder(self.tokenizer, self.text_encoder, request.clip_skip)
-        rows = condition(request.texts, encode, *embeds, guided=request.guidance_scale > 1)
+        encode = PromptEncoder(self.tokenizer, self.text_encoder)
+        guided = request.guidance_scale > 1
+        rows = condition(request.texts, encode, *embeds, clip_skip=request.clip_skip, guided=guided)
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
 
         shape = latent_shape(request, parts)
@@ -272,18 +273,15 @@ class StableDiffusionPipeline(Switches):
             clip_skip = check_count("clip_skip", clip_skip, least=0, most=self.text_encoder.config.layers - 1)
         guidance = self.defaults.get("guidance_scale", 7.5) if guidance_scale is None else guidance_scale
         guidance = check_number("guidance_scale", guidance, least=0.0)
-        if embeds is not None and negative_embeds is None and guidance > 1 and negative is None and not self.tokenizer:
-            raise PromptError("guidance needs negative_prompt_embeds beside prompt_embeds")
+        usual = self.defaults.get("num_inference_steps", 50)
         return Request(
             texts=texts,
             images_per_prompt=check_count("num_images_per_prompt", images),
             height=height,
             width=width,
             steps=check_count(
-                "num_inference_steps",
-                self.defaults.get("num_inference_steps", 50) if steps is None else steps,
-                most=self.scheduler.noise_schedule.steps,
-            ),  # fmt: skip
+                "num_inference_steps", usual if steps is None else steps, most=self.scheduler.noise_schedule.steps
+            ),
             guidance_scale=guidance,
             eta=check_number("eta", eta, least=0.0, most=1.0),
             clip_skip=clip_skip or None,

@@ -66,7 +66,7 @@ def advance(generator: Generators, sources: Sequence[NoiseSource]) -> None:
     generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
     for own, source in zip(generators, sources, strict=False):
         if own.device.type == "cpu":
-            own.set_state(source.generator_state())
+            own.set_state(torch.frombuffer(bytearray(source.generator_state()), dtype=torch.uint8))
 
 
 def _shared(generator: torch.Generator, images: int) -> list[Seed]:

@@ -1,7 +1,7 @@
 """The safety filter: runs a checkpoint's checker on finished pictures, replaces what it flags, and says so."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -47,17 +47,16 @@ class Preparation:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Preparation":
         """Read from `preprocessor_config.json`. Raises ConfigError for sizes that are not whole numbers."""
-        resize = config.get("size", 224)
-        crop = config.get("crop_size", 224)
-        if isinstance(resize, Mapping):
-            resize = resize.get("shortest_edge")
-        crop = (crop.get("height"), crop.get("width")) if isinstance(crop, Mapping) else (crop, crop)
-        if not all(isinstance(n, int) and n > 0 for n in (resize, *crop)):
-            raise ConfigError(
-                "preprocessor_config.json of the safety checker has no usable size or crop_size; expected whole "
-                'numbers such as "size": 224, "crop_size": 224'
-            )
-        return cls(resize, crop, tuple(config.get("image_mean", cls.MEAN)), tuple(config.get("image_std", cls.STD)))
+        size, crop = config.get("size", 224), config.get("crop_size", 224)
+        resize = size.get("shortest_edge") if isinstance(size, Mapping) else size
+        height, width = (crop.get("height"), crop.get("width")) if isinstance(crop, Mapping) else (crop, crop)
+        for name, value in (("size", resize), ("crop_size", height), ("crop_size", width)):
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(
+                    f"preprocessor_config.json of the safety checker has no usable {name}; expected a whole number such as 224"
+                )
+        mean, std = tuple(config.get("image_mean", cls.MEAN)), tuple(config.get("image_std", cls.STD))
+        return cls(cast(int, resize), (cast(int, height), cast(int, width)), mean, std)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """`3 crop crop` float32 of an `h w 3` uint8 picture."""

@@ -18,15 +18,15 @@ from sfumato.images import to_pil
 from sfumato.models.unet import UNet
 from sfumato.pipeline.decoding import Decoder, to_bytes, to_unit
 from sfumato.pipeline.drive import Bar, Round, drive
+from sfumato.pipeline.loading import Source
 from sfumato.pipeline.randomness import Seed
 from sfumato.pipeline.request import Request
-from sfumato.pipeline.loading import Source
 from sfumato.pipeline.safety import BLOCKED, SafetyFilter
-from sfumato.recipe import Recipe, pixels_sha256
+from sfumato.recipe import Recipe, Safety, pixels_sha256
 from sfumato.schedulers import Scheduler
 from sfumato.version import __version__
 
-SAFETY = {None: "off", True: "flagged", False: "passed"}
+SAFETY: dict[bool | None, Safety] = {None: "off", True: "flagged", False: "passed"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

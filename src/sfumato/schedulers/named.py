@@ -114,7 +114,7 @@ class _SigmaScheduler(Scheduler):
         # Where the first level is training's last, x there is taken to be nothing but noise; leading spacing starts below it.
         return levels.sigmas[0] if self.timestep_spacing != "leading" else super().initial_scale(levels)
 
-    def final_scale(self, levels: Levels) -> float:  # noqa: ARG002
+    def latents_scale(self, sigma: float) -> float:  # noqa: ARG002
         return 1.0
 
     def levels(self, steps: int) -> Levels:

@@ -142,7 +142,11 @@ class Scheduler:
 
     def final_scale(self, levels: Levels) -> float:
         """What x at the last level is multiplied by to be latents."""
-        return 1 / math.sqrt(1 + levels.sigmas[-1] ** 2)
+        return self.latents_scale(levels.sigmas[-1])
+
+    def latents_scale(self, sigma: float) -> float:
+        """What x at `sigma` is multiplied by to be latents as the class of that name in diffusers holds them at that level."""
+        return 1 / math.sqrt(1 + sigma**2)
 
     def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:
         """The sampler at work from `x` at the first level; `noise` is drawn from where it needs any. `eta` is DDIM's alone."""
