@@ -1,0 +1,53 @@
+"""Computes the golden values; run it by hand, and look at the difference, when a picture is meant to change."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sfumato.diffusion.conversation import run
+from sfumato.diffusion.noise import NoiseSource
+from sfumato.diffusion.prediction import denoised_from, network_scale
+from sfumato.schedulers import SCHEDULERS
+from sfumato.text.tokenizer import Tokenizer
+
+FILE = Path(__file__).with_name("values.json")
+PROMPTS = ("a photograph of an astronaut riding a horse", "Café & crêpes — 5€, 🦊!", "it's  A   Test's test&amp;t")
+SD1: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+EXTRA: dict[str, dict[str, Any]] = {
+    "PNDMScheduler": {"skip_prk_steps": True, "steps_offset": 1},
+    "DDIMScheduler": {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1},
+    "DDPMScheduler": {"clip_sample": False},
+}
+
+
+def values() -> dict[str, Any]:
+    """Token ids, the first noise of a seed, and where each scheduler's trajectory ends with a made-up network."""
+    tokenizer = Tokenizer.bundled_clip()
+    source = NoiseSource(42, (4, 8, 8))
+    return {
+        "tokens": {prompt: list(tokenizer.encode(prompt).ids[:24]) for prompt in PROMPTS},
+        "noise of seed 42": [source.draw().flatten()[:4].tolist() for _ in range(2)],
+        "latents after 7 steps": {name: trajectory_end(name) for name in sorted(SCHEDULERS)},
+    }
+
+
+def trajectory_end(name: str) -> list[float]:
+    """The first latents a scheduler ends with when the network is a fixed nonlinear function."""
+    scheduler = SCHEDULERS[name](**SD1, **EXTRA.get(name, {}))
+    levels = scheduler.levels(7)
+    source = NoiseSource(7, (4, 8, 8))
+
+    def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        timestep = levels.timestep(sigma, scheduler.noise_schedule)
+        output = torch.tanh(1.3 * x * network_scale(sigma) + timestep / 1000)
+        return denoised_from(output, x, sigma, scheduler.prediction_type)
+
+    x = source.draw() * scheduler.initial_scale(levels)
+    end = run(scheduler.start(x, levels, source.draw), denoise) * scheduler.final_scale(levels)
+    return end.flatten()[:4].tolist()
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(values(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
