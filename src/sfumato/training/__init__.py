@@ -1,0 +1,1 @@
+"""How the bundled model is made: the art it learns from, the autoencoder, then text encoder and U-Net together."""

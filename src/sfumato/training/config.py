@@ -1,0 +1,113 @@
+"""Run configs: TOML files read into frozen dataclasses, strictly."""
+
+import dataclasses
+import tomllib
+import types
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from sfumato.errors import TrainingError
+
+C = TypeVar("C")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LearningRate:
+    """Warm up over `warmup` images, hold `peak`, and decay linearly to zero over the last `decay` share of the run.
+
+    Holding most of the run lets its length be changed after it has begun. Source: Hu et al. 2024, arXiv:2404.06395, section 4.
+    """
+
+    peak: float = 1e-3
+    warmup: int = 2000
+    decay: float = 0.3
+
+    def at(self, images: int, total: int) -> float:
+        """The rate after `images` of `total` images."""
+        rising = min(1.0, images / self.warmup) if self.warmup else 1.0
+        left = (total - images) / max(1.0, self.decay * total)
+        return self.peak * max(0.0, min(rising, left))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """What every training run says: its length and pace, and how often it logs, saves and shows.
+
+    `images` is the planned total; `threads` 0 leaves the number of CPU threads alone; `compile` needs a C++ compiler on a CPU and pays
+    within minutes. `log_every`, `save_every` and `show_every` count steps.
+    """
+
+    images: int
+    batch: int
+    seed: int = 0
+    learning_rate: LearningRate = LearningRate()
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    threads: int = 0
+    compile: bool = False
+    log_every: int = 20
+    save_every: int = 200
+    show_every: int = 500
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return -(-self.images // self.batch)
+
+
+def config_path(name: str | Path) -> Path:
+    """The path of a config: a file, or the name of one in the package ("vae-64").
+
+    Raises TrainingError when there is none.
+    """
+    path = Path(name)
+    packaged = Path(str(files("sfumato.training") / "configs"))
+    for candidate in (path, packaged / f"{path.name}.toml"):
+        if candidate.is_file():
+            return candidate
+    known = ", ".join(sorted(p.stem for p in packaged.glob("*.toml")))
+    raise TrainingError(f"no run config at {name}; give a TOML file or one of the package's own: {known}.")
+
+
+def read_config(path: str | Path, kind: type[C]) -> C:
+    """Read a TOML run config as the dataclass `kind`.
+
+    Raises TrainingError for a file that is missing or not TOML, and for unknown, missing or mistyped keys, naming them.
+    """
+    path = config_path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TrainingError(f"{path} can't be read as TOML: {error}.") from error
+    return parse(table, kind, str(path))
+
+
+def parse(table: Mapping[str, Any], kind: type[C], where: str) -> C:
+    """Turn a mapping into the dataclass `kind`; `where` names it in messages. Raises TrainingError as `read_config` does."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    hints = get_type_hints(kind)
+    if unknown := sorted(set(table) - set(fields)):
+        raise TrainingError(f"{where} has unknown keys {', '.join(unknown)}; known: {', '.join(fields)}.")
+    required = {n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
+    if missing := sorted(required - set(table)):
+        raise TrainingError(f"{where} lacks {', '.join(missing)}; add them.")
+    return kind(**{key: _value(value, hints[key], f"{where}: {key}") for key, value in table.items()})
+
+
+def _value(value: Any, hint: Any, where: str) -> Any:
+    origin = get_origin(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return parse(value, hint, where)  # type: ignore[arg-type]
+    if origin in (Union, types.UnionType):
+        inner = [option for option in get_args(hint) if option is not type(None)]
+        return _value(value, inner[0], where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(item, get_args(hint)[0], where) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(hint, type) or type(value) is not hint:
+        expected = getattr(hint, "__name__", str(hint))
+        raise TrainingError(f"{where} is {value!r}, expected {expected}.")
+    return value

@@ -1,0 +1,96 @@
+"""A run's folder: its checkpoints, its loss curve, and picking up where it was killed.
+
+Randomness is no state: every step draws from a generator made of the run's seed and the step's number (`step_generator`), so weights,
+optimizer and the step's number are all there is to save, and a run that was killed ends with the very weights of one that was not.
+"""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sfumato.errors import TrainingError
+from sfumato.training.config import RunConfig
+
+_CHECKPOINT = "checkpoint.pt"
+
+
+def step_generator(seed: int, step: int, purpose: str = "") -> torch.Generator:
+    """The CPU generator of one step of a run, the same whenever and wherever the step is taken."""
+    digest = hashlib.sha256(f"{seed}/{step}/{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def shuffled(count: int, first: int, length: int, seed: int) -> torch.Tensor:
+    """Positions `first` to `first + length` of an endless sequence that shuffles `count` items anew for every pass."""
+    positions = range(first, first + length)
+    passes = {p: torch.randperm(count, generator=step_generator(seed, p, "pass")) for p in {i // count for i in positions}}
+    return torch.stack([passes[i // count][i % count] for i in positions])
+
+
+def plain_weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    """A module's weights as they are loaded again: on the CPU, in the default memory format."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+class RunFolder:
+    """The folder of one run of training.
+
+    Raises TrainingError when the folder holds a run of another config (its length may differ: a run can be made longer or shorter).
+    """
+
+    def __init__(self, path: Path | str, config: RunConfig) -> None:
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.config = config
+        self._started = time.monotonic()
+        self._first_step = 0
+
+    def load(self, *, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+        """The last checkpoint's state (`step` and what `save` was given), or None at the start of a run."""
+        file = self.path / _CHECKPOINT
+        if not file.exists():
+            return None
+        try:
+            # Our own file, but read as data all the same: tensors and plain values only.
+            state = torch.load(file, map_location=device, weights_only=True)
+        except Exception as error:
+            raise TrainingError(f"{file} can't be read ({error}); delete it to begin the run again.") from error
+        ours = _comparable(self.config)
+        if state["config"] != ours:
+            differing = sorted(k for k in ours.keys() | state["config"].keys() if ours.get(k) != state["config"].get(k))
+            raise TrainingError(
+                f"{self.path} holds a run whose config differs in {', '.join(differing)}; choose another folder or the same config."
+            )
+        self._first_step = state["step"]
+        return state
+
+    def save(self, step: int, **state: Any) -> None:
+        """Write the checkpoint of `step`, whole or not at all."""
+        partial = self.path / f"{_CHECKPOINT}.tmp"
+        torch.save({"config": _comparable(self.config), "step": step, **state}, partial)
+        partial.replace(self.path / _CHECKPOINT)
+
+    def log(self, step: int, **values: float) -> str:
+        """Append a line to `log.jsonl` (step, images, seconds since this start, images a second, values); returns it for people."""
+        seconds = time.monotonic() - self._started
+        images = step * self.config.batch
+        rate = (step - self._first_step) * self.config.batch / max(seconds, 1e-9)
+        row: Mapping[str, float] = {"step": step, "images": images, "seconds": seconds, "images_per_second": rate, **values}
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
+        left = (self.config.steps - step) * self.config.batch / max(rate, 1e-9)
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
+        return f"step {step}/{self.config.steps}  {rate:.1f} images/s  {left / 60:.1f} min left  {shown}"
+
+
+def _comparable(config: RunConfig) -> dict[str, Any]:
+    """The config as plain values, less what may change between two starts without changing what is trained."""
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))
+    return {k: v for k, v in plain.items() if k not in {"images", "threads", "compile", "log_every", "save_every", "show_every"}}

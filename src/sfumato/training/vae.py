@@ -1,0 +1,212 @@
+"""`sfumato train vae`: the autoencoder that turns flat art into latents and back."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sfumato.errors import TrainingError
+from sfumato.models import AutoencoderKL, VAEConfig
+from sfumato.training.config import RunConfig, read_config
+from sfumato.training.data import ArtDataset, read_dataset
+from sfumato.training.data.augment import augment
+from sfumato.training.data.sheet import write_sheet
+from sfumato.training.run import RunFolder, plain_weights, step_generator
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VAELoss:
+    """Weights of the terms: L1 and squared error of pixels, L1 of the differences of neighbours (edges), KL a latent."""
+
+    l1: float = 1.0
+    squared: float = 1.0
+    gradient: float = 0.5
+    kl: float = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VAETrainConfig(RunConfig):
+    """A run of the autoencoder.
+
+    `data` is a dataset file. A share `focus` of each batch is art of the vocabulary, the rest any art. With `start_from`, another
+    run's folder gives the weights, and with `decoder_only` the encoder stays as it is, so that latents made with it stay valid;
+    the decoder then also learns to bear latents that are off by noise of std `latent_noise`.
+    """
+
+    data: str
+    model: VAEConfig
+    loss: VAELoss = VAELoss()
+    focus: float = 0.5
+    start_from: str | None = None
+    decoder_only: bool = False
+    latent_noise: float = 0.0
+
+
+def to_pixels(pictures: Tensor) -> Tensor:
+    """uint8 `b h w 3` → pixels `b 3 h w` in [-1, 1], channels last in memory."""
+    return pictures.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+
+
+def to_pictures(pixels: Tensor) -> Tensor:
+    """Pixels `b 3 h w` in [-1, 1] → uint8 `b h w 3`."""
+    return pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def loss_of(output: Tensor, target: Tensor, mean: Tensor, logvar: Tensor, weights: VAELoss) -> Tensor:
+    """The loss of decoded pixels and of their latents' distribution. Source of the KL term: Kingma & Welling 2013, Eq. 10."""
+    error = output - target
+    gradient = (error[..., 1:, :] - error[..., :-1, :]).abs().mean() + (error[..., :, 1:] - error[..., :, :-1]).abs().mean()
+    kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
+    return weights.l1 * error.abs().mean() + weights.squared * error.square().mean() + weights.gradient * gradient + weights.kl * kl
+
+
+@torch.no_grad()
+def reconstruct(vae: AutoencoderKL, pictures: Tensor, batch: int = 64) -> Tensor:
+    """Pictures (uint8 `n h w 3`) through the autoencoder and back."""
+    return torch.cat([to_pictures(vae(to_pixels(part))[0]) for part in pictures.split(batch)])
+
+
+def psnr(pictures: Tensor, others: Tensor) -> float:
+    """Mean over pictures of the peak signal-to-noise ratio, in dB, of uint8 pictures."""
+    squared = (pictures.float() - others.float()).square().flatten(1).mean(1).clamp_min(1e-3)
+    return (10 * torch.log10(255.0**2 / squared)).mean().item()
+
+
+class _Batches:
+    """Batch of a step: a share of it art of the vocabulary, the rest any training art, augmented."""
+
+    def __init__(self, data: ArtDataset, config: VAETrainConfig) -> None:
+        self.pictures = torch.from_numpy(data.pixels)
+        self.any = torch.from_numpy(data.where(split="train"))
+        self.taught = torch.from_numpy(data.where(split="train", captioned=True))
+        self.config = config
+        if not len(self.any) or (config.focus > 0 and not len(self.taught)):
+            raise TrainingError(f"{config.data} has no pictures to train on; build the data again: sfumato data build.")
+
+    def __call__(self, step: int) -> Tensor:
+        generator = step_generator(self.config.seed, step, "batch")
+        focused = round(self.config.batch * self.config.focus)
+        rows = [
+            pool[torch.randint(len(pool), (count,), generator=generator)]
+            for pool, count in ((self.taught, focused), (self.any, self.config.batch - focused))
+            if count
+        ]
+        pictures = to_pixels(self.pictures[torch.cat(rows)])
+        gentle, full = pictures[:focused], pictures[focused:]
+        return torch.cat([augment(gentle, generator, colours=False), augment(full, generator, colours=True)]).contiguous(
+            memory_format=torch.channels_last
+        )
+
+
+class _Step(nn.Module):
+    """Forward pass and loss as one module, so that they compile as one."""
+
+    def __init__(self, vae: AutoencoderKL, config: VAETrainConfig) -> None:
+        super().__init__()
+        self.vae = vae
+        self.config = config
+
+    def forward(self, pixels: Tensor, noise: Tensor) -> Tensor:
+        if self.config.decoder_only:
+            with torch.no_grad():
+                distribution = self.vae.encode(pixels)
+            output = self.vae.decode(distribution.mode() + self.config.latent_noise * noise)
+        else:
+            output, distribution = self.vae(pixels, noise)
+        return loss_of(output, pixels, distribution.mean, distribution.logvar, self.config.loss)
+
+
+def load_vae(run: Path | str) -> AutoencoderKL:
+    """The autoencoder that a finished run left in its folder. Raises TrainingError when there is none."""
+    file = Path(run) / "vae.pt"
+    if not file.exists():
+        raise TrainingError(f"no trained autoencoder in {run}; train it first: sfumato train vae CONFIG.")
+    state = torch.load(file, weights_only=True)
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in state["model"].items()}
+    vae = AutoencoderKL(VAEConfig(**config))
+    vae.load_state_dict(state["weights"])
+    return vae.eval()
+
+
+def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str], None] = print) -> Path:
+    """Train an autoencoder as the config says, in the run folder `out`, going on from its last checkpoint if it has one.
+
+    Leaves `vae.pt`, `log.jsonl` and sheets (art above its reconstruction) there and returns the path of `vae.pt`.
+    Raises TrainingError for a config or folder that can't be used or a loss that is not finite, DataError for the data.
+    """
+    config = read_config(config_path, VAETrainConfig)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    data = read_dataset(config.data)
+    folder = RunFolder(out, config)
+    batches = _Batches(data, config)
+    torch.manual_seed(config.seed)
+    vae = load_vae(config.start_from) if config.start_from else AutoencoderKL(config.model)
+    vae = vae.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    if config.decoder_only:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    trained = [p for p in vae.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate.peak, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+
+    first = 0
+    if state := folder.load():
+        vae.load_state_dict(state["weights"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+    step_module = _Step(vae, config)
+    compute = torch.compile(step_module, dynamic=False) if config.compile else step_module
+    latent_shape = (config.batch, vae.config.latent_channels, data.size // vae.scale, data.size // vae.scale)
+
+    losses: list[float] = []
+    for step in range(first, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate.at(step * config.batch, config.images)
+        noise = torch.randn(latent_shape, generator=step_generator(config.seed, step, "noise"))
+        loss = compute(batches(step), noise)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, config.gradient_clip)
+        optimizer.step()
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise TrainingError(f"the loss is {losses[-1]} at step {step}; lower learning_rate.peak and begin again.")
+        done = step + 1
+        if done % config.log_every == 0 or done == config.steps:
+            progress(folder.log(done, loss=float(np.mean(losses)), learning_rate=optimizer.param_groups[0]["lr"]))
+            losses.clear()
+        if done % config.save_every == 0 or done == config.steps:
+            folder.save(done, weights=plain_weights(vae), optimizer=optimizer.state_dict())
+        if done % config.show_every == 0 or done == config.steps:
+            progress(folder.log(done, **_show(vae, data, folder.path / "sheets" / f"{done:06d}.png")))
+
+    finished = folder.path / "vae.pt"
+    model = {name: getattr(vae.config, name) for name in VAEConfig.__slots__}
+    torch.save({"model": model, "weights": plain_weights(vae)}, finished)
+    return finished
+
+
+def _show(vae: AutoencoderKL, data: ArtDataset, sheet: Path, columns: int = 24) -> dict[str, float]:
+    """Write art above its reconstruction, and measure both kinds of art."""
+    vae.eval()
+    scores: dict[str, float] = {}
+    pages: list[np.ndarray] = []
+    for name, rows in (("held_out", data.where(split="held_out")), ("taught", data.where(split="train", captioned=True))):
+        some = rows[:: max(1, len(rows) // 96)]
+        if not len(some):
+            continue
+        art = torch.from_numpy(data.pixels[some])
+        remade = reconstruct(vae, art)
+        scores[f"psnr_{name}"] = psnr(art, remade)
+        picked = range(0, len(some), max(1, len(some) // columns))
+        chosen = list(picked)[:columns]
+        pages += [art[i].numpy() for i in chosen] + [remade[i].numpy() for i in chosen]
+        columns = len(chosen)
+    write_sheet(sheet, pages, columns=columns)
+    vae.train()
+    return scores
