@@ -22,8 +22,8 @@ def fetch(
     revision, it may not be had, or the hub can't be reached; OptionError for a name that can't be a model's.
     """
     # Imported here: it is slow to import, and most runs need no network.
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
-    from huggingface_hub.errors import (  # noqa: PLC0415
+    from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType] (its progress bar is untyped)
+    from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
         LocalEntryNotFoundError,
@@ -63,7 +63,7 @@ def fetch(
         raise DownloadError(
             f"{model_id}{of_revision} is not in the cache, {why}; connect once, or give the path of a model on this machine"
         ) from error
-    except OSError as error:
+    except Exception as error:  # of whichever library of several the hub's client asks the network by
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DownloadError(f"{model_id}{of_revision} could not be downloaded ({reason}); try again") from error
     return Path(folder)

@@ -193,8 +193,10 @@ class AutoencoderKL(nn.Module):
             raise OptionError(
                 f"tile {tile} with overlap {overlap} makes no tiles; give a tile of at least 1 and an overlap in [0, 1)"
             )
-        blend = int(tile * self.scale * overlap)
-        kept = tile * self.scale - blend
+        if max(latents.shape[-2:]) <= tile:
+            return self.decode(latents)
+        kept = stride * self.scale
+        blend = (tile - stride) * self.scale
 
         rows: list[Tensor] = []
         above: list[Tensor] = []
