@@ -1,6 +1,4 @@
-"""Opening, saving and placing a pipeline: folders and hub ids in, parts out."""
-
-from __future__ import annotations
+"""Opening and saving a pipeline: folders and hub ids ⇄ parts."""
 
 import json
 import logging
@@ -9,24 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import Any
 
 from sfumato.checkpoints import LoadedFolder, fetch, open_folder, save_folder
-from sfumato.errors import ConfigError, MissingFileError, OptionError, UnsupportedError
+from sfumato.errors import ConfigError, MissingFileError, UnsupportedError, UsageError
+from sfumato.pipeline.placement import parse_dtype
 from sfumato.schedulers import scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from sfumato.pipeline.pipeline import StableDiffusionPipeline
 
 logger = logging.getLogger("sfumato")
 
 NETWORKS = ("unet", "vae", "text_encoder", "safety_checker")
 PARTS = (*NETWORKS, "tokenizer", "scheduler", "feature_extractor")
-HUB_OPTIONS = ("revision", "token", "use_auth_token", "local_files_only", "cache_dir", "force_download", "proxies")
-HARMLESS = ("low_cpu_mem_usage", "use_safetensors", "requires_safety_checker", "resume_download", "add_watermarker")
+HUB_OPTIONS = ("revision", "token", "use_auth_token", "local_files_only", "cache_dir")
+HARMLESS = ("low_cpu_mem_usage", "use_safetensors", "resume_download")
 """Options of diffusers that can be granted by doing nothing: memory is always spared, safetensors always read."""
 
 DEFAULTS_FILE = "sfumato.json"
@@ -46,10 +40,20 @@ class Source:
         return "" if self.folder is None else self.folder.sha256
 
 
-def open_pipeline(
-    kind: type[StableDiffusionPipeline], name: str | os.PathLike[str], options: Mapping[str, Any]
-) -> StableDiffusionPipeline:
-    """Build a pipeline from a folder or hub id; the options are those of `from_pretrained`."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a folder or hub id gave: the pipeline's constructor arguments, recommended settings, and where it all came from."""
+
+    parts: dict[str, Any]
+    defaults: dict[str, Any]
+    source: Source
+
+
+def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Opened:
+    """Open a folder or hub id; the options are those of `from_pretrained`.
+
+    Raises CheckpointError for a model that can't be opened, UsageError for options that can't be honoured.
+    """
     options = dict(options)
     overrides = {part: options.pop(part) for part in PARTS if part in options}
     dtype = parse_dtype(options.pop("dtype", None) or options.pop("torch_dtype", None))
@@ -69,25 +73,19 @@ def open_pipeline(
         "unet": folder.unet,
         "vae": folder.vae,
         "text_encoder": folder.text_encoder,
-        "tokenizer": None
-        if overrides.get("tokenizer")
-        else Tokenizer.from_folder(folder.tokenizer_dir or path / "tokenizer"),
-        "scheduler": None if overrides.get("scheduler") else scheduler_from_config(folder.scheduler_config or {}),
         "safety_checker": folder.safety_checker,
+        "tokenizer": None if "tokenizer" in overrides else Tokenizer.from_folder(folder.tokenizer_dir),
+        "scheduler": None if "scheduler" in overrides else scheduler_from_config(folder.scheduler_config),
         "feature_extractor": folder.feature_extractor,
+        **overrides,
     }
-    parts |= overrides
-    missing = [part for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler") if parts[part] is None]
-    if missing:
-        raise MissingFileError(
-            f"the model {str(name)!r} has no {', '.join(missing)}; pass one as an option or use another folder"
-        )
+    absent = [part for part in PARTS if parts[part] is None and part not in ("safety_checker", "feature_extractor")]
+    if absent:
+        raise UsageError(f"{' and '.join(absent)} can't be None; leave the option out to use the model's own")
     if "safety_checker" in overrides and parts["safety_checker"] is None and (path / "safety_checker").is_dir():
         logger.warning("the safety checker is off: pictures are not filtered")
-    pipe = kind(**parts, requires_safety_checker=requires_checker)
-    pipe.defaults = read_defaults(path)
-    pipe.source = Source(str(name), folder)
-    return pipe
+    parts["requires_safety_checker"] = requires_checker
+    return Opened(parts, read_defaults(path), Source(str(name), folder))
 
 
 def _local(name: str | os.PathLike[str], variant: str | None, hub: dict[str, Any]) -> Path:
@@ -129,10 +127,8 @@ def read_defaults(path: Path) -> dict[str, Any]:
     return {name: values[name] for name in RECOMMENDED if name in values}
 
 
-def save_pipeline(
-    pipe: StableDiffusionPipeline, path: Path, *, variant: str | None, options: Mapping[str, Any]
-) -> None:
-    """Write every part as a folder in the diffusers layout. Raises OutputError, or UnsupportedError for foreign options."""
+def save_parts(parts: Mapping[str, Any], path: Path, *, variant: str | None, options: Mapping[str, Any]) -> None:
+    """Write a pipeline's components as a folder in the diffusers layout. Raises OutputError, or UnsupportedError."""
     for option, value in options.items():
         if option != "safe_serialization" and value:
             raise UnsupportedError(f"save_pretrained does not know the option {option}={value!r}; leave it out")
@@ -140,68 +136,12 @@ def save_pipeline(
         raise UnsupportedError("save_pretrained writes safetensors only; leave out safe_serialization=False")
     save_folder(
         path,
-        unet=pipe.unet,
-        vae=pipe.vae,
-        text_encoder=pipe.text_encoder,
-        tokenizer_files=pipe.tokenizer.save,
-        scheduler_config=dict(pipe.scheduler.config),
-        safety_checker=pipe.safety_checker,
-        feature_extractor=pipe.feature_extractor,
+        unet=parts["unet"],
+        vae=parts["vae"],
+        text_encoder=parts["text_encoder"],
+        tokenizer_files=parts["tokenizer"].save,
+        scheduler_config=dict(parts["scheduler"].config),
+        safety_checker=parts["safety_checker"],
+        feature_extractor=parts["feature_extractor"],
         variant=variant,
     )
-
-
-def parse_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    """A torch dtype of what people write: torch.float16, "float16", "fp16"; None (float32) and "auto" (the file's) pass.
-
-    Raises OptionError for anything that is not a floating-point type.
-    """
-    names = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "half": "float16"}
-    if isinstance(dtype, str):
-        dtype = getattr(torch, names.get(dtype, dtype), None) or dtype
-    if dtype is None:
-        return torch.float32
-    if dtype == "auto":
-        return None
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise OptionError(f"dtype must be float32, float16 or bfloat16, not {dtype!r}")
-    return dtype
-
-
-def parse_target(
-    *where: str | torch.device | torch.dtype,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
-    torch_device: str | torch.device | None = None,
-    torch_dtype: torch.dtype | None = None,
-) -> tuple[torch.device | None, torch.dtype | None]:
-    """Device and dtype of what was passed to `.to(…)`. Raises OptionError for a device this machine does not have."""
-    device, dtype = device or torch_device, dtype or torch_dtype
-    for value in where:
-        if isinstance(value, torch.dtype):
-            dtype = value
-        else:
-            device = value
-    if device is None:
-        return None, dtype
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise OptionError(f'unknown device {device!r}; use "cpu", "cuda", "cuda:1" or "mps"') from error
-    if target.type == "cuda" and not torch.cuda.is_available():
-        raise OptionError('this machine has no CUDA device that PyTorch can use; use .to("cpu")')
-    if target.type == "mps" and not torch.backends.mps.is_available():
-        raise OptionError('this machine has no MPS device that PyTorch can use; use .to("cpu")')
-    return target, dtype
-
-
-def settle_precision(pipe: StableDiffusionPipeline) -> list[str]:
-    """Make half-precision weights computable where they are, and say so.
-
-    A CPU multiplies float16 matrices hundreds of times slower than float32 ones (docs/log.md), so weights that are still
-    float16 on a CPU when a picture is asked for are widened, which changes no value of theirs.
-    """
-    if pipe.device.type != "cpu" or pipe.dtype != torch.float16:
-        return []
-    pipe.to(torch.float32)
-    return ["float16 weights were widened to float32, because float16 arithmetic is far slower on a CPU"]

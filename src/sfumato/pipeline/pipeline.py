@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
@@ -19,12 +20,13 @@ from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.models.safety_checker import SafetyChecker
 from sfumato.models.unet import UNet
 from sfumato.models.vae import AutoencoderKL
-from sfumato.pipeline import loading
 from sfumato.pipeline.callbacks import StepCallback, legacy_callback
 from sfumato.pipeline.conditioning import PromptEncoder, condition
 from sfumato.pipeline.decoding import Decoder
+from sfumato.pipeline.loading import Source, open_parts, save_parts
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.picture import Picture
+from sfumato.pipeline.placement import parse_target
 from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_of
 from sfumato.pipeline.replay import ReplayResult, replay
 from sfumato.pipeline.request import Request, check_count, check_number, check_prompts, check_size
@@ -32,7 +34,7 @@ from sfumato.pipeline.safety import SafetyFilter
 from sfumato.pipeline.switches import Switches
 from sfumato.pipeline.text_to_image import Outcome, Parts, latent_shape, pack, recipe_of, run, unit_noise
 from sfumato.recipe import Recipe
-from sfumato.schedulers import Scheduler
+from sfumato.schedulers import Scheduler, scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
 
 logger = logging.getLogger("sfumato")
@@ -71,7 +73,7 @@ class StableDiffusionPipeline(Switches):
         self.feature_extractor = feature_extractor
         self.requires_safety_checker = requires_safety_checker
         self.defaults: dict[str, Any] = {}
-        self.source = loading.Source()
+        self.source = Source()
         self._interrupt = False
         self._progress: dict[str, Any] = {}
 
@@ -89,17 +91,20 @@ class StableDiffusionPipeline(Switches):
 
         Raises CheckpointError for a model that can't be opened, UnsupportedError for an option that is not honoured.
         """
-        return loading.open_pipeline(cls, pretrained_model_name_or_path, options)
+        opened = open_parts(pretrained_model_name_or_path, options)
+        pipe = cls(**opened.parts)
+        pipe.defaults, pipe.source = opened.defaults, opened.source
+        return pipe
 
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], *, variant: str | None = None, **options: Any
     ) -> None:
-        """Write the model as a folder in the diffusers layout, which diffusers opens too. See `loading.save_pipeline`."""
-        loading.save_pipeline(self, Path(save_directory), variant=variant, options=options)
+        """Write the model as a folder in the diffusers layout, which diffusers opens too."""
+        save_parts(self.components, Path(save_directory), variant=variant, options=options)
 
     def to(self, *where: str | torch.device | torch.dtype, **named: Any) -> Self:
         """Move to a device, a dtype or both, in any order: `.to("cuda")`, `.to("cuda", torch.float16)`. Returns self."""
-        device, dtype = loading.parse_target(*where, **named)
+        device, dtype = parse_target(*where, **named)
         for part in self._networks().values():
             part.to(device=device, dtype=dtype)
         return self
@@ -208,15 +213,7 @@ class StableDiffusionPipeline(Switches):
 
     def replay(self, recipe: Recipe) -> ReplayResult:
         """Make a recipe's image again and say whether it is bit-identical, and if not, what differs."""
-        return replay(self, recipe)
-
-    def draw_recipe(self, recipe: Recipe, seed: Seed) -> StableDiffusionPipelineOutput:
-        """The one picture of a recipe, with this pipeline's parts and scheduler, its rows evaluated alone."""
-        request = self._request(
-            recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
-            recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip,
-        )  # fmt: skip
-        return self._draw(request, [seed], exact=True)[0]
+        return replay(recipe, lambda seed: self._draw_recipe(recipe, seed))
 
     # -- the steps of a call -----------------------------------------------------------------------------------------
 
@@ -234,7 +231,7 @@ class StableDiffusionPipeline(Switches):
         on_event: Callable[[Event], None] | None = None,
     ) -> tuple[StableDiffusionPipelineOutput, list[NoiseSource]]:
         """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
-        notes = loading.settle_precision(self)
+        notes = self._settle_precision()
         parts = self._parts(exact=exact)
         encode = PromptEncoder(self.tokenizer, self.text_encoder)
         guided = request.guidance_scale > 1
@@ -259,6 +256,28 @@ class StableDiffusionPipeline(Switches):
         )  # fmt: skip
         known = seeds if latents is None else [None] * len(seeds)
         return self._result(request, parts, outcomes, known, output_type, [*notes, *encode.notes]), sources
+
+    def _draw_recipe(self, recipe: Recipe, seed: Seed) -> StableDiffusionPipelineOutput:
+        """The one picture of a recipe, with its own scheduler, its rows evaluated alone. Leaves this pipeline as it is."""
+        again = copy(self)
+        again.scheduler = scheduler_from_config(recipe.scheduler)
+        if recipe.safety == "off":
+            again.safety_checker = None
+        request = again._request(
+            recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
+            recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip,
+        )  # fmt: skip
+        return again._draw(request, [seed], exact=True)[0]
+
+    def _settle_precision(self) -> list[str]:
+        """Widen float16 weights that are still on a CPU when a picture is asked for, and say so.
+
+        It changes no value of theirs; a CPU multiplies float16 matrices hundreds of times slower than float32 ones.
+        """
+        if self.device.type != "cpu" or self.dtype != torch.float16:
+            return []
+        self.to(torch.float32)
+        return ["float16 weights were widened to float32, because float16 arithmetic is far slower on a CPU"]
 
     def _request(
         self, prompt: Any, negative: Any, embeds: Tensor | None, negative_embeds: Tensor | None, height: Any, width: Any,

@@ -1,22 +1,16 @@
 """Making an image again from its recipe, and judging whether it is the same one."""
 
-from __future__ import annotations
-
 import base64
-import copy
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from sfumato.errors import RecipeError
+from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.randomness import Seed
 from sfumato.pipeline.text_to_image import versions
 from sfumato.recipe import Recipe
-from sfumato.schedulers import scheduler_from_config
-
-if TYPE_CHECKING:
-    from sfumato.pipeline.pipeline import StableDiffusionPipeline
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,23 +26,18 @@ class ReplayResult:
     differences: list[str]
 
 
-def replay(pipe: StableDiffusionPipeline, recipe: Recipe) -> ReplayResult:
-    """Make a recipe's image again with `pipe`, whose own scheduler is left as it is.
+def replay(recipe: Recipe, draw: Callable[[Seed], StableDiffusionPipelineOutput]) -> ReplayResult:
+    """Make a recipe's image again by `draw`, from the recipe's own noise, and compare.
 
-    Rows are evaluated alone, as `exact=True` does. Raises RecipeError for an image that no recipe can make again: one
-    that began from latents or embeddings which the caller supplied.
+    Raises RecipeError for an image that no recipe can make again: one that began from latents or embeddings which the
+    caller supplied.
     """
     if recipe.seed is None:
         raise RecipeError("this image began from latents that its caller supplied; a recipe can't hold them")
-    if recipe.prompt is None:
+    if recipe.prompt is None or recipe.negative_prompt is None:
         raise RecipeError("this image was made from embeddings that its caller supplied; a recipe can't hold them")
-    again = copy.copy(pipe)
-    again.scheduler = scheduler_from_config(dict(recipe.scheduler))
-    if recipe.safety == "off":
-        again.safety_checker = None
     state = None if recipe.noise_state is None else base64.b64decode(recipe.noise_state)
-    seed = Seed(seed=recipe.seed, index=recipe.noise_index, count=recipe.noise_count, state=state)
-    result = again.draw_recipe(recipe, seed)
+    result = draw(Seed(seed=recipe.seed, index=recipe.noise_index, count=recipe.noise_count, state=state))
     made = result.recipes[0]
     identical = recipe.pixels_sha256 is not None and made.pixels_sha256 == recipe.pixels_sha256
     return ReplayResult(result.images[0], made, identical, _differences(recipe, made))
