@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from sfumato.errors import OutputError
@@ -19,9 +20,7 @@ def write_whole(path: Path, contents: bytes, *, overwrite: bool = False) -> None
     as it is unless `overwrite`. Missing folders are made.
     Raises OutputError when the file exists or can't be written.
     """
-    hidden = path.with_name(f".sfumato-{secrets.token_hex(8)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _hidden_beside(path) as hidden:
         with open(hidden, "xb") as file:
             file.write(contents)
             file.flush()
@@ -30,11 +29,16 @@ def write_whole(path: Path, contents: bytes, *, overwrite: bool = False) -> None
             os.replace(hidden, path)
         else:
             _take_name(hidden, path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:  # an interrupt from the keyboard comes through here too
-        with contextlib.suppress(OSError):
-            hidden.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, *, overwrite: bool = False) -> None:
+    """Raise now, before the work, the OutputError that `write_whole` would raise after it: as far as that can be known."""
+    with _hidden_beside(path) as hidden:
+        hidden.touch(exist_ok=False)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not overwrite and os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
 
 def next_free_path(folder: Path, stem: str, suffix: str) -> Path:
@@ -44,6 +48,20 @@ def next_free_path(folder: Path, stem: str, suffix: str) -> Path:
         number += 1
         path = folder / f"{stem}-{number}{suffix}"
     return path
+
+
+@contextlib.contextmanager
+def _hidden_beside(path: Path) -> Iterator[Path]:
+    """A name for a hidden file in the folder of `path`, which is made; the file is gone afterwards. OSErrors become OutputErrors."""
+    hidden = path.with_name(f".sfumato-{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield hidden
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:  # an interrupt from the keyboard comes through here too
+        with contextlib.suppress(OSError):
+            hidden.unlink(missing_ok=True)
 
 
 def _take_name(hidden: Path, path: Path) -> None:

@@ -36,25 +36,30 @@ def to_pil(pixels: "NDArray[np.uint8]") -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def embedding(recipe: Recipe, format: str) -> dict[str, Any]:  # noqa: A002 - Pillow's word
+def embedding(recipe: Recipe | Sequence[Recipe], format: str) -> dict[str, Any]:  # noqa: A002 - Pillow's word
     """The options of Pillow's `save` that put a recipe into a file of this format, in our words and in the web UI's.
 
     PNG: the text chunks `sfumato` and `parameters`. JPEG and WebP: EXIF, with the web UI's text as the user comment and the recipe as the
-    maker note. Other formats have no place for it: no options.
+    maker note. Other formats have no place for it: no options. A grid takes the list of its pictures' recipes; the web UI's text is then
+    the first one's, as the web UI does it.
     Raises OutputError when it does not fit.
     """
+    recipes = [recipe] if isinstance(recipe, Recipe) else list(recipe)
+    assert recipes
+    ours = recipe.to_json() if isinstance(recipe, Recipe) else f"[{', '.join(one.to_json() for one in recipes)}]"
+    theirs = infotext(recipes[0])
     match format.upper():
         case "PNG":
             chunks = PngInfo()
-            chunks.add_text(RECIPE_CHUNK, recipe.to_json())
-            chunks.add_text(INFOTEXT_CHUNK, infotext(recipe))
+            chunks.add_text(RECIPE_CHUNK, ours)
+            chunks.add_text(INFOTEXT_CHUNK, theirs)
             return {"pnginfo": chunks}
         case "JPEG" | "WEBP" as known:
             exif = Image.Exif()
             exif[ExifTags.Base.Software] = "Sfumato"
             details = exif.get_ifd(ExifTags.IFD.Exif)
-            details[ExifTags.Base.UserComment] = USER_COMMENT_UNICODE + infotext(recipe).encode("utf-16-be")
-            details[ExifTags.Base.MakerNote] = recipe.to_json().encode("ascii")
+            details[ExifTags.Base.UserComment] = USER_COMMENT_UNICODE + theirs.encode("utf-16-be")
+            details[ExifTags.Base.MakerNote] = ours.encode("ascii")
             packed = exif.tobytes()
             if known == "JPEG" and len(packed) > JPEG_EXIF_LIMIT:
                 raise OutputError(
@@ -65,8 +70,10 @@ def embedding(recipe: Recipe, format: str) -> dict[str, Any]:  # noqa: A002 - Pi
             return {}
 
 
-def save_image(image: Image.Image, path: Path, recipe: Recipe | None = None, *, overwrite: bool = False) -> None:
-    """Write a picture whole or not at all, with its recipe; the suffix says the format: .png, .webp (both lossless) or .jpg.
+def save_image(
+    image: Image.Image, path: Path, recipe: Recipe | Sequence[Recipe] | None = None, *, overwrite: bool = False
+) -> None:
+    """Write a picture whole or not at all, with its recipe (a grid: the list of them); the suffix says the format: .png, .webp (both lossless) or .jpg.
 
     Raises OptionError for another suffix, OutputError when the file exists (unless `overwrite`) or can't be written.
     """
@@ -135,6 +142,10 @@ def read_recipe(path: Path) -> Recipe:
         except OSError as error:
             raise ImageError(f"can't read {path}: {error.strerror or error}") from error
     recipe, text = read_embedded(path)
+    if recipe is not None and recipe.startswith("["):
+        raise RecipeError(
+            f"{path} is a grid of pictures; take one of them, or one of the recipes that `sfumato inspect` shows"
+        )
     if recipe is not None:
         return Recipe.from_json(recipe)
     if text is not None:
@@ -145,14 +156,18 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def read_embedded(path: Path) -> tuple[str | None, str | None]:
-    """What a picture carries: the recipe's JSON and AUTOMATIC1111's text, each None if it is not there. Raises ImageError."""
+    """What a picture carries: the recipe's JSON (a grid: a list of them) and AUTOMATIC1111's text, each None if it is not there. Raises ImageError."""
     with opened(path) as image:
         if image.format == "PNG":
             image.load()  # chunks may also stand after the pixels
             return _text(image.info.get(RECIPE_CHUNK)), _text(image.info.get(INFOTEXT_CHUNK))
         details = image.getexif().get_ifd(ExifTags.IFD.Exif)
         comment, note = details.get(ExifTags.Base.UserComment), details.get(ExifTags.Base.MakerNote)
-        recipe = note.decode("ascii", "replace") if isinstance(note, bytes) and note.startswith(b'{"prompt"') else None
+        recipe = (
+            note.decode("ascii", "replace")
+            if isinstance(note, bytes) and note.startswith((b'{"prompt"', b'[{"prompt"'))
+            else None
+        )
         return recipe, _user_comment(comment)
 
 

@@ -23,7 +23,7 @@ SAMPLER_NAMES: Mapping[str, str] = {
     "ddim": "DDIM",
     "ddpm": "DDPM",
     "euler": "Euler",
-    "euler_ancestral": "Euler a",
+    "euler_a": "Euler a",
     "heun": "Heun",
     "lms": "LMS",
     "dpmpp_2m": "DPM++ 2M",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sfumato.errors import OutputError
-from sfumato.files import next_free_path, write_whole
+from sfumato.files import check_writable, next_free_path, write_whole
 
 
 def test_written_whole_with_the_folders_it_needs(tmp_path: Path) -> None:
@@ -137,6 +137,29 @@ def test_a_folder_is_never_replaced(tmp_path: Path) -> None:
 def test_a_read_only_file_system(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="can't write /proc/self/picture"):
         write_whole(Path("/proc/self/picture.png"), b"")
+
+
+def test_what_can_be_known_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "file"
+    check_writable(path)
+    assert os.listdir(path.parent) == []
+    write_whole(path, b"contents")
+    with pytest.raises(OutputError, match="exists already"):
+        check_writable(path)
+    check_writable(path, overwrite=True)
+    assert path.read_bytes() == b"contents"
+    with pytest.raises(OutputError, match="it is a folder"):
+        check_writable(tmp_path / "new", overwrite=True)
+    with pytest.raises(OutputError, match="is not a folder"):
+        check_writable(path / "below")
+
+    def read_only(*args: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", read_only)
+    with pytest.raises(OutputError, match="can't be written to"):
+        check_writable(tmp_path / "other")
+    assert os.listdir(tmp_path) == ["new"]
 
 
 def test_next_free_path(tmp_path: Path) -> None:

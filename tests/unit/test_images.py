@@ -58,6 +58,18 @@ def test_every_format_carries_the_recipe(image: Image.Image, tmp_path: Path, suf
         assert pixels_of(path) == pixels_sha256(PIXELS), "these formats keep every bit"
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_grid_carries_all_its_recipes(image: Image.Image, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"grid{suffix}"
+    recipes = [RECIPE, replace(RECIPE, seed=43)]
+    save_image(image_grid([image, image], 1, 2), path, recipes)
+    carried, text = read_embedded(path)
+    assert [Recipe.from_dict(entry) for entry in json.loads(carried or "")] == recipes
+    assert parse_infotext(text or "").settings["Seed"] == "42"
+    with pytest.raises(RecipeError, match="a grid of pictures; take one"):
+        read_recipe(path)
+
+
 def test_a_recipe_too_long_for_jpeg_is_said(image: Image.Image, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="save as PNG or WebP"):
         save_image(image, tmp_path / "picture.jpg", replace(RECIPE, prompt="x" * 40_000))

@@ -1,0 +1,234 @@
+"""`sfumato inspect`: what a model folder, a weights file or a picture holds."""
+
+import json
+import struct
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sfumato.cli.terminal import table
+from sfumato.errors import ConfigError, CorruptFileError, MissingFileError, RecipeError, UnsupportedError
+
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+# The format's own limit on its header; a longer one is damage, or an attempt to fill the memory.
+HEADER_LIMIT = 100_000_000
+
+
+def inspect(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A model folder, a .safetensors file, a picture, or a recipe as .json."),
+    ],
+) -> None:
+    """Show what a model or a picture holds. Exits with 2 for a model that can't be opened, and says why."""
+    if path.is_dir():
+        inspect_folder(path)
+    elif not path.exists():
+        raise MissingFileError(f"there is no {path}; give a model folder, a weights file or a picture")
+    elif path.suffix == ".safetensors":
+        inspect_weights(path)
+    elif path.suffix.lower() in PICKLES:
+        raise UnsupportedError(
+            f"{path} is a pickle, which can run code when it is opened; save it as safetensors and inspect that"
+        )
+    else:
+        inspect_picture(path)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightsSummary:
+    """What a safetensors file says of itself."""
+
+    tensors: dict[str, tuple[int, ...]]
+    dtypes: Counter[str]
+    metadata: dict[str, str]
+    size: int
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all tensors together."""
+        return sum(map(prod, self.tensors.values()))
+
+
+def read_header(path: Path) -> WeightsSummary:
+    """Read the header of a safetensors file, and no tensor. Raises CorruptFileError for one that is cut or something else."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= min(HEADER_LIMIT, size - 8):
+            raise CorruptFileError(f"{path} is not a safetensors file, or is cut; download it again")
+        text = file.read(length)
+    try:
+        header: dict[str, Any] = json.loads(text)
+        metadata = header.pop("__metadata__", {})
+        tensors = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        dtypes = Counter(str(entry["dtype"]) for entry in header.values())
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise CorruptFileError(f"{path} has a damaged header ({type(error).__name__}); download it again") from error
+    if end != size - 8 - length:
+        raise CorruptFileError(
+            f"{path} is {size} bytes and its header describes {8 + length + end}; it is cut, download it again"
+        )
+    return WeightsSummary(tensors=tensors, dtypes=dtypes, metadata=metadata, size=size)
+
+
+def inspect_weights(path: Path) -> None:
+    """Show a safetensors file: how much of what, its metadata, and its tensors by the first part of their names."""
+    summary = read_header(path)
+    rows = [
+        ("file", str(path)),
+        ("size", _megabytes(summary.size)),
+        ("tensors", f"{len(summary.tensors):,}"),
+        ("parameters", f"{summary.parameters:,}"),
+        ("dtypes", ", ".join(f"{name} ({count})" for name, count in summary.dtypes.most_common())),
+        *((f"metadata {name}", str(value)) for name, value in summary.metadata.items()),
+    ]
+    table(rows)
+    groups: Counter[str] = Counter()
+    for name, shape in summary.tensors.items():
+        groups[name.split(".")[0]] += prod(shape)
+    print()
+    table([("part", "parameters"), *((name, f"{count:,}") for name, count in groups.items())])
+
+
+def inspect_folder(path: Path) -> None:
+    """Show a model folder's parts, and whether Sfumato opens it. Raises CheckpointError when it does not."""
+    index = _read_json(path / "model_index.json")
+    rows = [("part", "class", "parameters", "dtype", "size")]
+    for name, entry in index.items():
+        if isinstance(entry, list) and entry and entry[-1] is not None:
+            rows.append((name, str(entry[-1]), *_weights_of(path / name)))
+    print(f"{index.get('_class_name', 'no pipeline class')} in {path}\n")
+    table(rows)
+    scheduler = path / "scheduler" / "scheduler_config.json"
+    if scheduler.exists():
+        options = {key: value for key, value in _read_json(scheduler).items() if not key.startswith("_")}
+        print(f"\nscheduler: {', '.join(f'{key}={value}' for key, value in options.items())}")
+    defaults = path / "sfumato.json"
+    if defaults.exists():
+        print(f"recommended: {', '.join(f'{key}={value}' for key, value in _read_json(defaults).items())}")
+    _check_opens(path)
+
+
+def _check_opens(path: Path) -> None:
+    """Open the model as a pipeline would: every key and shape is checked. Prints what names it in recipes."""
+    from sfumato.checkpoints.folder import open_folder
+    from sfumato.schedulers import scheduler_from_config
+    from sfumato.text import Tokenizer
+
+    variant = _only_variant(path / "unet")
+    folder = open_folder(path, variant=variant)
+    tokenizer = Tokenizer.from_folder(folder.tokenizer_dir)
+    scheduler = scheduler_from_config(folder.scheduler_config)
+    print(
+        f"sampler: {scheduler.sampler}, {scheduler.spacing} spacing; tokens: {tokenizer.vocab_size:,}, {tokenizer.max_length} a prompt"
+    )
+    print(f"sha256: {folder.sha256}")
+    print("opens: yes" + (f", with --variant {variant}" if variant else ""))
+
+
+def inspect_picture(path: Path) -> None:
+    """Show a picture's recipe, or the settings that another program left, and whether its pixels are still those of the recipe."""
+    from sfumato.images import pixels_of, read_embedded, read_recipe
+    from sfumato.infotext import parse_infotext
+    from sfumato.recipe import Recipe
+
+    if path.suffix.lower() == ".json":
+        _show_recipe(read_recipe(path))
+        return
+    recipe, text = read_embedded(path)
+    if recipe is not None and recipe.startswith("["):
+        _show_grid(path, recipe)
+        return
+    if recipe is not None:
+        shown = Recipe.from_json(recipe)
+        _show_recipe(shown)
+        if shown.pixels_sha256 is not None:
+            same = pixels_of(path) == shown.pixels_sha256
+            print(f"\npixels: {'as they were made' if same else 'changed since they were made, or saved with loss'}")
+        return
+    if text is None:
+        read_recipe(path)  # says that there is none
+        return
+    found = parse_infotext(text)
+    print("no recipe of Sfumato; another program left:\n")
+    table(
+        [
+            ("prompt", _one_line(found.prompt)),
+            ("negative prompt", _one_line(found.negative_prompt)),
+            *found.settings.items(),
+        ]
+    )
+
+
+def _show_grid(path: Path, recipes: str) -> None:
+    from sfumato.recipe import Recipe
+
+    try:
+        entries = list(json.loads(recipes))
+    except ValueError as error:
+        raise RecipeError(f"{path} carries damaged recipes: not valid JSON ({error})") from error
+    print(f"a grid of {len(entries)} pictures")
+    for number, entry in enumerate(entries, start=1):
+        print(f"\npicture {number}")
+        _show_recipe(Recipe.from_json(json.dumps(entry)))
+
+
+def _show_recipe(recipe: Any) -> None:
+    values = json.loads(recipe.to_json())
+    values["noise_state"] = values["noise_state"] and "…"  # thousands of letters for no reader
+    rows = [(name.replace("_", " "), _one_line(value)) for name, value in values.items() if value not in (None, "", {})]
+    table(rows)
+
+
+def _one_line(value: object) -> str:
+    """A value on one line: text as it is, with line ends written out; the rest as JSON."""
+    return value.replace("\n", "\\n") if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _weights_of(folder: Path) -> tuple[str, str, str]:
+    """Parameters, dtype and size of a component's weights; blanks where it has none."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = any(folder.glob("*.bin"))
+        return ("", "pickled (.bin), not read", "") if pickled else ("", "" if folder.is_dir() else "missing", "")
+    summaries = [read_header(file) for file in files]
+    dtypes = sorted({dtype for summary in summaries for dtype in summary.dtypes})
+    return (
+        f"{sum(summary.parameters for summary in summaries):,}",
+        ", ".join(dtypes),
+        _megabytes(sum(summary.size for summary in summaries)),
+    )
+
+
+def _only_variant(folder: Path) -> str | None:
+    """The variant of a component that has weights of one variant only, and none without."""
+    stems = {
+        file.name.removesuffix(".safetensors").split(".", 1)[-1]
+        for file in folder.glob("*.safetensors")
+        if file.name.count(".") == 2
+    }
+    plain = [file for file in folder.glob("*.safetensors") if file.name.count(".") == 1]
+    return stems.pop() if len(stems) == 1 and not plain else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingFileError(f"there is no {path}; expected a model folder in the diffusers layout") from error
+    except (OSError, ValueError) as error:
+        raise CorruptFileError(f"{path} can't be read as JSON ({error}); download it again") from error
+    if not isinstance(contents, dict):
+        raise ConfigError(f"{path} is not a JSON object")
+    return contents
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

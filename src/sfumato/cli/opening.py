@@ -1,0 +1,50 @@
+"""Opening the model that a command works with."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfumato.cli.terminal import warnings_said
+
+if TYPE_CHECKING:
+    from sfumato.pipeline import StableDiffusionPipeline
+
+
+def open_model(
+    model: str | None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    variant: str | None = None,
+    safety: bool = True,
+) -> "StableDiffusionPipeline":
+    """The pipeline of a model folder or hub id, of the bundled model when none is named; ready on its device, with no bar of its own.
+
+    Unset, the device is an accelerator if there is one, and the dtype is float16 there and float32 on a CPU.
+    Raises CheckpointError for a model that can't be opened, OptionError for a device or dtype that isn't there.
+    """
+    from sfumato import StableDiffusionPipeline, bundled_model
+
+    device = device or usual_device()
+    dtype = dtype or ("float32" if device == "cpu" else "float16")
+    options: dict[str, Any] = {} if safety else {"safety_checker": None}
+    with warnings_said():
+        pipe = StableDiffusionPipeline.from_pretrained(
+            model or bundled_model(), torch_dtype=dtype, variant=variant, **options
+        )
+        pipe = pipe.to(device)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def usual_device() -> str:
+    """ "cuda" or "mps" where PyTorch can use one, else "cpu"."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def is_bundled(model: str) -> bool:
+    """Whether a recorded model name is the bundled model, of this installation or another."""
+    return Path(model).parts[-2:] == ("sfumato", "bundled")

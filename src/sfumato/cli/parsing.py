@@ -1,0 +1,26 @@
+"""Words of the command line into values."""
+
+import re
+
+from sfumato.errors import OptionError, SizeError
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of `512x768`. Raises SizeError."""
+    pair = _pair(text)
+    if pair is None:
+        raise SizeError(f"the size is {text!r}; expected WIDTHxHEIGHT in pixels, such as 512x768")
+    return pair
+
+
+def parse_grid(text: str) -> tuple[int, int]:
+    """Rows and columns of `2x3`. Raises OptionError."""
+    pair = _pair(text)
+    if pair is None or 0 in pair:
+        raise OptionError(f"the grid is {text!r}; expected ROWSxCOLUMNS, such as 2x3")
+    return pair
+
+
+def _pair(text: str) -> tuple[int, int] | None:
+    match = re.fullmatch(r"\s*(\d{1,6})\s*[x×]\s*(\d{1,6})\s*", text, re.IGNORECASE | re.ASCII)
+    return (int(match[1]), int(match[2])) if match else None

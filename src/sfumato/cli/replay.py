@@ -1,0 +1,56 @@
+"""`sfumato replay`: make a picture again from the recipe it carries, and judge whether it is the same."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sfumato.cli.terminal import DrawingProgress
+
+EXIT_DIFFERS = 1
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture that Sfumato saved, or a recipe as .json.")],
+    model: Annotated[str | None, typer.Option(help="Model folder or hub id. (default: the recipe's)")] = None,
+    variant: Annotated[str | None, typer.Option(help="Which weights of the model, such as fp16.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. (default: the recipe's)")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Save the new picture here. (default: it is not saved)")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Make a picture again and say whether it is bit-identical, and if not, what differs. Exits with 1 if it is another."""
+    from sfumato.files import check_writable
+    from sfumato.images import FORMATS, format_of, read_recipe, save_image
+
+    recipe = read_recipe(file)
+    if out is not None:
+        format_of(out, FORMATS)
+        check_writable(out, overwrite=overwrite)
+    with DrawingProgress(1, quiet=quiet):
+        from sfumato.cli.opening import is_bundled, open_model
+
+        name = model or (None if is_bundled(recipe.model) else recipe.model)
+        pipe = open_model(
+            name, device=device or recipe.device, dtype=recipe.dtype, variant=variant, safety=recipe.safety != "off"
+        )
+        result = pipe.replay(recipe)
+    if out is not None:
+        save_image(result.image, out, result.recipe, overwrite=overwrite)
+        print(out)
+    if recipe.pixels_sha256 is None:
+        print("made again; the recipe does not say what came out, so nothing can be compared")
+    elif result.identical:
+        print("bit-identical")
+    else:
+        print(
+            "not the same picture"
+            if result.differences
+            else "not the same picture, and nothing is known to differ in what made it"
+        )
+    for difference in result.differences:
+        print(f"differs: {difference}")
+    if recipe.pixels_sha256 is not None and not result.identical:
+        raise typer.Exit(EXIT_DIFFERS)
