@@ -88,15 +88,17 @@ class _Tables(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _tables(schedule: NoiseSchedule) -> _Tables:
-    # The product is taken in float32 because the checkpoints' own code did so: near t = 0, where 1 - a is 0.00085, its rounding
-    # shifts sigma by up to 1e-4, and a network must be told the levels it was trained on. All arithmetic after it is in float64.
-    alphas_cumprod = torch.cumprod(1.0 - _betas(schedule), dim=0).double().numpy()
-    if not alphas_cumprod[-1] > 0:
+    # In float32, operation by operation, because the code that trained the checkpoints made its table so. Near t = 0, where 1 - a
+    # is 0.00085, that rounding moves sigma by up to 1e-4, and networks must be asked at the levels they were trained at; where a
+    # timestep is cut to a whole number, the rounding of the logarithm decides which. Arithmetic on the table is in float64.
+    alphas_cumprod = torch.cumprod(1.0 - _betas(schedule), dim=0)
+    sigmas = ((1.0 - alphas_cumprod) / alphas_cumprod).sqrt()
+    if not torch.isfinite(sigmas).all():
         raise ScheduleError(
             "the noise schedule leaves no signal at its last timestep, so its sigma is infinite; use smaller betas."
         )
-    sigmas = np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod)
-    return _Tables(alphas_cumprod, sigmas, np.log(sigmas))
+    table = (alphas_cumprod, sigmas, torch.from_numpy(np.log(sigmas.numpy())))  # pyright: ignore[reportUnknownMemberType]
+    return _Tables(*(column.double().numpy() for column in table))
 
 
 def _betas(schedule: NoiseSchedule) -> Tensor:

@@ -12,7 +12,7 @@ from sfumato.diffusion.conversation import Noise, Query, Sampling, Step
 def ddpm(x: Tensor, sigmas: Sequence[float], *, noise: Noise, clip: float | None = None) -> Sampling:
     """Draws from the posterior of the next level given x and the denoised latents; one evaluation a step, stochastic.
 
-    `noise` is drawn once a step, but not for a last level of 0. `clip` bounds the denoised latents to [-clip, clip].
+    `noise` is drawn once a step, the last one too, where a level of 0 makes nothing of it. `clip` bounds the denoised latents to [-clip, clip].
     Source: Ho et al. 2020, arXiv:2006.11239, Eqs. 6 and 7 (variance: the posterior's, "fixed small"), divided by sqrt(alpha).
     """
     for sigma, sigma_next in pairwise(sigmas):
@@ -20,8 +20,7 @@ def ddpm(x: Tensor, sigmas: Sequence[float], *, noise: Noise, clip: float | None
         if clip is not None:
             denoised = denoised.clamp(-clip, clip)
         kept = (sigma_next / sigma) ** 2
-        x = (1 - kept) * denoised + kept * x  # Eq. 7, mean
-        if sigma_next > 0:
-            x = x + sigma_next * math.sqrt(1 - kept) * noise()  # Eq. 7, variance
+        mean = (1 - kept) * denoised + kept * x  # Eq. 7
+        x = mean + sigma_next * math.sqrt(1 - kept) * noise()
         x = yield Step(x, sigma_next, denoised)
     return x

@@ -30,10 +30,10 @@ def plms(
     targets: Sequence[float] | None = None,
     restart: float | None = None,
 ) -> Sampling:
-    """Adams-Bashforth weights of up to fourth order, which take the steps to be even; deterministic.
+    """Adams-Bashforth of up to fourth order, with weights that take the steps to be even; deterministic.
 
-    One evaluation a step, and one more for the first, which is Heun's (none more in a run of one step). First order, strictly, as
-    the steps are not even in sigma; its fourth order is in a timestep with even steps.
+    One evaluation a step, and one more for the first, which is Heun's (none more in a run of one step). Steps are not even in
+    sigma, so it converges with second order where their size changes smoothly, and with first order where it mixes v.
     `targets` are the levels aimed at, where they are not the next ones visited. `restart` is the level that x is read as being
     at when the first step is taken again with the mean answer, where it is not the first level.
     Source: Liu et al. 2022, arXiv:2202.09778, Eqs. 9 and 12, divided by sqrt(alpha); the first step is that of CompVis's PLMS.
