@@ -50,12 +50,29 @@ class LoadedFolder:
     """How to prepare a picture for the safety checker."""
     missing: tuple[str, ...]
     """Optional components that the index lists and the folder does not hold."""
-    variant: str | None
+    unet_files: tuple[tuple[Path, int], ...]
+    """The files of the U-Net's weights, each with its time of change (nanoseconds) when it was opened."""
 
     @cached_property
     def sha256(self) -> str:
-        """Hexadecimal digest of the U-Net's weights, which names the model in a recipe. Reads the whole file, once."""
-        return sha256(find_weights(self.path / UNET.name, UNET.stem, self.variant))
+        """Hexadecimal digest of the U-Net's weights, which names the model in a recipe. Reads the whole file, once.
+
+        Raises CheckpointError if the U-Net was not opened, or its files are no longer those that were.
+        """
+        if not self.unet_files:
+            raise CheckpointError(f"{self.path} was opened without its unet, which its digest is of; open that too")
+        try:
+            digest = sha256([path for path, _ in self.unet_files])
+        except OSError:
+            digest = None
+        if digest is None or any(changed(path) != time for path, time in self.unet_files):
+            raise CheckpointError(f"{self.path} was replaced after it was opened; open it again")
+        return digest
+
+
+def changed(path: Path) -> int:
+    """When a file was last changed, in nanoseconds; 0 if it is gone."""
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 def open_folder(
@@ -90,6 +107,9 @@ def open_folder(
             return None
         return component.open(path / component.name, dtype=dtype, variant=variant)
 
+    # Looked at before they are opened: were they replaced in between, the digest is refused rather than wrong.
+    unet_files = find_weights(path / UNET.name, UNET.stem, variant) if UNET.name in wanted else []
+    times = tuple((file, changed(file)) for file in unet_files)
     with_feature_extractor = "feature_extractor" in index and "feature_extractor" not in missing
     return LoadedFolder(
         path=path,
@@ -103,7 +123,7 @@ def open_folder(
         if with_feature_extractor
         else None,
         missing=missing,
-        variant=variant,
+        unet_files=times,
     )
 
 

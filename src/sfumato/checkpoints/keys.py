@@ -65,7 +65,7 @@ def rename(key: str, names: Mapping[str, str]) -> str | None:
 
 
 def few(names: Iterable[str], limit: int = 3) -> str:
-    """The first names of many, for a message."""
-    ordered = sorted(names)
+    """The first names of many, for a message of one line; one that can't be printed as it is is quoted."""
+    ordered = [name if name.isprintable() else repr(name) for name in sorted(names)]
     more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
     return ", ".join(ordered[:limit]) + more

@@ -54,7 +54,7 @@ def shards(index: Path) -> list[Path]:
     """The files that an index of shards names. Raises CorruptFileError if it names none, or files outside its folder."""
     places: object = read_json(index).get("weight_map")
     values = list(cast("dict[str, object]", places).values()) if isinstance(places, dict) else []
-    names = {name for name in values if isinstance(name, str) and Path(name).name == name}
+    names = {name for name in values if isinstance(name, str) and Path(name).name == name and name.isprintable()}
     if not names or not all(name in names for name in values):
         raise CorruptFileError(f"{index} has no weight_map from tensors to files beside it; download the model again")
     files = [index.parent / name for name in sorted(names)]

@@ -1,0 +1,138 @@
+from fnmatch import fnmatch
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import errors
+
+from sfumato.checkpoints import fetch
+from sfumato.checkpoints.hub import patterns
+from sfumato.errors import DownloadError, OptionError
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> list[dict[str, Any]]:
+    """Let the hub's client answer with a folder or an error; returns what it is asked."""
+    asked: list[dict[str, Any]] = []
+
+    def snapshot_download(model_id: str, **options: Any) -> Any:
+        asked.append({"model_id": model_id, **options})
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return asked
+
+
+def test_options_are_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = answers(monkeypatch, str(tmp_path))
+    folder = fetch(
+        "owner/name", revision="v2", variant="fp16", token="secret", local_files_only=True, cache_dir=tmp_path
+    )
+    assert folder == tmp_path
+    assert asked == [
+        {
+            "model_id": "owner/name",
+            "revision": "v2",
+            "token": "secret",
+            "local_files_only": True,
+            "cache_dir": tmp_path,
+            "allow_patterns": patterns("fp16"),
+        }
+    ]
+
+
+REPOSITORY = [
+    "README.md",
+    "v1-5-pruned.ckpt",
+    "v1-5-pruned.safetensors",
+    "model_index.json",
+    "tokenizer/merges.txt",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.safetensors",
+    "unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.fp16-00001-of-00002.safetensors",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "unet/diffusion_pytorch_model.safetensors.index.fp16.json",
+    "text_encoder/model.safetensors",
+    "text_encoder/model.fp16.safetensors",
+    "text_encoder/model.onnx",
+]
+SMALL = [
+    "model_index.json",
+    "tokenizer/merges.txt",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors.index.fp16.json",
+]
+
+
+@pytest.mark.parametrize(
+    ("variant", "weights"),
+    [
+        (
+            None,
+            [
+                "unet/diffusion_pytorch_model.safetensors",
+                "unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+                "text_encoder/model.safetensors",
+            ],
+        ),
+        (
+            "fp16",
+            [
+                "unet/diffusion_pytorch_model.fp16.safetensors",
+                "unet/diffusion_pytorch_model.fp16-00001-of-00002.safetensors",
+                "text_encoder/model.fp16.safetensors",
+            ],
+        ),
+    ],
+)
+def test_only_one_variant_and_no_other_format_is_downloaded(variant: str | None, weights: list[str]) -> None:
+    wanted = [name for name in REPOSITORY if any(fnmatch(name, pattern) for pattern in patterns(variant))]
+    assert sorted(wanted) == sorted(SMALL + weights)
+
+
+# Of what the hub answered, its errors keep only this. Its client has changed the library it asks by, twice.
+ANSWER: Any = SimpleNamespace(headers={}, request=None)
+
+
+class Timeout(Exception):
+    """An error of such a library, that is no OSError."""
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        (errors.GatedRepoError("no", response=ANSWER), "owner/name is gated; accept its terms"),
+        (
+            errors.RepositoryNotFoundError("no", response=ANSWER),
+            "the hub has no model owner/name, or it is private",
+        ),
+        (errors.RevisionNotFoundError("no", response=ANSWER), "owner/name has no revision 'v2'"),
+        (errors.LocalEntryNotFoundError("no"), "not in the cache, and the hub can't be reached"),
+        (errors.OfflineModeIsEnabled("no"), "not in the cache, and the hub can't be reached"),
+        (Timeout("it took\ntoo long"), r"could not be downloaded \(it took\)"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, outcome: Exception, message: str) -> None:
+    answers(monkeypatch, outcome)
+    with pytest.raises(DownloadError, match=message) as caught:
+        fetch("owner/name", revision="v2")
+    assert "\n" not in str(caught.value)
+
+
+def test_without_the_network_and_an_empty_cache(tmp_path: Path) -> None:
+    with pytest.raises(
+        DownloadError, match="owner/name is not in the cache, and local_files_only forbids asking the hub"
+    ):
+        fetch("owner/name", local_files_only=True, cache_dir=tmp_path)
+
+
+def test_a_name_that_no_model_has() -> None:
+    with pytest.raises(OptionError, match="neither a folder that exists nor a model's name"):
+        fetch("./no/such/folder")

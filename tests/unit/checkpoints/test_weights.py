@@ -1,0 +1,190 @@
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sfumato.checkpoints.components import VAE
+from sfumato.checkpoints.keys import KeyMap
+from sfumato.checkpoints.weights import find_weights, load_weights, save_weights, sha256
+from sfumato.errors import CheckpointError, CorruptFileError, KeyMismatchError, MissingFileError
+from sfumato.models import AutoencoderKL, VAEConfig
+
+KEYS = KeyMap(
+    (("first", "0"), ("second", "1")), also_read=(("old_first", "0"),), leftovers=frozenset({"first.position_ids"})
+)
+
+
+def network() -> nn.Sequential:
+    with torch.device("meta"):
+        return nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_weights(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4)), tmp_path / "model.safetensors", KEYS)
+    return tmp_path / "model.safetensors"
+
+
+def rewrite(file: Path, **changes: torch.Tensor | None) -> None:
+    tensors = load_file(file)
+    for name, tensor in changes.items():
+        key = name.replace("__", ".")
+        tensors.pop(key, None)
+        if tensor is not None:
+            tensors[key] = tensor
+    save_file(tensors, file)
+
+
+def test_weights_come_back(file: Path) -> None:
+    loaded = network()
+    load_weights(loaded, [file], KEYS)
+    tensors = load_file(file)
+    assert torch.equal(loaded[0].weight, tensors["first.weight"])
+    assert torch.equal(loaded[1].bias, tensors["second.bias"])
+    assert all(parameter.requires_grad and parameter.device.type == "cpu" for parameter in loaded.parameters())
+
+
+def test_weights_are_converted(file: Path) -> None:
+    loaded = network()
+    load_weights(loaded, [file], KEYS, torch.bfloat16)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+
+
+def test_channels_last_weights_are_saved_in_plain_order(tmp_path: Path) -> None:
+    conv = nn.Conv2d(3, 4, 3)
+    save_weights(nn.Sequential(conv), tmp_path / "plain", KeyMap((("first", "0"),)))
+    save_weights(
+        nn.Sequential(conv).to(memory_format=torch.channels_last), tmp_path / "last", KeyMap((("first", "0"),))
+    )
+    assert (tmp_path / "plain").read_bytes() == (tmp_path / "last").read_bytes()
+
+
+def test_training_a_loaded_network_leaves_its_file_alone(file: Path) -> None:
+    before = file.read_bytes()
+    loaded = network()
+    load_weights(loaded, [file], KEYS)
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            parameter.add_(1)
+    assert file.read_bytes() == before
+
+
+def test_known_leftovers_and_older_names_are_read(file: Path) -> None:
+    weight = load_file(file)["first.weight"]
+    rewrite(file, first__weight=None, old_first__weight=weight, first__position_ids=torch.arange(3))
+    loaded = network()
+    load_weights(loaded, [file], KEYS)
+    assert torch.equal(loaded[0].weight, weight)
+
+
+def test_one_error_names_all_that_is_amiss(file: Path) -> None:
+    rewrite(
+        file,
+        first__weight=torch.zeros(2, 5),
+        first__bias=None,
+        second__weight=torch.zeros(4, 2, dtype=torch.int8),
+        third__weight=torch.zeros(1),
+        old_first__bias=None,
+        extra=torch.zeros(1),
+    )
+    with pytest.raises(KeyMismatchError) as caught:
+        load_weights(network(), [file], KEYS)
+    message = str(caught.value)
+    assert "1 missing (first.bias)" in message
+    assert "2 unexpected (extra, third.weight)" in message
+    assert "first.weight is [2, 5], not [2, 3]" in message
+    assert "second.weight is torch.int8, not a float" in message
+    assert "\n" not in message
+
+
+def test_a_tensor_under_two_names_is_refused(file: Path) -> None:
+    rewrite(file, old_first__weight=torch.zeros(2, 3))
+    with pytest.raises(KeyMismatchError, match=r"1 given twice \((old_)?first.weight\)"):
+        load_weights(network(), [file], KEYS)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_file_is_refused_or_read_and_nothing_else(file: Path, tmp_path: Path, data: st.DataObject) -> None:
+    damaged = bytearray(file.read_bytes())
+    if data.draw(st.booleans()):
+        del damaged[data.draw(st.integers(0, len(damaged) - 1)) :]
+    for _ in range(data.draw(st.integers(0, 4))):
+        if damaged:
+            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    (tmp_path / "damaged").write_bytes(damaged)
+    try:
+        load_weights(network(), [tmp_path / "damaged"], KEYS)
+    except CheckpointError as error:
+        assert "\n" not in str(error)  # noqa: PT017 (either outcome is right)
+
+
+def test_a_file_cut_short_says_so(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(CorruptFileError, match=r"can't be read as safetensors .*; download the model again"):
+        load_weights(network(), [file], KEYS)
+
+
+def test_the_older_names_of_the_autoencoders_attention(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vae = AutoencoderKL(VAEConfig(channels=(8, 16), blocks_per_level=1, norm_groups=4))
+    VAE.save(vae, tmp_path / "vae")
+    file = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = load_file(file)
+    for key in list(tensors):
+        prefix, attention, name = key.partition("attentions.0.")
+        module, _, parameter = name.rpartition(".")
+        if attention and module in old:
+            tensors[f"{prefix}{attention}{old[module]}.{parameter}"] = tensors.pop(key)
+    assert sum("proj_attn" in key for key in tensors) == 4
+    save_file(tensors, file)
+    for key, tensor in VAE.open(tmp_path / "vae").state_dict().items():
+        assert torch.equal(tensor, vae.state_dict()[key])
+
+
+def test_what_there_is_instead_of_the_weights_is_said(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"model\.safetensors is missing; expected the weights"):
+        find_weights(tmp_path, "model", None)
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(CheckpointError, match="save them as safetensors"):
+        find_weights(tmp_path, "model", None)
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(MissingFileError, match="pass variant=None"):
+        find_weights(tmp_path, "model", "fp16")
+    (tmp_path / "model.fp16.safetensors").touch()
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(MissingFileError, match="pass variant='fp16'"):
+        find_weights(tmp_path, "model", None)
+    assert find_weights(tmp_path, "model", "fp16") == [tmp_path / "model.fp16.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "index", ['{"weight_map": {"a": "../other/secret"}}', '{"weight_map": {}}', '{"weight_map": [1]}', "{}"]
+)
+def test_shards_lie_beside_their_index(tmp_path: Path, index: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(CorruptFileError, match="no weight_map from tensors to files beside it"):
+        find_weights(tmp_path, "model", None)
+
+
+def test_a_missing_shard(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}'
+    )
+    (tmp_path / "1.safetensors").touch()
+    with pytest.raises(MissingFileError, match=r"2\.safetensors is missing, one of 2"):
+        find_weights(tmp_path, "model", None)
+
+
+def test_sha256_is_of_all_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"ab")
+    (tmp_path / "b").write_bytes(b"c")
+    assert (
+        sha256([tmp_path / "a", tmp_path / "b"]) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
