@@ -1,6 +1,7 @@
 """Options, defaults and configs against diffusers: the same names, the same values, from class to class and from file to file."""
 
 import inspect
+import math
 from itertools import product
 from typing import Any
 
@@ -56,7 +57,8 @@ def options(kind: type) -> list[str]:
 
 
 def assert_same(config: dict[str, Any], reference: Any) -> None:
-    expected = {name: reference.config[name] for name in options(type(reference))}
+    # Ours leaves infinity out, which JSON has not.
+    expected = {name: value for name in options(type(reference)) if (value := reference.config[name]) != -math.inf}
     got = {name: list(v) if isinstance(v := config[name], tuple) else v for name in expected}
     assert got == expected
 
@@ -88,7 +90,7 @@ def test_options_survive_a_walk_through_all_classes(config):
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_what_is_saved_is_opened_by_diffusers_and_back(name, tmp_path):
-    mine = SCHEDULERS[name].from_config(STABLE_DIFFUSION_2_1, trained_betas=None, beta_end=0.013)
+    mine = SCHEDULERS[name].from_config(STABLE_DIFFUSION_2_1, beta_end=0.013)
     mine.save_pretrained(tmp_path / "ours")
     theirs = getattr(diffusers, name).from_pretrained(tmp_path / "ours")
     assert_same(mine.config, theirs)

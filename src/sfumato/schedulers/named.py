@@ -172,6 +172,10 @@ class EulerDiscreteScheduler(_FreeSigmas, _SigmaScheduler):
         "timestep_type": ("discrete",),
     }
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("final_sigmas_type", self.final_sigmas_type, get_args(FinalSigma))
+
     def levels(self, steps: int) -> Levels:  # noqa: D102
         return _ending(self, super().levels(steps), self.final_sigmas_type)
 
@@ -255,6 +259,10 @@ class DPMSolverMultistepScheduler(_FreeSigmas):
         "use_dynamic_shifting": (False, None),
     }
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("final_sigmas_type", self.final_sigmas_type, get_args(FinalSigma))
+
     def levels(self, steps: int) -> Levels:  # noqa: D102
         schedule, steps = self.noise_schedule, _whole(steps)
         if self.spacing == self.timestep_spacing:
@@ -325,7 +333,6 @@ def _stride(scheduler: Scheduler, steps: int) -> int:
 
 
 def _ending(scheduler: Scheduler, levels: Levels, final: FinalSigma) -> Levels:
-    one_of("final_sigmas_type", final, get_args(FinalSigma))
     last = 0.0 if final == "zero" else scheduler.noise_schedule.sigma(0)
     return Levels(sigmas=(*levels.sigmas[:-1], last), timesteps=levels.timesteps)
 

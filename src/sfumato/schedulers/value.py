@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Self, TypeAlias, cast, get_args
@@ -155,11 +156,11 @@ class Scheduler:
     @property
     def config(self) -> SchedulerConfig:
         """All options and `_class_name`, as in a `scheduler_config.json`; options carried for other classes included."""
-        options = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
-        defaulted = sorted(options.keys() - self._given)
-        return SchedulerConfig(
-            {**self._foreign, **options, "_class_name": type(self).__name__, "_use_default_values": defaulted}
-        )
+        options = {**self._foreign, **{field.name: _plain(getattr(self, field.name)) for field in fields(self)}}
+        # JSON has no infinity. Only lambda_min_clipped may be infinite, which is its default and means that nothing is clipped.
+        options = {name: value for name, value in options.items() if value not in (math.inf, -math.inf)}
+        defaulted = sorted({field.name for field in fields(self)} - self._given)
+        return SchedulerConfig({**options, "_class_name": type(self).__name__, "_use_default_values": defaulted})
 
     def __init_subclass__(cls) -> None:
         if not cls.__name__.startswith("_"):
@@ -222,7 +223,8 @@ class Scheduler:
             unfinished.write_text(json.dumps(options, indent=2, sort_keys=True) + "\n", encoding="utf-8")
             unfinished.replace(path)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
             raise OutputError(f"{path} can't be written ({error.strerror}); choose a folder that can.") from error
 
     def _no_eta(self, eta: float) -> None:

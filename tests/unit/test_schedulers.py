@@ -1,0 +1,295 @@
+import copy
+import json
+import math
+import pickle
+from dataclasses import FrozenInstanceError
+
+import pytest
+import torch
+
+from sfumato.diffusion.samplers import SAMPLERS, SPACINGS
+from sfumato.errors import (
+    ConfigError,
+    CorruptFileError,
+    MissingFileError,
+    OptionError,
+    OutputError,
+    ScheduleError,
+    UnknownNameError,
+    UnsupportedError,
+    UsageError,
+)
+from sfumato.schedulers import (
+    SCHEDULERS,
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
+    scheduler_for,
+    scheduler_from_config,
+)
+
+STABLE_DIFFUSION = {
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.7.0.dev0",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+}
+
+
+def test_each_sampler_has_its_scheduler():
+    assert {kind.sampler for kind in SCHEDULERS.values()} == set(SAMPLERS)
+    assert list(SCHEDULERS) == [kind.__name__ for kind in SCHEDULERS.values()]
+    assert set(DDIMScheduler().compatibles) == set(SCHEDULERS.values())
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_is_a_value(name):
+    one, other = SCHEDULERS[name].from_config(STABLE_DIFFUSION), SCHEDULERS[name].from_config(STABLE_DIFFUSION)
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != SCHEDULERS[name](beta_end=0.03)
+    for again in (pickle.loads(pickle.dumps(one)), copy.deepcopy(one)):
+        assert again == one
+        assert again.config == one.config
+    with pytest.raises(FrozenInstanceError):
+        one.beta_start = 0.1
+
+
+def test_a_config_reads_as_mapping_and_by_attribute_and_can_t_be_written():
+    config = EulerDiscreteScheduler(beta_end=0.012).config
+    assert config["beta_end"] == config.beta_end == 0.012
+    assert config["_class_name"] == "EulerDiscreteScheduler"
+    assert isinstance(config, dict)
+    assert json.loads(json.dumps(config)) == config
+    with pytest.raises(AttributeError, match="no option 'beta_middle'"):
+        _ = config.beta_middle
+    for write in (
+        lambda: config.update(beta_end=1),
+        lambda: config.__setitem__("beta_end", 1),
+        lambda: setattr(config, "beta_end", 1),
+        lambda: config.pop("beta_end"),
+        config.clear,
+    ):
+        with pytest.raises(TypeError, match="read-only"):
+            write()
+    assert copy.deepcopy(config) == config
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_swapping_the_scheduler_of_a_pipeline_keeps_its_noise_schedule():
+    base = scheduler_from_config(STABLE_DIFFUSION)
+    euler = EulerDiscreteScheduler.from_config(base.config, use_karras_sigmas=True)
+    assert euler.noise_schedule == base.noise_schedule
+    assert (base.spacing, euler.spacing) == ("leading", "karras")
+    assert euler.steps_offset == 1
+    assert euler.config["skip_prk_steps"] is True  # carried for the class that reads it …
+    assert PNDMScheduler.from_config(euler.config).skip_prk_steps  # … and read there
+    assert EulerDiscreteScheduler.from_config(base) == EulerDiscreteScheduler.from_config(base.config)
+
+
+def test_defaults_stay_with_their_class_and_what_was_said_goes_along():
+    assert EulerDiscreteScheduler.from_config(PNDMScheduler().config).timestep_spacing == "linspace"
+    said = PNDMScheduler(timestep_spacing="leading").config
+    assert EulerDiscreteScheduler.from_config(said).timestep_spacing == "leading"
+    assert DDIMScheduler(1000, 0.001).config["_use_default_values"].count("beta_start") == 0
+
+
+def test_overrides_that_do_nothing_or_don_t_exist_are_errors():
+    with pytest.raises(UnsupportedError, match="use_karras_sigmas"):
+        DDIMScheduler.from_config(STABLE_DIFFUSION, use_karras_sigmas=True)
+    assert DDIMScheduler.from_config(STABLE_DIFFUSION, use_karras_sigmas=False) == DDIMScheduler.from_config(
+        STABLE_DIFFUSION
+    )
+    with pytest.raises(UnknownNameError, match="use_karras_sigmas"):
+        EulerDiscreteScheduler.from_config(STABLE_DIFFUSION, use_karas_sigmas=True)
+
+
+@pytest.mark.parametrize("config", ["folder", 3, None, ["beta_start"]])
+def test_a_config_that_is_no_mapping_is_an_error(config):
+    with pytest.raises(ConfigError, match="mapping"):
+        EulerDiscreteScheduler.from_config(config)
+
+
+def test_unknown_options_of_a_config_are_named_unless_they_are_off():
+    with pytest.raises(ConfigError, match="wobble"):
+        scheduler_from_config({**STABLE_DIFFUSION, "wobble": 3})
+    assert scheduler_from_config({**STABLE_DIFFUSION, "wobble": None}).config["wobble"] is None
+
+
+def test_a_config_needs_a_known_class():
+    with pytest.raises(ConfigError, match="_class_name"):
+        scheduler_from_config({})
+    with pytest.raises(UnknownNameError, match="EulerDiscreteScheduler"):
+        scheduler_from_config({"_class_name": "EulerDiscretScheduler"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (EulerDiscreteScheduler, {"use_beta_sigmas": True}),
+        (EulerDiscreteScheduler, {"rescale_betas_zero_snr": True}),
+        (EulerDiscreteScheduler, {"interpolation_type": "log_linear"}),
+        (EulerDiscreteScheduler, {"timestep_type": "continuous"}),
+        (EulerAncestralDiscreteScheduler, {"rescale_betas_zero_snr": True}),
+        (HeunDiscreteScheduler, {"use_beta_sigmas": True}),
+        (LMSDiscreteScheduler, {"use_beta_sigmas": True}),
+        (DDIMScheduler, {"thresholding": True}),
+        (DDIMScheduler, {"rescale_betas_zero_snr": True}),
+        (DDPMScheduler, {"variance_type": "learned_range"}),
+        (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
+        (DPMSolverMultistepScheduler, {"solver_order": 3}),
+        (DPMSolverMultistepScheduler, {"use_lu_lambdas": True}),
+        (DPMSolverMultistepScheduler, {"use_flow_sigmas": True}),
+        (DPMSolverMultistepScheduler, {"variance_type": "learned"}),
+        (DPMSolverMultistepScheduler, {"thresholding": True}),
+    ],
+)
+def test_what_is_not_honoured_is_said(kind, options):
+    with pytest.raises(UnsupportedError, match=next(iter(options))) as caught:
+        kind(**options)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UnsupportedError):
+        kind.from_config({**STABLE_DIFFUSION, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"beta_schedule": "cubic"}, UnknownNameError),
+        ({"prediction_type": "epsilom"}, UnknownNameError),
+        ({"timestep_spacing": "even"}, UnknownNameError),
+        ({"final_sigmas_type": "last"}, UnknownNameError),
+        ({"beta_start": -1}, ScheduleError),
+        ({"beta_end": math.nan}, ScheduleError),
+        ({"trained_betas": [0.1]}, ScheduleError),
+        ({"use_karras_sigmas": True, "use_exponential_sigmas": True}, OptionError),
+    ],
+)
+def test_values_out_of_range_are_errors_where_they_are_given(options, error):
+    with pytest.raises(error):
+        EulerDiscreteScheduler(**options)
+
+
+@pytest.mark.parametrize("steps", [0, -3, 10_000, 2.5, "20", None, True, math.nan])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_steps_that_can_t_be_taken_are_an_error(name, steps):
+    with pytest.raises(ScheduleError, match="steps"):
+        SCHEDULERS[name].from_config(STABLE_DIFFUSION).levels(steps)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_levels_fall_from_noise_to_the_end_in_as_many_steps_as_asked(name):
+    scheduler = SCHEDULERS[name].from_config(STABLE_DIFFUSION)
+    for steps in (1, 3, 20):
+        levels = scheduler.levels(steps)
+        assert levels.steps == steps
+        assert scheduler.initial_scale(levels) >= levels.sigmas[0]
+        assert 0 < scheduler.final_scale(levels) <= 1
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "DDIMScheduler"])
+def test_eta_is_ddim_s_alone(name):
+    scheduler = SCHEDULERS[name].from_config(STABLE_DIFFUSION)
+    with pytest.raises(OptionError, match="DDIM"):
+        scheduler.start(torch.zeros(1), scheduler.levels(2), lambda: torch.zeros(1), eta=0.5)
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan])
+def test_eta_out_of_range_is_an_error(eta):
+    scheduler = DDIMScheduler()
+    with pytest.raises(OptionError, match="eta"):
+        scheduler.start(torch.zeros(1), scheduler.levels(2), lambda: torch.zeros(1), eta=eta)
+
+
+def test_pndm_s_runge_kutta_start_is_said_to_be_missing():
+    scheduler = PNDMScheduler()
+    with pytest.raises(UnsupportedError, match="skip_prk_steps=True"):
+        scheduler.start(torch.zeros(1), scheduler.levels(2), lambda: torch.zeros(1))
+
+
+def test_a_clipped_lambda_is_not_for_trailing_spacing():
+    options = {"beta_schedule": "squaredcos_cap_v2", "lambda_min_clipped": -5.1, "timestep_spacing": "trailing"}
+    with pytest.raises(UnsupportedError, match="lambda_min_clipped"):
+        DPMSolverMultistepScheduler(**options).levels(5)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("spacing", [None, *SPACINGS])
+def test_a_model_s_scheduler_with_another_sampler_and_spacing(sampler, spacing):
+    base = scheduler_from_config(STABLE_DIFFUSION)
+    if spacing in ("karras", "exponential") and sampler in ("plms", "ddim", "ddpm", "euler_a"):
+        with pytest.raises(UnsupportedError, match=spacing):
+            scheduler_for(base=base, sampler=sampler, spacing=spacing)
+        return
+    scheduler = scheduler_for(base=base, sampler=sampler, spacing=spacing)
+    assert scheduler.sampler == sampler
+    assert spacing in (None, scheduler.spacing)
+    assert scheduler.noise_schedule == base.noise_schedule
+    assert not scheduler.config.get("clip_sample")  # latents are not bounded
+    levels = scheduler.levels(4)
+    next(scheduler.start(torch.ones(1), levels, lambda: torch.zeros(1)))
+
+
+def test_a_spacing_alone_keeps_the_sampler():
+    base = LMSDiscreteScheduler(use_karras_sigmas=True)
+    assert scheduler_for(base=base, spacing="trailing") == LMSDiscreteScheduler(timestep_spacing="trailing")
+    assert scheduler_for(base=base) == base
+
+
+def test_what_a_model_says_of_clipping_stands():
+    clipped = DDIMScheduler(clip_sample=True)
+    assert scheduler_for(base=clipped, sampler="ddpm").config["clip_sample"] is True
+
+
+def test_unknown_samplers_and_spacings_are_errors_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="euler"):
+        scheduler_for(base=DDIMScheduler(), sampler="oiler")
+    with pytest.raises(UnknownNameError, match="karras"):
+        scheduler_for(base=LMSDiscreteScheduler(), spacing="karas")
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_config_is_strict_json_which_a_recipe_needs(name):
+    scheduler = SCHEDULERS[name].from_config(STABLE_DIFFUSION)
+    text = json.dumps(scheduler.config, allow_nan=False)
+    assert scheduler_from_config(json.loads(text)) == scheduler
+    assert scheduler_from_config({**json.loads(text), "lambda_min_clipped": -math.inf}) == scheduler
+
+
+def test_saving_and_opening(tmp_path):
+    scheduler = EulerDiscreteScheduler.from_config(STABLE_DIFFUSION, use_karras_sigmas=True)
+    scheduler.save_pretrained(tmp_path / "model" / "scheduler")
+    assert EulerDiscreteScheduler.from_pretrained(tmp_path / "model", subfolder="scheduler") == scheduler
+    assert [path.name for path in (tmp_path / "model" / "scheduler").iterdir()] == ["scheduler_config.json"]
+    saved = json.loads((tmp_path / "model" / "scheduler" / "scheduler_config.json").read_text())
+    assert saved["_class_name"] == "EulerDiscreteScheduler"
+    assert saved["skip_prk_steps"] is True
+    assert not any(key.startswith("_use") for key in saved)
+
+
+def test_folders_that_can_t_be_read_or_written_are_errors(tmp_path):
+    with pytest.raises(MissingFileError, match=r"scheduler_config\.json"):
+        DDIMScheduler.from_pretrained(tmp_path / "nowhere")
+    (tmp_path / "scheduler_config.json").write_text("{")
+    with pytest.raises(CorruptFileError, match="JSON"):
+        DDIMScheduler.from_pretrained(tmp_path)
+    (tmp_path / "scheduler_config.json").write_text("[]")
+    with pytest.raises(ConfigError):
+        DDIMScheduler.from_pretrained(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="can't be written"):
+        DDIMScheduler().save_pretrained(tmp_path / "file")
+
+
+def test_a_users_mistake_is_a_value_error():
+    with pytest.raises(ValueError, match="steps"):
+        DDIMScheduler().levels(0)
+    assert issubclass(UnsupportedError, UsageError)
