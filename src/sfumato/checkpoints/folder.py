@@ -55,12 +55,12 @@ class LoadedFolder:
 
     @cached_property
     def sha256(self) -> str:
-        """Hexadecimal digest of the U-Net's weights, which names the model in a recipe. Reads the whole file, once.
+        """Hexadecimal digest of the U-Net's weights, which names the model in a recipe; "" if the U-Net was not opened.
 
-        Raises CheckpointError if the U-Net was not opened, or its files are no longer those that were.
+        Reads the whole file, once. Raises CheckpointError if the files are no longer those that were opened.
         """
         if not self.unet_files:
-            raise CheckpointError(f"{self.path} was opened without its unet, which its digest is of; open that too")
+            return ""
         try:
             digest = sha256([path for path, _ in self.unet_files])
         except OSError:

@@ -181,13 +181,15 @@ class AutoencoderKL(nn.Module):
         return self.decode(latents), distribution
 
     def decode_tiled(
-        self, latents: Float[Tensor, "b l h w"], tile: int = 64, overlap: float = 0.25
+        self, latents: Float[Tensor, "b l h w"], tile: int | None = None, overlap: float = 0.25
     ) -> Float[Tensor, "b c H W"]:
         """Decode in square tiles of `tile` latents, each blended into its neighbours above and left over a fraction of its size.
 
+        By default a tile is as large as the pictures of training.
         Memory stays that of one tile. The picture differs a little from `decode`'s, as each tile is normed by itself.
         Raises OptionError unless tile >= 1 and 0 <= overlap < 1.
         """
+        tile = self.config.sample_size // self.scale if tile is None else tile
         stride = int(tile * (1 - overlap)) if 0 <= overlap < 1 else 0
         if tile < 1 or stride < 1:
             raise OptionError(

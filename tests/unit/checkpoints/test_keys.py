@@ -38,7 +38,7 @@ def unet_configs(draw: st.DrawFn) -> UNetConfig:
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(unet_configs())
 def test_unet_names_and_shapes_are_diffusers(config: UNetConfig) -> None:
     with torch.device("meta"):

@@ -117,10 +117,10 @@ def test_autocast(unet: UNet) -> None:
     assert (found.float() - expected).norm() / expected.norm() < 0.05
 
 
-@pytest.mark.slow
 def test_compiles_whole(unet: UNet) -> None:
     x, timesteps, context = inputs()
-    texts = unet.keys_values(context)
-    compiled = torch.compile(unet, fullgraph=True)
+    # This backend traces everything and generates no code: that it is one graph is ours, the code is PyTorch's.
+    compiled = torch.compile(unet, fullgraph=True, backend="eager")
     with torch.no_grad():
+        texts = unet.keys_values(context)
         torch.testing.assert_close(compiled(x, timesteps, texts), unet(x, timesteps, texts), rtol=1e-4, atol=1e-5)
