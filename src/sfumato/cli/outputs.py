@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sfumato.errors import OptionError
 from sfumato.files import check_writable, next_free_path
-from sfumato.images import ANIMATION_FORMATS, FORMATS, format_of
 
 DEFAULT_FOLDER = "outputs"
 SLUG_LENGTH = 48
@@ -39,6 +38,8 @@ def plan_outputs(
     seed, and files that are there are stepped around.
     Raises OptionError for a suffix that is no picture's, OutputError for what exists (unless `overwrite`) or can't be written.
     """
+    from sfumato.images import ANIMATION_FORMATS, FORMATS, format_of
+
     target = Path(out or DEFAULT_FOLDER)
     as_folder = out is None or out.endswith(("/", "\\")) or target.is_dir() or not target.suffix
     if as_folder:

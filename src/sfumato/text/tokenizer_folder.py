@@ -103,13 +103,15 @@ def write_tokenizer_folder(spec: TokenizerSpec, folder: Path) -> None:
 
 def _read_vocab_and_merges(folder: Path) -> Vocabulary:
     ids = _ids(_read_object(folder / "vocab.json"), folder / "vocab.json")
+    path = folder / "merges.txt"
     merges: list[Merge] = []
     # Not splitlines(): some letters of a vocabulary count as line ends there.
-    for number, line in enumerate(_read_text(folder / "merges.txt").split("\n"), start=1):
-        pair = line.removesuffix("\r")
-        if not pair or pair.startswith("#version"):
-            continue
-        merges.append(_merge(pair.split(" "), f"{folder / 'merges.txt'}, line {number}"))
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+        pair = line.removesuffix("\r").split(" ")
+        if len(pair) == 2 and all(pair) and pair[0] != "#version:":
+            merges.append((pair[0], pair[1]))
+        elif pair != [""] and pair[0] != "#version:":
+            raise CorruptFileError(f"{path}, line {number}: {line!r} is not a pair of tokens")
     return _checked(ids, merges, folder)
 
 
@@ -125,8 +127,13 @@ def _read_tokenizer_json(path: Path) -> tuple[Vocabulary, dict[str, int]]:
         raise ConfigError(
             f"{path}: its model is {parts.get('type')!r}; expected CLIP's byte-pair model (BPE with a vocab and merges)"
         )
-    pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in cast("list[object]", listed))
-    merges = [_merge(pair, f"{path}, merge {number}") for number, pair in enumerate(pairs)]
+    merges: list[Merge] = []
+    for entry in cast("list[object]", listed):
+        match entry.split(" ") if isinstance(entry, str) else entry:
+            case [str(left), str(right)] if left and right:
+                merges.append((left, right))
+            case _:
+                raise CorruptFileError(f"{path}: the merge {entry!r} is not a pair of tokens")
     vocabulary = _checked(_ids(cast("dict[str, object]", vocab), path), merges, path)
 
     added: dict[str, int] = {}
@@ -149,14 +156,6 @@ def _checked(ids: dict[str, int], merges: list[Merge], path: Path) -> Vocabulary
                     f"{path}: the merge {' '.join(merge)!r} needs the token {token!r}, which the vocabulary lacks"
                 )
     return Vocabulary(ids=ids, merges=tuple(merges))
-
-
-def _merge(pair: object, where: str) -> Merge:
-    match pair:
-        case [str(left), str(right)] if left and right:
-            return left, right
-        case _:
-            raise CorruptFileError(f"{where}: {pair!r} is not a pair of tokens")
 
 
 def _ids(table: Mapping[str, object], path: Path) -> dict[str, int]:

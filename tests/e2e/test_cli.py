@@ -1,0 +1,347 @@
+"""The command as a person runs it, on a tiny random model."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfumato.cli.app import run
+from sfumato.images import pixels_of, read_recipe, save_image
+
+OUTPUT = pytest.CaptureFixture[str]
+
+
+def sfumato(*arguments: object) -> int:
+    return run([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_picture_with_its_recipe(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
+    assert (
+        sfumato(
+            "generate",
+            "A red apple",
+            "--model",
+            tiny_folder,
+            "--seed",
+            7,
+            "--steps",
+            3,
+            "--size",
+            "64x48",
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
+    output = capsys.readouterr()
+    assert output.out == f"{Path('outputs/a-red-apple-7.png')}\n"
+    assert output.err == ""
+    recipe = read_recipe(here / "outputs" / "a-red-apple-7.png")
+    assert (recipe.prompt, recipe.seed, recipe.steps, recipe.width, recipe.height) == ("A red apple", 7, 3, 64, 48)
+    assert recipe.pixels_sha256 == pixels_of(here / "outputs" / "a-red-apple-7.png")
+    assert os.listdir(here / "outputs") == ["a-red-apple-7.png"]
+
+
+def test_every_setting_reaches_the_recipe(tiny_folder: Path, here: Path) -> None:
+    options = [
+        "--guidance",
+        3.5,
+        "--negative",
+        "blurry",
+        "--sampler",
+        "ddim",
+        "--spacing",
+        "trailing",
+        "--eta",
+        0.5,
+        "--clip-skip",
+        1,
+    ]
+    assert (
+        sfumato(
+            "generate",
+            "cat",
+            "--model",
+            tiny_folder,
+            "--steps",
+            2,
+            "--seed",
+            1,
+            *options,
+            "--dtype",
+            "bfloat16",
+            "--out",
+            "cat.webp",
+        )
+        == 0
+    )
+    recipe = read_recipe(here / "cat.webp")
+    assert (recipe.guidance_scale, recipe.negative_prompt, recipe.sampler, recipe.eta, recipe.clip_skip) == (
+        3.5,
+        "blurry",
+        "ddim",
+        0.5,
+        1,
+    )
+    assert (recipe.scheduler["timestep_spacing"], recipe.dtype) == ("trailing", "bfloat16")
+
+
+def test_many_pictures_a_grid_and_films(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
+    arguments = ["cat", "dog", "--grid", "2x2", "--animate", "film.gif", "--out", "a.png", "--seed", 1, "--steps", 3]
+    assert sfumato("generate", *arguments, "--model", tiny_folder) == 0
+    pictures, films = [f"a-{n}.png" for n in range(1, 5)], [f"film-{n}.gif" for n in range(1, 5)]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [name for pair in zip(pictures, films, strict=True) for name in pair] + ["a-grid.png"]
+    assert [(read_recipe(here / name).prompt, read_recipe(here / name).seed) for name in pictures] == [
+        ("cat", 1),
+        ("cat", 2),
+        ("dog", 3),
+        ("dog", 4),
+    ]
+    with Image.open(here / "a-grid.png") as grid, Image.open(here / "a-4.png") as last:
+        assert grid.size == (2 * last.width, 2 * last.height)
+        assert np.array_equal(np.asarray(grid)[last.height :, last.width :], np.asarray(last))
+    with Image.open(here / "film-1.gif") as film:
+        assert film.n_frames == 3  # the first two steps, and the picture
+    assert sfumato("inspect", "a-grid.png") == 0
+    assert capsys.readouterr().out.count("picture ") == 4
+
+
+def test_a_seed_draws_the_same_picture_alone_and_in_company(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
+    common = ["--model", tiny_folder, "--steps", 2]
+    assert sfumato("generate", "cat", *common, "-n", 2, "--seed", 4, "--out", "two.png") == 0
+    assert sfumato("generate", "cat", *common, "--seed", 5, "--out", "one.png") == 0
+    assert pixels_of(here / "one.png") == pixels_of(here / "two-2.png")
+    capsys.readouterr()
+    assert sfumato("generate", "cat", *common, "--out", "drawn.png") == 0
+    seed = read_recipe(here / "drawn.png").seed
+    assert capsys.readouterr().err == f"seed {seed} (drawn at random; --seed {seed} draws the same again)\n"
+
+
+def test_files_are_left_alone_unless_asked(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
+    common = ["--model", tiny_folder, "--steps", 1, "--quiet"]
+    (here / "cat.png").write_bytes(b"mine")
+    assert sfumato("generate", "cat", *common, "--out", "cat.png") == 2
+    assert "cat.png exists already" in capsys.readouterr().err
+    assert (here / "cat.png").read_bytes() == b"mine"
+    assert sfumato("generate", "cat", *common, "--out", "cat.png", "--overwrite") == 0
+    assert read_recipe(here / "cat.png").prompt == "cat"
+
+
+def test_replay(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
+    common = ["--model", tiny_folder, "--steps", 2, "--seed", 1]
+    assert sfumato("generate", "cat", *common, "--sampler", "euler_a", "--out", "cat.png") == 0
+    capsys.readouterr()
+    assert sfumato("replay", "cat.png") == 0
+    assert capsys.readouterr().out == "bit-identical\n"
+    (here / "cat.json").write_text(read_recipe(here / "cat.png").to_json())
+    assert sfumato("replay", "cat.json", "--out", "again.png") == 0
+    assert capsys.readouterr().out == "again.png\nbit-identical\n"
+    assert pixels_of(here / "again.png") == pixels_of(here / "cat.png")
+
+
+def test_replay_says_what_differs(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
+    from dataclasses import replace
+
+    assert sfumato("generate", "cat", "--model", tiny_folder, "--steps", 2, "--out", "cat.png", "--seed", 1) == 0
+    recipe = read_recipe(here / "cat.png")
+    other = replace(recipe, pixels_sha256="0" * 64, versions={**recipe.versions, "torch": "1.0"})
+    with Image.open(here / "cat.png") as image:
+        save_image(image, here / "other.png", other)
+    capsys.readouterr()
+    assert sfumato("replay", "other.png") == 1
+    output = capsys.readouterr().out
+    assert output.startswith("not the same picture\n")
+    assert "differs: torch: 1.0 then" in output
+    (here / "blank.json").write_text(replace(recipe, pixels_sha256=None).to_json())
+    assert sfumato("replay", "blank.json") == 0
+    assert "nothing can be compared" in capsys.readouterr().out
+
+
+def test_inspect_a_model_and_pictures(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
+    assert sfumato("inspect", tiny_folder) == 0
+    output = capsys.readouterr().out
+    assert "UNet2DConditionModel" in output
+    assert "sampler: plms, leading spacing" in output
+    assert output.endswith("opens: yes\n")
+    assert (
+        sfumato("generate", "cat,\nblack", "--model", tiny_folder, "--steps", 1, "--out", "cat.png", "--seed", 1) == 0
+    )
+    capsys.readouterr()
+    assert sfumato("inspect", "cat.png") == 0
+    output = capsys.readouterr().out
+    assert "cat,\\nblack" in output
+    assert "pixels: as they were made" in output
+    with Image.open(here / "cat.png") as image:
+        save_image(Image.new("RGB", image.size), here / "black.png", read_recipe(here / "cat.png"))
+    assert sfumato("inspect", "black.png") == 0
+    assert "pixels: changed" in capsys.readouterr().out
+
+
+def test_inspect_a_picture_of_another_program(here: Path, capsys: OUTPUT) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks = PngInfo()
+    chunks.add_text("parameters", "cat\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, Seed: 3")
+    Image.new("RGB", (8, 8)).save(here / "theirs.png", pnginfo=chunks)
+    assert sfumato("inspect", "theirs.png") == 0
+    output = capsys.readouterr().out
+    assert "another program" in output
+    assert "Euler a" in output
+    Image.new("RGB", (8, 8)).save(here / "plain.png")
+    assert sfumato("inspect", "plain.png") == 2
+    assert "carries no recipe" in capsys.readouterr().err
+
+
+def test_a_blocked_picture_is_said_and_not_filmed(tiny_folder_with_checker: Path, here: Path, capsys: OUTPUT) -> None:
+    common = ["--model", tiny_folder_with_checker, "--steps", 1, "-n", 8, "--seed", 0, "--quiet"]
+    assert sfumato("generate", "cat", *common, "--out", "c.png", "--animate", "c.gif") == 0
+    err = capsys.readouterr().err
+    blocked = {number for number in range(1, 9) if read_recipe(here / f"c-{number}.png").safety == "flagged"}
+    assert blocked
+    assert blocked == {number for number in range(1, 9) if f"note: picture {number}: the safety checker" in err}
+    assert blocked == {number for number in range(1, 9) if not (here / f"c-{number}.gif").exists()}
+    assert sfumato("generate", "cat", *common, "--no-safety", "--out", "d.png") == 0
+    assert {read_recipe(here / f"d-{number}.png").safety for number in range(1, 9)} == {"off"}
+
+
+def test_a_cut_prompt_is_said_once(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
+    prompt = "cat " * 80 + "unicorn"
+    assert (
+        sfumato("generate", prompt, "-n", 2, "--model", tiny_folder, "--steps", 1, "--out", "cat.png", "--quiet") == 0
+    )
+    err = capsys.readouterr().err
+    assert err.count("note: ") == err.count("\n") == 1
+    assert "unicorn" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "60x64"], "multiple of 8"),
+        (["--steps", "0"], "not 0"),
+        (["--steps", "10000"], "not 10000"),
+        (["--guidance", "nan"], "finite number"),
+        (["--sampler", "eulr"], "did you mean Euler"),
+        (["--spacing", "karas"], "did you mean karras"),
+        (["--spacing", "karras"], "karras spacing is not for plms"),
+        (["--device", "abacus"], "device 'abacus'"),
+        (["--dtype", "int8"], "dtype"),
+        (["--clip-skip", "99"], "clip_skip"),
+        (["--eta", "2"], "eta"),
+        (["--out", "/proc/self/pictures/"], "can't write"),
+        (["--model", "no/such/model/here"], "no model folder"),
+        (["--model", "tests/__init__.py/none"], "model"),
+    ],
+)
+def test_bad_input_is_one_line(tiny_folder: Path, here: Path, capsys: OUTPUT, options: list[str], message: str) -> None:
+    model = [] if "--model" in options else ["--model", tiny_folder]
+    assert sfumato("generate", "cat", *model, "--steps", 1, "--seed", 1, *options) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("error: ")
+    assert message in output.err
+    assert output.err.count("\n") == 1
+    assert output.out == ""
+    assert [file for file in here.rglob("*") if file.is_file()] == []
+
+
+def test_ctrl_c_stops_within_a_step_and_keeps_what_is_finished(tiny_folder: Path, here: Path) -> None:
+    """The second picture is interrupted in its second step of fifty; a real signal reaches a real process."""
+    script = """
+import os, signal, sys
+from sfumato.cli import app, terminal
+from sfumato.engine.events import StepDone
+seen = []
+listener = terminal.DrawingProgress.listener
+def watched(self, first, count):
+    listen = listener(self, first, count)
+    def on_event(event):
+        listen(event)
+        if isinstance(event, StepDone):
+            seen.append((first, event.step))
+            if (first, event.step) == (1, 2):
+                os.kill(os.getpid(), signal.SIGINT)
+    return on_event
+terminal.DrawingProgress.listener = watched
+code = app.run(sys.argv[1:])
+print(seen[-1], file=sys.stderr)
+sys.exit(code)
+"""
+    arguments = [
+        "generate",
+        "cat",
+        "-n",
+        "3",
+        "--steps",
+        "50",
+        "--seed",
+        "1",
+        "--device",
+        "cpu",
+        "--model",
+        str(tiny_folder),
+        "--out",
+        "new/",
+    ]
+    result = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert result.returncode == 130
+    assert result.stdout == f"{Path('new/cat-1.png')}\n"
+    assert result.stderr == "stopped; what was finished is saved, and nothing half-written is left\n(1, 2)\n"
+    assert os.listdir(here / "new") == ["cat-1.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
+def test_the_bar_shows_step_rate_and_time_left(tiny_folder: Path, here: Path) -> None:
+    terminal, its_end = os.openpty()
+    arguments = [
+        "generate",
+        "cat",
+        "-n",
+        "2",
+        "--steps",
+        "30",
+        "--seed",
+        "1",
+        "--model",
+        str(tiny_folder),
+        "--out",
+        "cat.png",
+    ]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sfumato", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=its_end,
+        text=True,
+        env=environment,
+    )
+    os.close(its_end)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(terminal)
+    printed, _ = process.communicate()
+    assert process.returncode == 0
+    assert printed == "cat-1.png\ncat-2.png\n", "paths go to stdout, whole, whatever the bar does"
+    text = shown.decode()
+    assert "opening the model" in text
+    assert "picture 1 of 2" in text
+    assert "/30" in text
+    assert "steps/s" in text or "s/step" in text
+    assert "0:00" in text

@@ -1,0 +1,47 @@
+import pytest
+
+from sfumato.cli.generate import _renumbered, plan_shots
+from sfumato.errors import OptionError, PromptError
+
+
+def plan(
+    *prompts: str, number: int = 1, seed: int | None = 5, grid: tuple[int, int] | None = None
+) -> list[tuple[str, int]]:
+    return [(shot.prompt, shot.seed) for shot in plan_shots(prompts, number, seed, grid)]
+
+
+def test_seeds_count_up_over_all_pictures() -> None:
+    assert plan("cat", "dog", number=2) == [("cat", 5), ("cat", 6), ("dog", 7), ("dog", 8)]
+    assert plan("cat", number=2, seed=2**64 - 1) == [("cat", 2**64 - 1), ("cat", 0)]
+
+
+def test_a_seed_is_drawn_when_none_is_given() -> None:
+    first, second = plan_shots(["cat"], 2, None, None)
+    assert second.seed == first.seed + 1
+    assert {plan_shots(["cat"], 1, None, None)[0].seed for _ in range(20)} != {first.seed}
+
+
+def test_a_grid_says_how_many() -> None:
+    assert len(plan("cat", grid=(2, 3))) == 6
+    assert [prompt for prompt, _ in plan("cat", "dog", grid=(2, 2))] == ["cat", "cat", "dog", "dog"]
+    assert len(plan("cat", number=4, grid=(2, 2))) == 4
+
+
+def test_refused() -> None:
+    for prompts in ([], [""], ["cat", " "]):
+        with pytest.raises(PromptError, match="no prompt"):
+            plan(*prompts)
+    with pytest.raises(OptionError, match="expected 1 or more"):
+        plan("cat", number=0)
+    for seed in (-1, 2**64):
+        with pytest.raises(OptionError, match=f"the seed is {seed}; expected a whole number from 0 to"):
+            plan("cat", seed=seed)
+    with pytest.raises(OptionError, match="change -n or --grid"):
+        plan("cat", number=3, grid=(2, 2))
+
+
+def test_notes_are_numbered_over_the_run() -> None:
+    assert _renumbered("image 1: blocked", 3, of=8) == "picture 4: blocked"
+    assert _renumbered("image 2 failed: NaN", 3, of=8) == "picture 5: failed: NaN"
+    assert _renumbered("image 1: blocked", 0, of=1) == "blocked"
+    assert _renumbered("the prompt was cut", 3, of=8) == "the prompt was cut"

@@ -1,0 +1,87 @@
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from sfumato.cli.app import run
+from sfumato.cli.inspect import read_header
+from sfumato.errors import CorruptFileError, UnsupportedError
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    tensors = {
+        "down.0.weight": np.zeros((3, 4), np.float32),
+        "down.0.bias": np.zeros(3, np.float16),
+        "up.scale": np.zeros((), np.float32),
+    }
+    save_file(tensors, tmp_path / "weights.safetensors", metadata={"format": "pt", "made by": "a test"})
+    return tmp_path / "weights.safetensors"
+
+
+def test_header(weights: Path) -> None:
+    summary = read_header(weights)
+    assert summary.parameters == 16
+    assert summary.dtypes == {"F32": 2, "F16": 1}
+    assert summary.metadata["made by"] == "a test"
+
+
+def test_weights_are_shown(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(weights)]) == 0
+    shown = capsys.readouterr().out
+    assert "parameters        16" in shown
+    assert "down  15" in shown
+    assert "metadata made by  a test" in shown
+
+
+@pytest.mark.parametrize("size", [0, 4, 8, 60, -1])
+def test_cut_files_are_said(weights: Path, size: int) -> None:
+    weights.write_bytes(weights.read_bytes()[:size])
+    with pytest.raises(CorruptFileError, match="download it again"):
+        read_header(weights)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"[]", b"{", b'{"a": 1}', b'{"a": {"shape": [1]}}', b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}'],
+)
+def test_damaged_headers_are_said(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(CorruptFileError):
+        read_header(tmp_path / "x.safetensors")
+
+
+def test_a_huge_header_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", 2**60) + b"{}")
+    with pytest.raises(CorruptFileError, match="not a safetensors file"):
+        read_header(tmp_path / "x.safetensors")
+
+
+def test_pickles_are_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.CKPT").write_bytes(b"")
+    assert run(["inspect", str(tmp_path / "model.CKPT")]) == 2
+    assert "is a pickle" in capsys.readouterr().err
+    assert issubclass(UnsupportedError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (None, "model_index.json; expected a model folder in the diffusers layout"),
+        ("{", "can't be read as JSON"),
+        ("[]", "not a JSON object"),
+        (json.dumps({"_class_name": "FluxPipeline"}), "FluxPipeline"),
+    ],
+)
+def test_foreign_folders_are_said(
+    tmp_path: Path, index: str | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if index is not None:
+        (tmp_path / "model_index.json").write_text(index)
+    assert run(["inspect", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
