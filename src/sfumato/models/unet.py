@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.errors import ConfigError
 from sfumato.models.attention import Attention, SpatialTransformer, TransformerBlock
 from sfumato.models.resnet import Downsample, ResnetBlock, Upsample, zeroed
 from sfumato.models.time_embedding import TimeEmbedding
@@ -23,7 +24,7 @@ class UNetConfig:
     """Sizes of a U-Net; the defaults are Stable Diffusion 1's. One entry per level, outermost (largest) first.
 
     `attention` says which levels attend (the middle always does), `heads` into how many heads, `depth` how many transformer blocks.
-    `sample_size` is the height and width of the latents it was trained on.
+    `sample_size` is the height and width of the latents it was trained on. Raises ConfigError if the levels disagree in number.
     """
 
     in_channels: int = 4
@@ -38,6 +39,14 @@ class UNetConfig:
     norm_groups: int = 32
     norm_eps: float = 1e-5
     sample_size: int = 64
+
+    def __post_init__(self) -> None:
+        levels = {len(values) for values in (self.channels, self.attention, self.heads, self.depth)}
+        if len(levels) > 1 or 0 in levels:
+            raise ConfigError(
+                f"channels {self.channels}, attention {self.attention}, heads {self.heads} and depth {self.depth} disagree on the "
+                "number of levels; give each one entry per level"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sfumato.errors import ConfigError
 from sfumato.models import KeysValues, UNet, UNetConfig
 
 SMALL = UNetConfig(
@@ -55,6 +56,11 @@ def test_the_flat_lists_are_as_the_config_says() -> None:
     # Four levels of two blocks, three changes of size; three blocks per level on the way up.
     assert (len(unet.down), len(unet.middle), len(unet.up)) == (4 * 2 + 3, 2, 4 * 3 + 3)
     assert sum(parameter.numel() for parameter in unet.parameters()) == 859_520_964
+
+
+def test_levels_that_disagree_are_refused() -> None:
+    with pytest.raises(ConfigError, match="disagree on the number of levels"):
+        UNetConfig(channels=(16, 32))
 
 
 def test_a_row_is_the_same_alone_and_in_a_batch(unet: UNet) -> None:
