@@ -28,10 +28,20 @@ def killed_after(lines: int):
 
 
 def vae_config(folder: Path, data: Path, **changes: str) -> Path:
-    settings = {"data": f'"{data}"', "images": "24", "batch": "4", "log_every": "1", "save_every": "2", "show_every": "100"} | changes
+    settings = {
+        "data": f'"{data}"',
+        "images": "24",
+        "batch": "4",
+        "log_every": "1",
+        "save_every": "2",
+        "show_every": "100",
+    } | changes
     text = "\n".join(f"{k} = {v}" for k, v in settings.items())
     path = folder / "vae.toml"
-    path.write_text(text + "\n[learning_rate]\nwarmup = 8\n[model]\nchannels = [8, 8, 8]\nblocks_per_level = 1\nnorm_groups = 4\nscaling_factor = 1.0\n")
+    path.write_text(
+        text
+        + "\n[learning_rate]\nwarmup = 8\n[model]\nchannels = [8, 8, 8]\nblocks_per_level = 1\nnorm_groups = 4\nscaling_factor = 1.0\n"
+    )
     return path
 
 
