@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,9 @@ class BaseModel(nn.Module):
 class _Batches:
     """Batch of a step: latents, noise, timesteps and tokens, every picture once a pass, each time under another of its captions."""
 
-    def __init__(self, data: ArtDataset, latents: Tensor, rows: Sequence[int], tokenizer: Tokenizer, config: BaseTrainConfig) -> None:
+    def __init__(
+        self, data: ArtDataset, latents: Tensor, rows: Sequence[int], tokenizer: Tokenizer, config: BaseTrainConfig
+    ) -> None:
         self.config = config
         self.latents = latents
         captions = [data.records[i].captions for i in rows]
@@ -163,9 +165,9 @@ def text_config(sizes: TextSizes, tokenizer: Tokenizer) -> CLIPTextConfig:
     )
 
 
-def normalised_vae(config: BaseTrainConfig, data: ArtDataset) -> AutoencoderKL:
-    """The autoencoder whose latents this run learns: the trained one, its latents brought to unit variance over the art taught."""
-    vae = load_vae(config.vae)
+def normalised_vae(run: Path | str, data: ArtDataset) -> AutoencoderKL:
+    """The autoencoder of a run, its latents brought to unit variance over the art taught: what a base run learns on."""
+    vae = load_vae(run)
     normalise(vae, torch.from_numpy(data.pixels[data.where(split="train", captioned=True)]))
     return vae
 
@@ -191,7 +193,9 @@ def load_base(config_path: Path | str, out: Path | str) -> BaseRun:
     tokenizer = tokenizer_for(data, config.text)
     model = BaseModel(config.unet, text_config(config.text, tokenizer))
     model.load_state_dict(state["average"])
-    return BaseRun(model=model.eval(), vae=normalised_vae(config, data), tokenizer=tokenizer, config=config, step=state["step"])
+    return BaseRun(
+        model=model.eval(), vae=normalised_vae(config.vae, data), tokenizer=tokenizer, config=config, step=state["step"]
+    )
 
 
 def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str], None] = print) -> Path:
@@ -208,14 +212,16 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
     if not len(rows):
         raise TrainingError(f"{config.data} has no captioned pictures; build the data again: sfumato data build.")
     folder = RunFolder(out, config)
-    vae, tokenizer = normalised_vae(config, data), tokenizer_for(data, config.text)
+    vae, tokenizer = normalised_vae(config.vae, data), tokenizer_for(data, config.text)
     batches = _Batches(data, encode(vae, torch.from_numpy(data.pixels[rows])), rows.tolist(), tokenizer, config)
 
     torch.manual_seed(config.seed)
     model = BaseModel(config.unet, text_config(config.text, tokenizer)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = MovingAverage(model, config.average_decay)
     rate = config.learning_rate
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate.peak, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=rate.peak, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
+    )
     first = 0
     if state := folder.load():
         model.load_state_dict(state["weights"])
@@ -250,7 +256,9 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
     return folder.path
 
 
-def _show(config: BaseTrainConfig, average: MovingAverage, vae: AutoencoderKL, tokenizer: Tokenizer, sheet: Path) -> None:
+def _show(
+    config: BaseTrainConfig, average: MovingAverage, vae: AutoencoderKL, tokenizer: Tokenizer, sheet: Path
+) -> None:
     """Draw the config's prompts with the averaged weights."""
     model = BaseModel(config.unet, text_config(config.text, tokenizer)).eval()
     model.load_state_dict(average.weights)
@@ -265,8 +273,3 @@ def _show(config: BaseTrainConfig, average: MovingAverage, vae: AutoencoderKL, t
         guidance_scale=config.prompt_guidance,
     )
     write_sheet(sheet, list(pictures.numpy()), config.prompts, columns=8, zoom=2)
-
-
-def summary(config: BaseTrainConfig) -> dict[str, Any]:
-    """The config as plain values, for records."""
-    return asdict(config)

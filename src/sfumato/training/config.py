@@ -35,8 +35,8 @@ class LearningRate:
 class RunConfig:
     """What every training run says: its length and pace, and how often it logs, saves and shows.
 
-    `images` is the planned total; `threads` 0 leaves the number of CPU threads alone; `compile` needs a C++ compiler on a CPU and pays
-    within minutes. `log_every`, `save_every` and `show_every` count steps.
+    `images` is the planned total; `threads` 0 leaves the number of CPU threads alone; `compile` needs a C++ compiler on a CPU and
+    pays for the autoencoder. `log_every`, `save_every` and `show_every` count steps.
     """
 
     images: int
@@ -90,7 +90,9 @@ def parse(table: Mapping[str, Any], kind: type[C], where: str) -> C:
     hints = get_type_hints(kind)
     if unknown := sorted(set(table) - set(fields)):
         raise TrainingError(f"{where} has unknown keys {', '.join(unknown)}; known: {', '.join(fields)}.")
-    required = {n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
+    required = {
+        n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
     if missing := sorted(required - set(table)):
         raise TrainingError(f"{where} lacks {', '.join(missing)}; add them.")
     return kind(**{key: _value(value, hints[key], f"{where}: {key}") for key, value in table.items()})
@@ -103,7 +105,7 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         inner = [option for option in get_args(hint) if option is not type(None)]
         return _value(value, inner[0], where)
-    if origin is tuple and isinstance(value, list):
+    if origin is tuple and isinstance(value, list | tuple):
         return tuple(_value(item, get_args(hint)[0], where) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

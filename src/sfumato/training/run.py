@@ -30,7 +30,9 @@ def step_generator(seed: int, step: int, purpose: str = "") -> torch.Generator:
 def shuffled(count: int, first: int, length: int, seed: int) -> torch.Tensor:
     """Positions `first` to `first + length` of an endless sequence that shuffles `count` items anew for every pass."""
     positions = range(first, first + length)
-    passes = {p: torch.randperm(count, generator=step_generator(seed, p, "pass")) for p in {i // count for i in positions}}
+    passes = {
+        p: torch.randperm(count, generator=step_generator(seed, p, "pass")) for p in {i // count for i in positions}
+    }
     return torch.stack([passes[i // count][i % count] for i in positions])
 
 
@@ -82,7 +84,13 @@ class RunFolder:
         seconds = time.monotonic() - self._started
         images = step * self.config.batch
         rate = (step - self._first_step) * self.config.batch / max(seconds, 1e-9)
-        row: Mapping[str, float] = {"step": step, "images": images, "seconds": seconds, "images_per_second": rate, **values}
+        row: Mapping[str, float] = {
+            "step": step,
+            "images": images,
+            "seconds": seconds,
+            "images_per_second": rate,
+            **values,
+        }
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
         left = (self.config.steps - step) * self.config.batch / max(rate, 1e-9)
@@ -93,4 +101,8 @@ class RunFolder:
 def _comparable(config: RunConfig) -> dict[str, Any]:
     """The config as plain values, less what may change between two starts without changing what is trained."""
     plain = json.loads(json.dumps(dataclasses.asdict(config)))
-    return {k: v for k, v in plain.items() if k not in {"images", "threads", "compile", "log_every", "save_every", "show_every"}}
+    return {
+        k: v
+        for k, v in plain.items()
+        if k not in {"images", "threads", "compile", "log_every", "save_every", "show_every"}
+    }

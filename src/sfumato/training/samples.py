@@ -1,15 +1,15 @@
 """Pictures of a model in training, to be looked at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sfumato.diffusion.conversation import run
-from sfumato.diffusion.guidance import Guidance
+from sfumato.diffusion.guidance import Guidance, Row
 from sfumato.diffusion.prediction import denoised_from, network_scale
-from sfumato.models import AutoencoderKL, CLIPTextEncoder, UNet
+from sfumato.models import AutoencoderKL, CLIPTextEncoder, KeysValues, UNet
 from sfumato.schedulers import scheduler_from_config
 from sfumato.training.vae import to_pictures
 
@@ -41,14 +41,17 @@ def draw(
     def denoise(x: Tensor, sigma: float) -> Tensor:
         timesteps = torch.full((count,), levels.timestep(sigma, plan.noise_schedule))
         scaled = x * network_scale(sigma)
-        contexts = {"uncond": uncond, "cond": cond}
-        answers = {
-            row: denoised_from(unet(scaled, timesteps, contexts[row]), x, sigma, plan.prediction_type) for row in guidance.rows()
+        contexts: dict[Row, KeysValues] = {"uncond": uncond, "cond": cond}
+        answers: dict[Row, Tensor] = {
+            row: denoised_from(unet(scaled, timesteps, contexts[row]), x, sigma, plan.prediction_type)
+            for row in guidance.rows()
         }
         return guidance.answer(answers)
 
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn((count, unet.config.in_channels, side, side), generator=generator)
-    sampling = plan.start(noise * plan.initial_scale(levels), levels, lambda: torch.randn(noise.shape, generator=generator))
+    sampling = plan.start(
+        noise * plan.initial_scale(levels), levels, lambda: torch.randn(noise.shape, generator=generator)
+    )
     latents = run(sampling, denoise) * plan.final_scale(levels)
     return to_pictures(vae.decode(latents / vae.config.scaling_factor))

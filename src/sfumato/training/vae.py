@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sfumato.errors import TrainingError
 from sfumato.models import AutoencoderKL, VAEConfig
-from sfumato.training.config import RunConfig, read_config
+from sfumato.training.config import RunConfig, parse, read_config
 from sfumato.training.data import ArtDataset, read_dataset
 from sfumato.training.data.augment import augment
 from sfumato.training.data.sheet import write_sheet
@@ -60,9 +59,16 @@ def to_pictures(pixels: Tensor) -> Tensor:
 def loss_of(output: Tensor, target: Tensor, mean: Tensor, logvar: Tensor, weights: VAELoss) -> Tensor:
     """The loss of decoded pixels and of their latents' distribution. Source of the KL term: Kingma & Welling 2013, Eq. 10."""
     error = output - target
-    gradient = (error[..., 1:, :] - error[..., :-1, :]).abs().mean() + (error[..., :, 1:] - error[..., :, :-1]).abs().mean()
+    gradient = (error[..., 1:, :] - error[..., :-1, :]).abs().mean() + (
+        error[..., :, 1:] - error[..., :, :-1]
+    ).abs().mean()
     kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
-    return weights.l1 * error.abs().mean() + weights.squared * error.square().mean() + weights.gradient * gradient + weights.kl * kl
+    return (
+        weights.l1 * error.abs().mean()
+        + weights.squared * error.square().mean()
+        + weights.gradient * gradient
+        + weights.kl * kl
+    )
 
 
 @torch.no_grad()
@@ -98,9 +104,9 @@ class _Batches:
         ]
         pictures = to_pixels(self.pictures[torch.cat(rows)])
         gentle, full = pictures[:focused], pictures[focused:]
-        return torch.cat([augment(gentle, generator, colours=False), augment(full, generator, colours=True)]).contiguous(
-            memory_format=torch.channels_last
-        )
+        return torch.cat(
+            [augment(gentle, generator, colours=False), augment(full, generator, colours=True)]
+        ).contiguous(memory_format=torch.channels_last)
 
 
 class _Step(nn.Module):
@@ -127,8 +133,7 @@ def load_vae(run: Path | str) -> AutoencoderKL:
     if not file.exists():
         raise TrainingError(f"no trained autoencoder in {run}; train it first: sfumato train vae CONFIG.")
     state = torch.load(file, weights_only=True)
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in state["model"].items()}
-    vae = AutoencoderKL(VAEConfig(**config))
+    vae = AutoencoderKL(parse(state["model"], VAEConfig, str(file)))
     vae.load_state_dict(state["weights"])
     return vae.eval()
 
@@ -152,7 +157,9 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
     trained = [p for p in vae.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate.peak, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(
+        trained, lr=config.learning_rate.peak, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+    )
 
     first = 0
     if state := folder.load():
@@ -186,8 +193,7 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
             progress(folder.log(done, **_show(vae, data, folder.path / "sheets" / f"{done:06d}.png")))
 
     finished = folder.path / "vae.pt"
-    model = {name: getattr(vae.config, name) for name in VAEConfig.__slots__}
-    torch.save({"model": model, "weights": plain_weights(vae)}, finished)
+    torch.save({"model": asdict(vae.config), "weights": plain_weights(vae)}, finished)
     return finished
 
 
@@ -196,7 +202,10 @@ def _show(vae: AutoencoderKL, data: ArtDataset, sheet: Path, columns: int = 24) 
     vae.eval()
     scores: dict[str, float] = {}
     pages: list[np.ndarray] = []
-    for name, rows in (("held_out", data.where(split="held_out")), ("taught", data.where(split="train", captioned=True))):
+    for name, rows in (
+        ("held_out", data.where(split="held_out")),
+        ("taught", data.where(split="train", captioned=True)),
+    ):
         some = rows[:: max(1, len(rows) // 96)]
         if not len(some):
             continue

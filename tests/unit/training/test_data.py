@@ -108,8 +108,8 @@ def test_build_makes_captioned_art_and_counts_it(tmp_path, packages, vocabulary)
     assert {r.thing for r in data.records} == {"red apple", "rocket"}  # no flag, no skin tone, no code without a name
     apple = next(i for i, r in enumerate(data.records) if r.style == "flat" and r.thing == "red apple")
     assert "an apple, flat style" in data.records[apple].captions
-    assert data.pixels[apple][4, 1].tolist() == [255, 0, 0]
-    assert data.pixels[apple][4, 6].tolist() == [255, 255, 255]
+    np.testing.assert_allclose(data.pixels[apple][4, 1], [255, 0, 0], atol=3)
+    np.testing.assert_allclose(data.pixels[apple][4, 6], [255, 255, 255], atol=3)
     assert report.sheet.exists()
 
 
@@ -166,7 +166,7 @@ def test_margin_is_left_white():
     pixels = render(Drawing("1f34e", "svg", RED), 16, margin=0.25)
     assert pixels.shape == (16, 16, 3)
     assert (pixels[:4] == 255).all()
-    assert pixels[8, 5].tolist() == [255, 0, 0]
+    np.testing.assert_allclose(pixels[8, 5], [255, 0, 0], atol=3)
 
 
 def test_skin_tones_flags_and_trade_mark_signs_are_left_out():
@@ -227,4 +227,5 @@ def test_damaged_and_foreign_datasets_are_said(tmp_path):
 
 def test_sheet(tmp_path):
     write_sheet(tmp_path / "s.png", [np.zeros((4, 4, 3), np.uint8)] * 5, ["a"] * 5, columns=3, zoom=2)
-    assert Image.open(tmp_path / "s.png").size == (30, 44)
+    with Image.open(tmp_path / "s.png") as sheet:
+        assert sheet.size == (30, 44)

@@ -35,7 +35,9 @@ def split_of(name: str, *, is_taught: bool) -> Split:
     return "held_out" if not is_taught and share < _HELD_OUT_SHARE else "train"
 
 
-def _record(source: Source, code: str, name: Name, taught: dict[str, Thing], captioned_styles: frozenset[str]) -> Record:
+def _record(
+    source: Source, code: str, name: Name, taught: dict[str, Thing], captioned_styles: frozenset[str]
+) -> Record:
     thing = taught.get(name.name)
     return Record(
         thing=name.name,
@@ -56,7 +58,7 @@ def build(
     styles: tuple[str, ...] = ("3d", "flat"),
     vocabulary: Path | None = None,
     packages: Path | None = None,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = print,
 ) -> BuildReport:
     """Build `out/art-SIZE.safetensors` and its contact sheet from the pinned packages; the same bytes every time.
 
@@ -78,7 +80,9 @@ def build(
         codes = [code for code in drawings if is_allowed(code, names) and code in drawn]
         missing = sorted(set(taught) - {names[code].name for code in codes})
         if source.style in styles and missing:
-            raise DataError(f"{source.package} has no drawing of {', '.join(missing)}; take them out of the vocabulary.")
+            raise DataError(
+                f"{source.package} has no drawing of {', '.join(missing)}; take them out of the vocabulary."
+            )
         for code in codes:
             pixels.append(render(drawings[code], size, margin=margin))
             records.append(_record(source, code, names[code], taught, frozenset(styles)))

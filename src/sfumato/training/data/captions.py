@@ -8,10 +8,38 @@ from sfumato.errors import DataError
 
 # What follows the thing where the style is named; people write it every one of these ways.
 _STYLE_PHRASES = (", {} style", " in {} style", ", {}", " {} style")
-# Names that take no article: plurals, pairs and stuffs.
+# Last words of names that take no article: plurals and stuffs.
 _WITHOUT_ARTICLE = frozenset(
-    "grapes cherries blueberries pancakes jeans glasses sunglasses scissors books headphones poop saturn pizza tennis coffee beer cheese "
-    "bread broccoli garlic popcorn sushi candy honey fire lightning chocolate corn fries dice swords burgers earth halloween".split()
+    {
+        *(
+            "blueberries",
+            "books",
+            "bread",
+            "broccoli",
+            "cherries",
+            "corn",
+            "earth",
+            "fire",
+            "fries",
+            "garlic",
+            "glasses",
+            "grapes",
+        ),
+        *(
+            "headphones",
+            "honey",
+            "jeans",
+            "lightning",
+            "pancakes",
+            "poop",
+            "popcorn",
+            "saturn",
+            "scissors",
+            "sunglasses",
+            "sushi",
+        ),
+        *("swords", "tennis"),
+    }
 )
 
 
@@ -29,7 +57,7 @@ def read_vocabulary(path: Path | None = None) -> tuple[Thing, ...]:
     Raises DataError for a file that can't be read, an empty line of names, or a thing listed twice.
     """
     try:
-        text = (path or files(__package__).joinpath("vocabulary.txt")).read_text(encoding="utf-8")
+        text = (path or files("sfumato.training.data").joinpath("vocabulary.txt")).read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"the vocabulary can't be read: {error}.") from error
     things: dict[str, Thing] = {}
@@ -39,26 +67,28 @@ def read_vocabulary(path: Path | None = None) -> tuple[Thing, ...]:
         cldr_name, _, called = (part.strip() for part in line.partition(":"))
         names = tuple(name.strip() for name in called.split(",")) if called else (cldr_name,)
         if not all(names) or cldr_name in things:
-            raise DataError(f"line {number} of the vocabulary ({line!r}) has an empty name or lists a thing twice; mend it.")
+            raise DataError(
+                f"line {number} of the vocabulary ({line!r}) has an empty name or lists a thing twice; mend it."
+            )
         things[cldr_name] = Thing(cldr_name, names)
     return tuple(things.values())
 
 
 def with_article(name: str) -> str:
-    """The name as a noun phrase: "an apple", "a rocket", "scissors"."""
-    if _WITHOUT_ARTICLE.intersection(name.split()[-2:]) or name.split()[0] in _WITHOUT_ARTICLE:
+    """The name as a noun phrase: "an apple", "a slice of pizza", "scissors"."""
+    if name.split()[-1] in _WITHOUT_ARTICLE and " of " not in name:
         return name
-    return f"{'an' if name[0] in 'aeiou' and not name.startswith(('eu', 'uni', 'ufo')) else 'a'} {name}"
+    vowel = name.startswith("hour") or (name[0] in "aeiou" and not name.startswith(("eu", "uni", "ufo")))
+    return f"{'an' if vowel else 'a'} {name}"
 
 
 def captions_for(thing: Thing, style: str) -> list[str]:
-    """Every caption of one drawing, plain ones first: with and without article, style named or not.
+    """Every caption of one drawing, for each name: with and without article, style named in one of several ways or not at all.
 
-    "red apple, 3d style", "a red apple, 3d style", "a red apple in 3d style", "red apple", …, then the same for each other name.
+    "red apple", "red apple, 3d style", "red apple in 3d style", …, "3d red apple", "a red apple", "a red apple, 3d style", …
     """
     captions: list[str] = []
-    for name in thing.names:
-        for subject in dict.fromkeys((name.lower(), with_article(name.lower()))):
-            captions.append(subject)
-            captions.extend(subject + phrase.format(style) for phrase in _STYLE_PHRASES)
-    return captions
+    for name in (name.lower() for name in thing.names):
+        for subject, styled in ((name, f"{style} {name}"), (with_article(name), with_article(f"{style} {name}"))):
+            captions.extend((subject, *(subject + phrase.format(style) for phrase in _STYLE_PHRASES), styled))
+    return list(dict.fromkeys(captions))

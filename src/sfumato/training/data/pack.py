@@ -62,7 +62,8 @@ class ArtDataset:
             [
                 i
                 for i, record in enumerate(self.records)
-                if (split is None or record.split == split) and (captioned is None or bool(record.captions) == captioned)
+                if (split is None or record.split == split)
+                and (captioned is None or bool(record.captions) == captioned)
             ],
             dtype=np.int64,
         )
@@ -70,7 +71,9 @@ class ArtDataset:
 
 def write_dataset(path: Path, pixels: Sequence["NDArray[np.uint8]"], records: Sequence[Record]) -> None:
     """Write the dataset file, whole or not at all."""
-    metadata = json.dumps({"format": _FORMAT, "records": [asdict(r) for r in records]}, ensure_ascii=False, sort_keys=True)
+    metadata = json.dumps(
+        {"format": _FORMAT, "records": [asdict(r) for r in records]}, ensure_ascii=False, sort_keys=True
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".tmp")
     partial.write_bytes(save({"pixels": np.stack(pixels)}, metadata={_METADATA_KEY: metadata}))
@@ -86,10 +89,14 @@ def read_dataset(path: Path | str) -> ArtDataset:
         with safe_open(path, framework="np") as file:
             content = json.loads((file.metadata() or {})[_METADATA_KEY])
             if content["format"] != _FORMAT:
-                raise DataError(f"{path} is of format {content['format']}, expected {_FORMAT}; build it again: sfumato data build.")
+                raise DataError(
+                    f"{path} is of format {content['format']}, expected {_FORMAT}; build it again: sfumato data build."
+                )
             records = tuple(Record(**{**r, "captions": tuple(r["captions"])}) for r in content["records"])
             return ArtDataset(file.get_tensor("pixels"), records)
     except FileNotFoundError as error:
         raise DataError(f"no training data at {path}; make it first: sfumato data build.") from error
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not a dataset file or is damaged ({error}); build it again: sfumato data build.") from error
+        raise DataError(
+            f"{path} is not a dataset file or is damaged ({error}); build it again: sfumato data build."
+        ) from error

@@ -37,7 +37,11 @@ def render(drawing: Drawing, size: int, *, margin: float = 0.0) -> "NDArray[np.u
     """
     inner = round(size * (1 - 2 * margin))
     try:
-        art = _svg_image(drawing.body, inner * _OVERSAMPLING) if drawing.format == "svg" else Image.open(io.BytesIO(drawing.body))
+        art = (
+            _svg_image(drawing.body, inner * _OVERSAMPLING)
+            if drawing.format == "svg"
+            else Image.open(io.BytesIO(drawing.body))
+        )
         art = art.convert("RGBA")
     except (UnidentifiedImageError, OSError) as error:
         raise DataError(f"the drawing {drawing.code} can't be read: {error}.") from error

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 def write_sheet(
-    path: Path, pictures: Sequence["NDArray[np.uint8]"], labels: Sequence[str] | None = None, *, columns: int = 16, zoom: int = 1
+    path: Path,
+    pictures: Sequence["NDArray[np.uint8]"],
+    labels: Sequence[str] | None = None,
+    *,
+    columns: int = 16,
+    zoom: int = 1,
 ) -> None:
     """Write pictures (`h w 3`, uint8, all of one size), row by row, as a PNG; `labels` are set small under each."""
     if not pictures:

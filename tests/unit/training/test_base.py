@@ -1,0 +1,85 @@
+"""What the base model is trained on: levels, batches, latents, averages."""
+
+import pytest
+import torch
+from torch import nn
+
+from sfumato.errors import UnknownNameError
+from sfumato.models import AutoencoderKL, VAEConfig
+from sfumato.training.average import MovingAverage
+from sfumato.training.base import NoiseLevels, TextSizes, text_config, tokenizer_for
+from sfumato.training.data import read_dataset
+from sfumato.training.latents import encode, normalise
+from sfumato.training.run import shuffled, step_generator
+
+
+def small_vae() -> AutoencoderKL:
+    torch.manual_seed(0)
+    return AutoencoderKL(VAEConfig(channels=(8, 8, 8), blocks_per_level=1, norm_groups=4, scaling_factor=1.0)).eval()
+
+
+def test_normalised_latents_have_unit_variance_and_the_same_pixels(toy_data):
+    vae = small_vae()
+    pictures = torch.from_numpy(read_dataset(toy_data).pixels)
+    with torch.no_grad():
+        before = vae.decode(encode(vae, pictures))
+        logvar = vae.encode(torch.zeros(1, 3, 16, 16)).logvar
+        std = encode(vae, pictures).std((0, 2, 3))
+        normalise(vae, pictures)
+        after = vae.decode(encode(vae, pictures))
+        latents = encode(vae, pictures)
+        torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
+        moved = vae.encode(torch.zeros(1, 3, 16, 16)).logvar
+    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(moved, logvar - 2 * std.log()[None, :, None, None], atol=1e-3, rtol=1e-3)
+
+
+def test_levels_are_drawn_around_the_mean_and_now_and_then_anywhere():
+    levels = NoiseLevels(log_mean=0.0, log_std=0.5, uniform=0.0)
+    sigmas = levels.schedule().sigmas
+    drawn = sigmas[levels.draw(4000, sigmas, step_generator(0, 0))].log()
+    assert drawn.mean().item() == pytest.approx(0.0, abs=0.05)
+    assert drawn.std().item() == pytest.approx(0.5, abs=0.05)
+    anywhere = NoiseLevels(uniform=1.0).draw(4000, sigmas, step_generator(0, 1))
+    assert anywhere.float().mean().item() == pytest.approx(499.5, abs=20)
+    assert anywhere.min() >= 0
+    assert anywhere.max() <= 999
+
+
+def test_the_last_level_is_almost_nothing_but_noise():
+    assert NoiseLevels().schedule().sigmas[-1] > 60
+
+
+def test_unknown_noise_schedule_is_said():
+    with pytest.raises(UnknownNameError, match="scaled_linear"):
+        NoiseLevels(kind="scaled-linear").schedule()
+
+
+def test_every_picture_comes_once_a_pass_and_each_pass_has_its_order():
+    passes = shuffled(7, 0, 21, seed=3).reshape(3, 7)
+    assert [sorted(p.tolist()) for p in passes] == [list(range(7))] * 3
+    assert len({tuple(p.tolist()) for p in passes}) == 3
+    assert torch.equal(shuffled(7, 5, 6, seed=3), passes.flatten()[5:11])
+
+
+def test_average_starts_short_and_then_keeps_its_decay():
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(module.weight)
+    average = MovingAverage(module, 0.9)
+    nn.init.ones_(module.weight)
+    average.update(module, 0)
+    assert average.weights["weight"].item() == pytest.approx(0.9)
+    average.update(module, 1000)
+    assert average.weights["weight"].item() == pytest.approx(0.91)
+
+
+def test_tokenizer_knows_the_captions_words_and_is_short(toy_data):
+    tokenizer = tokenizer_for(read_dataset(toy_data), TextSizes(max_length=8, base_merges=0))
+    tokens = tokenizer.encode("rocket")
+    assert tokens.kept == 1
+    assert len(tokens.ids) == 8
+    assert tokenizer.vocab_size < 1000
+    config = text_config(TextSizes(max_length=8), tokenizer)
+    assert config.vocab_size == tokenizer.vocab_size
+    assert config.eos_token_id == tokenizer.end_id
