@@ -115,7 +115,7 @@ class EvaluationError(SfumatoError):
     """A network could not be evaluated: memory ran out, or the device failed."""
 
 
-class Cancelled(SfumatoError):
+class Cancelled(SfumatoError):  # noqa: N818 - the field's word for it
     """The run was stopped on request."""
 
 
