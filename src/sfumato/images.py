@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,12 +124,6 @@ def image_grid(images: Sequence[Image.Image], rows: int, cols: int) -> Image.Ima
     return grid
 
 
-def near_square(count: int) -> tuple[int, int]:
-    """Rows and columns of the smallest grid, as square as can be, that holds so many pictures."""
-    columns = math.isqrt(max(count - 1, 0)) + 1
-    return -(-count // columns), columns
-
-
 def read_recipe(path: Path) -> Recipe:
     """The recipe that a picture carries, or that a JSON file is.
 
@@ -171,7 +164,7 @@ def read_embedded(path: Path) -> tuple[str | None, str | None]:
         return recipe, _user_comment(comment)
 
 
-def pixels_of(path: Path) -> str:
+def pixels_sha256_of(path: Path) -> str:
     """The hash of a picture file's pixels, to lay beside its recipe's `pixels_sha256`. Raises ImageError."""
     import numpy as np
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sfumato.cli.app import run
-from sfumato.images import pixels_of, read_recipe, save_image
+from sfumato.images import pixels_sha256_of, read_recipe, save_image
 
 OUTPUT = pytest.CaptureFixture[str]
 
@@ -48,7 +48,7 @@ def test_a_picture_with_its_recipe(tiny_folder: Path, here: Path, capsys: OUTPUT
     assert output.err == ""
     recipe = read_recipe(here / "outputs" / "a-red-apple-7.png")
     assert (recipe.prompt, recipe.seed, recipe.steps, recipe.width, recipe.height) == ("A red apple", 7, 3, 64, 48)
-    assert recipe.pixels_sha256 == pixels_of(here / "outputs" / "a-red-apple-7.png")
+    assert recipe.pixels_sha256 == pixels_sha256_of(here / "outputs" / "a-red-apple-7.png")
     assert os.listdir(here / "outputs") == ["a-red-apple-7.png"]
 
 
@@ -121,7 +121,7 @@ def test_a_seed_draws_the_same_picture_alone_and_in_company(tiny_folder: Path, h
     common = ["--model", tiny_folder, "--steps", 2]
     assert sfumato("generate", "cat", *common, "-n", 2, "--seed", 4, "--out", "two.png") == 0
     assert sfumato("generate", "cat", *common, "--seed", 5, "--out", "one.png") == 0
-    assert pixels_of(here / "one.png") == pixels_of(here / "two-2.png")
+    assert pixels_sha256_of(here / "one.png") == pixels_sha256_of(here / "two-2.png")
     capsys.readouterr()
     assert sfumato("generate", "cat", *common, "--out", "drawn.png") == 0
     seed = read_recipe(here / "drawn.png").seed
@@ -147,7 +147,7 @@ def test_replay(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
     (here / "cat.json").write_text(read_recipe(here / "cat.png").to_json())
     assert sfumato("replay", "cat.json", "--out", "again.png") == 0
     assert capsys.readouterr().out == "again.png\nbit-identical\n"
-    assert pixels_of(here / "again.png") == pixels_of(here / "cat.png")
+    assert pixels_sha256_of(here / "again.png") == pixels_sha256_of(here / "cat.png")
 
 
 def test_replay_says_what_differs(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
@@ -259,10 +259,11 @@ def test_ctrl_c_stops_within_a_step_and_keeps_what_is_finished(tiny_folder: Path
     """The second picture is interrupted in its second step of fifty; a real signal reaches a real process."""
     script = """
 import os, signal, sys
-from sfumato.cli import app, terminal
-from sfumato.engine.events import StepDone
+from sfumato.cli import app
+from sfumato.cli.progress import DrawingProgress
+from sfumato.engine import StepDone
 seen = []
-listener = terminal.DrawingProgress.listener
+listener = DrawingProgress.listener
 def watched(self, first, count):
     listen = listener(self, first, count)
     def on_event(event):
@@ -272,7 +273,7 @@ def watched(self, first, count):
             if (first, event.step) == (1, 2):
                 os.kill(os.getpid(), signal.SIGINT)
     return on_event
-terminal.DrawingProgress.listener = watched
+DrawingProgress.listener = watched
 code = app.run(sys.argv[1:])
 print(seen[-1], file=sys.stderr)
 sys.exit(code)

@@ -13,8 +13,7 @@ from sfumato.errors import ImageError, OptionError, OutputError, RecipeError, Si
 from sfumato.images import (
     embedding,
     image_grid,
-    near_square,
-    pixels_of,
+    pixels_sha256_of,
     read_embedded,
     read_recipe,
     save_animation,
@@ -55,7 +54,7 @@ def test_every_format_carries_the_recipe(image: Image.Image, tmp_path: Path, suf
     assert text is not None
     assert parse_infotext(text).prompt == recipe.prompt
     if suffix in (".png", ".webp"):
-        assert pixels_of(path) == pixels_sha256(PIXELS), "these formats keep every bit"
+        assert pixels_sha256_of(path) == pixels_sha256(PIXELS), "these formats keep every bit"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -164,7 +163,7 @@ def test_a_truncated_picture_is_said(image: Image.Image, tmp_path: Path) -> None
     contents = (tmp_path / "picture.png").read_bytes()
     (tmp_path / "picture.png").write_bytes(contents[: len(contents) // 2])
     with pytest.raises(ImageError, match="damaged"):
-        pixels_of(tmp_path / "picture.png")
+        pixels_sha256_of(tmp_path / "picture.png")
 
 
 def test_no_file_and_a_folder_are_said(tmp_path: Path) -> None:
@@ -191,13 +190,6 @@ def test_grid_refuses(image: Image.Image) -> None:
         image_grid([], 0, 3)
     with pytest.raises(SizeError, match="16x8 and 1x1"):
         image_grid([image, Image.new("RGB", (1, 1))], 1, 2)
-
-
-@pytest.mark.parametrize(
-    ("count", "shape"), [(1, (1, 1)), (2, (1, 2)), (3, (2, 2)), (4, (2, 2)), (5, (2, 3)), (7, (3, 3)), (10, (3, 4))]
-)
-def test_near_square(count: int, shape: tuple[int, int]) -> None:
-    assert near_square(count) == shape
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.infotext import SAMPLER_NAMES, Infotext, infotext, parse_infotext
@@ -73,6 +73,7 @@ def test_it_is_read_as_it_was_written() -> None:
 lines = st.text(st.characters(exclude_categories=["C", "Z"], include_characters=" "), max_size=40).map(str.strip)
 
 
+@settings(deadline=None)
 @given(prompt=st.lists(lines, max_size=3), negative=lines, model=lines, sampler=st.sampled_from(sorted(SAMPLER_NAMES)))
 def test_any_prompt_of_some_lines_is_read_as_it_was_written(
     prompt: list[str], negative: str, model: str, sampler: str
@@ -86,6 +87,7 @@ def test_any_prompt_of_some_lines_is_read_as_it_was_written(
     assert read.settings["Seed"] == "42"
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=())))
 def test_reading_never_fails(text: str) -> None:
     parse_infotext(text)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sfumato.errors import RecipeError
-from sfumato.images import pixels_of, read_embedded, read_recipe, save_image, to_pil
+from sfumato.images import pixels_sha256_of, read_embedded, read_recipe, save_image, to_pil
 from sfumato.infotext import infotext
 from sfumato.recipe import Recipe, pixels_sha256
 
@@ -80,6 +80,7 @@ recipes = st.builds(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(recipes)
 def test_json_both_ways(recipe: Recipe) -> None:
     text = recipe.to_json()
@@ -89,7 +90,7 @@ def test_json_both_ways(recipe: Recipe) -> None:
     assert "\n" not in text
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(recipe=recipes)
 def test_any_recipe_goes_through_a_png(tmp_path: Path, recipe: Recipe) -> None:
     pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
@@ -97,7 +98,7 @@ def test_any_recipe_goes_through_a_png(tmp_path: Path, recipe: Recipe) -> None:
     save_image(to_pil(pixels), path, recipe, overwrite=True)
     assert read_recipe(path) == recipe
     assert read_embedded(path)[1] == infotext(recipe)
-    assert pixels_of(path) == pixels_sha256(pixels)
+    assert pixels_sha256_of(path) == pixels_sha256(pixels)
 
 
 def test_every_field_is_in_the_json_in_order() -> None:

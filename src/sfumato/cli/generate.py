@@ -1,34 +1,21 @@
 """`sfumato generate`: prompts in, pictures out."""
 
-import logging
-import re
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sfumato.cli.outputs import Outputs, Shot, plan_outputs
+from sfumato.cli.outputs import Shot, plan_outputs
 from sfumato.cli.parsing import parse_grid, parse_size
-from sfumato.cli.terminal import DrawingProgress, say
+from sfumato.cli.terminal import say
 from sfumato.errors import OptionError, PromptError
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from sfumato.engine.events import Event
-    from sfumato.pipeline import StableDiffusionPipeline
-    from sfumato.recipe import Recipe
 
 # Some pictures are saved, others failed, which was said.
 EXIT_SOME_FAILED = 2
 # Seeds drawn here are short enough to be read out and typed again; any up to 2**64 - 1 can be given.
 DRAWN_SEEDS = 2**32
-# Pictures in one call. A CPU gains nothing from more, and the first is there sooner; an accelerator is filled by some.
-PICTURES_PER_CALL = {"cpu": 1}
-PICTURES_PER_CALL_ELSEWHERE = 8
 
 
 def generate(
@@ -84,7 +71,10 @@ def generate(
     if seed is None and not quiet:
         say(f"seed {shots[0].seed} (drawn at random; --seed {shots[0].seed} draws the same again)")
 
+    from sfumato.cli.progress import DrawingProgress
+
     with DrawingProgress(len(shots), quiet=quiet) as progress:
+        from sfumato.cli.drawing import Drawing  # torch comes with it, while the bar is there already
         from sfumato.cli.opening import open_model
         from sfumato.diffusion.samplers import find_sampler
         from sfumato.schedulers import scheduler_for
@@ -105,9 +95,8 @@ def generate(
         drawing = Drawing(pipe, shots, outputs, progress, overwrite=overwrite)
         drawing.run(settings)
         if outputs.grid and shape:
-            save_grid(drawing.drawn, shape, outputs.grid, overwrite=overwrite)
-            progress.saved(outputs.grid)
-    if None in drawing.drawn:
+            drawing.save_grid(shape, outputs.grid)
+    if drawing.failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
@@ -134,123 +123,3 @@ def plan_shots(prompts: Sequence[str], number: int, seed: int | None, grid: tupl
     first = secrets.randbelow(DRAWN_SEEDS) if seed is None else seed
     wanted = [prompt for prompt in prompts for _ in range(number)]
     return [Shot(prompt=prompt, seed=(first + place) % 2**64) for place, prompt in enumerate(wanted)]
-
-
-class Drawing:
-    """Draws the shots some at a time and saves each picture as soon as it is there."""
-
-    def __init__(
-        self,
-        pipe: "StableDiffusionPipeline",
-        shots: Sequence[Shot],
-        outputs: Outputs,
-        progress: DrawingProgress,
-        *,
-        overwrite: bool,
-    ) -> None:
-        self.pipe = pipe
-        self.shots = shots
-        self.outputs = outputs
-        self.progress = progress
-        self.overwrite = overwrite
-        # The pictures with their recipes; None for one that failed, whose error was said.
-        self.drawn: list[tuple[Image.Image, Recipe] | None] = []
-        self._said: set[str] = set()
-
-    def run(self, settings: dict[str, Any]) -> None:
-        """Draw and save all of them. Raises what the pipeline raises when none of a group could be made."""
-        for first, group in self._groups():
-            self._draw(first, group, settings)
-
-    def _groups(self) -> Iterator[tuple[int, Sequence[Shot]]]:
-        size = PICTURES_PER_CALL.get(self.pipe.device.type, PICTURES_PER_CALL_ELSEWHERE)
-        for first in range(0, len(self.shots), size):
-            yield first, self.shots[first : first + size]
-
-    def _draw(self, first: int, group: Sequence[Shot], settings: dict[str, Any]) -> None:
-        from sfumato.images import save_animation, save_image
-
-        show = self.progress.listener(first, len(group))
-        frames: dict[int, list[Image.Image]] = {place: [] for place in range(len(group))}
-
-        def on_event(event: "Event") -> None:
-            show(event)
-            if self.outputs.animations:
-                _film(event, frames)
-
-        with _library_silent():
-            result = self.pipe(
-                [shot.prompt for shot in group],
-                seeds=[shot.seed for shot in group],
-                on_event=on_event,
-                output_type="pil",
-                **settings,
-            )
-        for note in result.notes:
-            self._note(_renumbered(note, first, of=len(self.shots)))
-        recipes = result.recipes
-        flagged = result.nsfw_content_detected or [False] * len(group)
-        for place, image in enumerate(result.images):
-            self.drawn.append(None if image is None else (image, recipes[place]))
-            if image is None:
-                continue
-            path = self.outputs.pictures[first + place]
-            save_image(image, path, recipes[place], overwrite=self.overwrite)
-            self.progress.saved(path)
-            if self.outputs.animations:
-                path = self.outputs.animations[first + place]
-                if flagged[place]:
-                    # Its frames show what the safety checker keeps back.
-                    self._note(f"{path} is not written, because the safety checker blocked its picture")
-                    continue
-                save_animation([*frames[place], image], path, overwrite=self.overwrite)
-                self.progress.saved(path)
-
-    def _note(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
-            self.progress.note(line)
-
-
-def save_grid(
-    drawn: "Sequence[tuple[Image.Image, Recipe] | None]", shape: tuple[int, int], path: Path, *, overwrite: bool
-) -> None:
-    """Save the pictures as one, row by row, with their recipes; white where one failed. Raises SizeError, OutputError."""
-    from PIL import Image
-
-    from sfumato.images import image_grid, save_image
-
-    made = [pair for pair in drawn if pair is not None]
-    assert made, "a run in which every picture failed has raised"
-    blank = Image.new("RGB", made[0][0].size, "white")
-    whole = [blank if pair is None else pair[0] for pair in drawn]
-    save_image(image_grid(whole, *shape), path, [recipe for _, recipe in made], overwrite=overwrite)
-
-
-def _film(event: "Event", frames: "dict[int, list[Image.Image]]") -> None:
-    """Keep the picture of a step's x: nearly all noise at first. The last step is left out: its picture is the finished one."""
-    from sfumato.engine.events import StepDone
-
-    if isinstance(event, StepDone) and event.decode is not None and event.step < event.steps:
-        # x is latents plus noise of std sigma; scaled to the variance of latents, it is what the decoder can show.
-        frames[event.image].append(event.decode(event.x / (1 + event.sigma**2) ** 0.5))
-
-
-@contextmanager
-def _library_silent() -> Iterator[None]:
-    """While pictures are drawn, the library's log is quiet: the result holds the same notes, and they are said once."""
-    logger = logging.getLogger("sfumato")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
-
-
-def _renumbered(note: str, first: int, *, of: int) -> str:
-    """A note on "image 1" of a call, as it is counted in the whole run; without a number where there is but one picture."""
-    match = re.match(r"image (\d+):? ", note)
-    if match is None:
-        return note
-    rest = note[match.end() :]
-    return rest if of == 1 else f"picture {first + int(match[1])}: {rest}"

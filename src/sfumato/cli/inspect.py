@@ -135,7 +135,7 @@ def _check_opens(path: Path) -> None:
 
 def inspect_picture(path: Path) -> None:
     """Show a picture's recipe, or the settings that another program left, and whether its pixels are still those of the recipe."""
-    from sfumato.images import pixels_of, read_embedded, read_recipe
+    from sfumato.images import pixels_sha256_of, read_embedded, read_recipe
     from sfumato.infotext import parse_infotext
     from sfumato.recipe import Recipe
 
@@ -150,7 +150,7 @@ def inspect_picture(path: Path) -> None:
         shown = Recipe.from_json(recipe)
         _show_recipe(shown)
         if shown.pixels_sha256 is not None:
-            same = pixels_of(path) == shown.pixels_sha256
+            same = pixels_sha256_of(path) == shown.pixels_sha256
             print(f"\npixels: {'as they were made' if same else 'changed since they were made, or saved with loss'}")
         return
     if text is None:

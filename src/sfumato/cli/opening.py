@@ -1,12 +1,13 @@
 """Opening the model that a command works with."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from sfumato import bundled_model
 from sfumato.cli.terminal import warnings_said
-
-if TYPE_CHECKING:
-    from sfumato.pipeline import StableDiffusionPipeline
+from sfumato.pipeline import StableDiffusionPipeline
 
 
 def open_model(
@@ -16,14 +17,12 @@ def open_model(
     dtype: str | None = None,
     variant: str | None = None,
     safety: bool = True,
-) -> "StableDiffusionPipeline":
+) -> StableDiffusionPipeline:
     """The pipeline of a model folder or hub id, of the bundled model when none is named; ready on its device, with no bar of its own.
 
     Unset, the device is an accelerator if there is one, and the dtype is float16 there and float32 on a CPU.
     Raises CheckpointError for a model that can't be opened, OptionError for a device or dtype that isn't there.
     """
-    from sfumato import StableDiffusionPipeline, bundled_model
-
     device = device or usual_device()
     dtype = dtype or ("float32" if device == "cpu" else "float16")
     options: dict[str, Any] = {} if safety else {"safety_checker": None}
@@ -38,8 +37,6 @@ def open_model(
 
 def usual_device() -> str:
     """ "cuda" or "mps" where PyTorch can use one, else "cpu"."""
-    import torch
-
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from sfumato.cli.terminal import DrawingProgress
-
 EXIT_DIFFERS = 1
 
 
@@ -22,6 +20,7 @@ def replay(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Make a picture again and say whether it is bit-identical, and if not, what differs. Exits with 1 if it is another."""
+    from sfumato.cli.progress import DrawingProgress
     from sfumato.files import check_writable
     from sfumato.images import FORMATS, format_of, read_recipe, save_image
 

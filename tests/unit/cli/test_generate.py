@@ -1,6 +1,7 @@
 import pytest
 
-from sfumato.cli.generate import _renumbered, plan_shots
+from sfumato.cli.drawing import _renumbered
+from sfumato.cli.generate import plan_shots
 from sfumato.errors import OptionError, PromptError
 
 

@@ -3,7 +3,7 @@ import sys
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.errors import ConfigError, OptionError
@@ -58,6 +58,7 @@ def test_a_cut_inside_one_character_says_the_character() -> None:
     assert CLIP.encode("cat " * 74 + unusual).dropped == unusual
 
 
+@settings(deadline=None)
 @given(st.text(max_size=400))
 def test_kept_and_dropped_are_the_whole_text(text: str) -> None:
     tokens = CLIP.encode(text * 5)
@@ -80,11 +81,13 @@ def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
     return [names[number] for number in tokens.ids[: tokens.kept + 2]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([word for text in TRAINING for word in text.split()]), max_size=20).map(" ".join))
 def test_reduced_splits_its_texts_as_before(text: str) -> None:
     assert pieces(SMALL, text) == pieces(CLIP, text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_reduced_can_spell_anything(text: str) -> None:
     def spelled(tokenizer: Tokenizer) -> str:
