@@ -50,22 +50,23 @@ class LoadedFolder:
     """How to prepare a picture for the safety checker."""
     missing: tuple[str, ...]
     """Optional components that the index lists and the folder does not hold."""
-    unet_files: tuple[tuple[Path, int], ...]
-    """The files of the U-Net's weights, each with its time of change (nanoseconds) when it was opened."""
+    weight_files: tuple[tuple[Path, int], ...]
+    """The weights of the networks opened that draw, in the order U-Net, text encoder, VAE; each with its time of change (nanoseconds)."""
 
     @cached_property
     def sha256(self) -> str:
-        """Hexadecimal digest of the U-Net's weights, which names the model in a recipe; "" if the U-Net was not opened.
+        """Hexadecimal digest of the weights that an image depends on, which names the model in a recipe; "" if none were opened.
 
-        Reads the whole file, once. Raises CheckpointError if the files are no longer those that were opened.
+        Of the files' bytes, U-Net, text encoder and VAE one after another, so that a model with another VAE is another model.
+        Reads them all, once. Raises CheckpointError if the files are no longer those that were opened.
         """
-        if not self.unet_files:
+        if not self.weight_files:
             return ""
         try:
-            digest = sha256([path for path, _ in self.unet_files])
+            digest = sha256([path for path, _ in self.weight_files])
         except OSError:
             digest = None
-        if digest is None or any(changed(path) != time for path, time in self.unet_files):
+        if digest is None or any(changed(path) != time for path, time in self.weight_files):
             raise CheckpointError(f"{self.path} was replaced after it was opened; open it again")
         return digest
 
@@ -108,8 +109,9 @@ def open_folder(
         return component.open(path / component.name, dtype=dtype, variant=variant)
 
     # Looked at before they are opened: were they replaced in between, the digest is refused rather than wrong.
-    unet_files = find_weights(path / UNET.name, UNET.stem, variant) if UNET.name in wanted else []
-    times = tuple((file, changed(file)) for file in unet_files)
+    drawing = [component for component in (UNET, TEXT_ENCODER, VAE) if component.name in wanted]
+    files = [file for part in drawing for file in find_weights(folder_in(path, part.name), part.stem, variant)]
+    times = tuple((file, changed(file)) for file in files)
     with_feature_extractor = "feature_extractor" in index and "feature_extractor" not in missing
     return LoadedFolder(
         path=path,
@@ -123,7 +125,7 @@ def open_folder(
         if with_feature_extractor
         else None,
         missing=missing,
-        unet_files=times,
+        weight_files=times,
     )
 
 

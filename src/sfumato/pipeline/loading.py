@@ -23,21 +23,27 @@ HUB_OPTIONS = ("revision", "token", "use_auth_token", "local_files_only", "cache
 HARMLESS = ("low_cpu_mem_usage", "use_safetensors", "resume_download")
 """Options of diffusers that can be granted by doing nothing: memory is always spared, safetensors always read."""
 
+UNSAVED = "unsaved"
 DEFAULTS_FILE = "sfumato.json"
 RECOMMENDED = ("num_inference_steps", "guidance_scale", "height", "width")
 
 
-@dataclass(slots=False)
+@dataclass
 class Source:
     """Where a pipeline's weights came from: the name a recipe records, and the hash of the files, taken when first needed."""
 
-    name: str = "unsaved"
+    name: str = UNSAVED
     folder: LoadedFolder | None = None
 
     @cached_property
-    def sha256(self) -> str:
-        """sha256 over the weights files of the model; "" for one that was never opened from files."""
-        return "" if self.folder is None else self.folder.sha256
+    def sha256(self) -> str | None:
+        """sha256 over the weights files of the model; None for one that was never opened from files."""
+        return None if self.folder is None else self.folder.sha256
+
+    def still(self, **networks: object) -> "Source":
+        """This source if the networks are those it gave; else, since their weights are in no file, one without a hash."""
+        replaced = [name for name, network in networks.items() if network is not getattr(self.folder, name, None)]
+        return self if not replaced or self.folder is None else Source(f"{self.name} (another {', '.join(replaced)})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -351,11 +351,12 @@ class StableDiffusionPipeline(Switches):
         errors = {i: outcome.error for i, outcome in enumerate(outcomes) if outcome.error is not None}
         if len(errors) == len(outcomes):
             raise errors[0]
+        source = self.source.still(unet=self.unet, vae=self.vae, text_encoder=self.text_encoder)
         makers: list[Callable[[], Recipe]] = []
         pictures: list[Any] = []
         for i, (outcome, seed) in enumerate(zip(outcomes, seeds, strict=True)):
             # A recipe holds the hash of the model's files. It is taken when somebody asks for the recipe or saves.
-            make = cache(partial(recipe_of, request, i, parts, seed, outcome, self.source, dict(self.scheduler.config)))
+            make = cache(partial(recipe_of, request, i, parts, seed, outcome, source, dict(self.scheduler.config)))
             makers.append(make)
             picture = outcome.picture
             pictures.append(None if picture is None else Picture.of(to_pil(picture), make))

@@ -77,6 +77,16 @@ def test_the_digest_is_of_what_was_opened(folder: Path) -> None:
         _ = third.sha256
 
 
+def test_a_model_with_another_vae_is_another_model(folder: Path) -> None:
+    digest = open_folder(folder).sha256
+    save_folder(
+        folder,
+        **{**model(), **{name: getattr(open_folder(folder), name) for name in ("unet", "text_encoder")}},
+        overwrite=True,
+    )
+    assert open_folder(folder).sha256 != digest
+
+
 def test_in_another_dtype(folder: Path) -> None:
     loaded = open_folder(folder, dtype=torch.bfloat16)
     for network in (loaded.unet, loaded.vae, loaded.text_encoder):
@@ -88,7 +98,8 @@ def test_only_some_components(folder: Path) -> None:
     loaded = open_folder(folder, components=["text_encoder"])
     assert loaded.unet is None
     assert loaded.text_encoder is not None
-    assert loaded.sha256 == ""
+    assert len(loaded.sha256) == 64
+    assert open_folder(folder, components=[]).sha256 == ""
     with pytest.raises(OptionError, match="components names clip; known: unet, vae"):
         open_folder(folder, components=["clip"])
 

@@ -85,6 +85,16 @@ def test_replay_says_what_differs(pipe: Any) -> None:
     assert not changed.identical
 
 
+def test_a_replaced_part_is_no_longer_the_opened_model(pipe: Any, tiny_folder: Path) -> None:
+    known = pipe("a fox", num_inference_steps=1, seeds=[1]).images[0].recipe
+    assert known.model == str(tiny_folder)
+    assert len(known.model_sha256) == 64
+    pipe.vae = sfumato.StableDiffusionPipeline.from_pretrained(tiny_folder).vae
+    other = pipe("a fox", num_inference_steps=1, seeds=[1]).images[0].recipe
+    assert other.model == f"{tiny_folder} (another vae)"
+    assert other.model_sha256 is None
+
+
 def test_images_that_no_recipe_can_make_say_so(pipe: Any) -> None:
     image = pipe("a fox", latents=torch.zeros(1, 4, 8, 8), num_inference_steps=1).images[0]
     assert image.recipe.seed is None
