@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sfumato import bundled_model
 from sfumato.checkpoints import LoadedFolder, fetch, open_folder, save_folder
 from sfumato.errors import ConfigError, MissingFileError, UnsupportedError, UsageError
 from sfumato.pipeline.placement import parse_dtype
@@ -24,6 +25,7 @@ HARMLESS = ("low_cpu_mem_usage", "use_safetensors", "resume_download")
 """Options of diffusers that can be granted by doing nothing: memory is always spared, safetensors always read."""
 
 UNSAVED = "unsaved"
+BUNDLED = "sfumato/bundled"
 DEFAULTS_FILE = "sfumato.json"
 RECOMMENDED = ("num_inference_steps", "guidance_scale", "height", "width")
 
@@ -91,7 +93,9 @@ def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Open
     if "safety_checker" in overrides and parts["safety_checker"] is None and (path / "safety_checker").is_dir():
         logger.warning("the safety checker is off: pictures are not filtered")
     parts["requires_safety_checker"] = requires_checker
-    return Opened(parts, read_defaults(path), Source(str(name), folder))
+    # The bundled model has one name everywhere; where it is installed is nobody's business but this machine's.
+    known_as = BUNDLED if path.resolve() == bundled_model().resolve() else str(name)
+    return Opened(parts, read_defaults(path), Source(known_as, folder))
 
 
 def _local(name: str | os.PathLike[str], variant: str | None, hub: dict[str, Any]) -> Path:
