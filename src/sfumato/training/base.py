@@ -1,12 +1,10 @@
 """`sfumato train base`: the text encoder and the U-Net, together, on latents that are encoded once."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +18,7 @@ from sfumato.training.config import RunConfig, read_config
 from sfumato.training.data import ArtDataset, read_dataset
 from sfumato.training.data.sheet import write_sheet
 from sfumato.training.latents import encode, normalise
+from sfumato.training.loop import run_steps
 from sfumato.training.run import RunFolder, plain_weights, shuffled, step_generator
 from sfumato.training.samples import draw
 from sfumato.training.vae import load_vae
@@ -218,9 +217,12 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
     torch.manual_seed(config.seed)
     model = BaseModel(config.unet, text_config(config.text, tokenizer)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = MovingAverage(model, config.average_decay)
-    rate = config.learning_rate
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=rate.peak, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
+        model.parameters(),
+        lr=config.learning_rate.peak,
+        weight_decay=config.weight_decay,
+        betas=(0.9, 0.99),
+        fused=True,
     )
     first = 0
     if state := folder.load():
@@ -230,36 +232,23 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
         first = state["step"]
     compute = torch.compile(model, dynamic=False) if config.compile else model
 
-    losses: list[float] = []
-    for step in range(first, config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = rate.at(step * config.batch, config.images)
-        loss = compute(*batches(step))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        optimizer.step()
-        average.update(model, step)
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise TrainingError(f"the loss is {losses[-1]} at step {step}; lower learning_rate.peak and begin again.")
-        done = step + 1
-        if done % config.log_every == 0 or done == config.steps:
-            progress(folder.log(done, loss=float(np.mean(losses)), learning_rate=optimizer.param_groups[0]["lr"]))
-            losses.clear()
-        if done % config.save_every == 0 or done == config.steps:
-            folder.save(
-                done, weights=plain_weights(model), average=dict(average.weights), optimizer=optimizer.state_dict()
-            )
-        if done % config.show_every == 0 or done == config.steps:
-            _show(config, average, vae, tokenizer, folder.path / "sheets" / f"{done:06d}.png")
+    run_steps(
+        folder,
+        optimizer,
+        first=first,
+        loss_at=lambda step: compute(*batches(step)),
+        after_step=lambda step: average.update(model, step),
+        state=lambda: {"weights": plain_weights(model), "average": average.weights},
+        show=lambda done: _show(config, average, vae, tokenizer, folder.path / "sheets" / f"{done:06d}.png"),
+        progress=progress,
+    )
     return folder.path
 
 
 def _show(
     config: BaseTrainConfig, average: MovingAverage, vae: AutoencoderKL, tokenizer: Tokenizer, sheet: Path
-) -> None:
-    """Draw the config's prompts with the averaged weights."""
+) -> dict[str, float]:
+    """Draw the config's prompts with the averaged weights, to be looked at: nothing is measured."""
     model = BaseModel(config.unet, text_config(config.text, tokenizer)).eval()
     model.load_state_dict(average.weights)
     pictures = draw(
@@ -273,3 +262,4 @@ def _show(
         guidance_scale=config.prompt_guidance,
     )
     write_sheet(sheet, list(pictures.numpy()), config.prompts, columns=8, zoom=2)
+    return {}

@@ -1,6 +1,5 @@
 """`sfumato train vae`: the autoencoder that turns flat art into latents and back."""
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from sfumato.training.config import RunConfig, parse, read_config
 from sfumato.training.data import ArtDataset, read_dataset
 from sfumato.training.data.augment import augment
 from sfumato.training.data.sheet import write_sheet
+from sfumato.training.loop import run_steps
 from sfumato.training.run import RunFolder, plain_weights, step_generator
 
 
@@ -170,28 +170,19 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
     compute = torch.compile(step_module, dynamic=False) if config.compile else step_module
     latent_shape = (config.batch, vae.config.latent_channels, data.size // vae.scale, data.size // vae.scale)
 
-    losses: list[float] = []
-    for step in range(first, config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate.at(step * config.batch, config.images)
+    def loss_at(step: int) -> Tensor:
         noise = torch.randn(latent_shape, generator=step_generator(config.seed, step, "noise"))
-        loss = compute(batches(step), noise)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, config.gradient_clip)
-        optimizer.step()
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise TrainingError(f"the loss is {losses[-1]} at step {step}; lower learning_rate.peak and begin again.")
-        done = step + 1
-        if done % config.log_every == 0 or done == config.steps:
-            progress(folder.log(done, loss=float(np.mean(losses)), learning_rate=optimizer.param_groups[0]["lr"]))
-            losses.clear()
-        if done % config.save_every == 0 or done == config.steps:
-            folder.save(done, weights=plain_weights(vae), optimizer=optimizer.state_dict())
-        if done % config.show_every == 0 or done == config.steps:
-            progress(folder.log(done, **_show(vae, data, folder.path / "sheets" / f"{done:06d}.png")))
+        return compute(batches(step), noise)
 
+    run_steps(
+        folder,
+        optimizer,
+        first=first,
+        loss_at=loss_at,
+        state=lambda: {"weights": plain_weights(vae)},
+        show=lambda done: _show(vae, data, folder.path / "sheets" / f"{done:06d}.png"),
+        progress=progress,
+    )
     finished = folder.path / "vae.pt"
     torch.save({"model": asdict(vae.config), "weights": plain_weights(vae)}, finished)
     return finished

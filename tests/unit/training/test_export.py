@@ -1,0 +1,104 @@
+"""A run becomes a folder that our own loader opens, with what people need to know beside it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfumato.checkpoints import open_folder
+from sfumato.errors import TrainingError
+from sfumato.text import Tokenizer
+from sfumato.training import base, vae
+from sfumato.training.export import SETTINGS, VOCABULARY, export, listed_names
+
+VAE = """
+data = "{data}"
+images = 4
+batch = 2
+[model]
+channels = [8, 8, 8]
+blocks_per_level = 1
+norm_groups = 4
+scaling_factor = 1.0
+sample_size = 16
+"""
+BASE = """
+data = "{data}"
+vae = "{vae}"
+images = 4
+batch = 2
+prompts = ["apple"]
+prompt_steps = 2
+[text]
+width = 8
+layers = 1
+heads = 2
+max_length = 8
+base_merges = 0
+[unet]
+channels = [8, 8]
+blocks_per_level = 1
+attention = [false, true]
+heads = [2, 2]
+depth = [1, 1]
+context_dim = 8
+norm_groups = 4
+sample_size = 4
+"""
+
+
+def say_nothing(line: str) -> None: ...
+
+
+@pytest.fixture
+def finished(tmp_path, toy_data) -> Path:
+    """A folder with the configs and runs of an autoencoder, its decoder trained further, and a base model."""
+    (tmp_path / "vae.toml").write_text(VAE.format(data=toy_data))
+    further = f'start_from = "{tmp_path / "vae"}"\ndecoder_only = true\n'
+    (tmp_path / "decoder.toml").write_text(further + VAE.format(data=toy_data))
+    (tmp_path / "base.toml").write_text(BASE.format(data=toy_data, vae=tmp_path / "vae"))
+    vae.train(tmp_path / "vae.toml", tmp_path / "vae", progress=say_nothing)
+    vae.train(tmp_path / "decoder.toml", tmp_path / "decoder", progress=say_nothing)
+    base.train(tmp_path / "base.toml", tmp_path / "base", progress=say_nothing)
+    return tmp_path
+
+
+def test_export_is_the_averaged_run_in_half_precision(finished):
+    folder = export(
+        finished / "base.toml", finished / "base", finished / "model", steps=7, guidance_scale=2.5, notes={"note": 1}
+    )
+    model = open_folder(folder)
+    run = base.load_base(finished / "base.toml", finished / "base")
+    for ours, theirs in (
+        (run.model.unet, model.unet),
+        (run.model.text_encoder, model.text_encoder),
+        (run.vae, model.vae),
+    ):
+        exported = theirs.state_dict()
+        assert all(torch.equal(tensor.half(), exported[name]) for name, tensor in ours.state_dict().items())
+    settings = json.loads((folder / SETTINGS).read_text())
+    assert (settings["num_inference_steps"], settings["guidance_scale"], settings["height"]) == (7, 2.5, 16)
+    assert settings["styles"] == ["3d", "flat"]
+    assert settings["training"]["images"] == 4
+    assert settings["training"]["note"] == 1
+    assert (folder / VOCABULARY).read_text().split("\n")[:-1] == listed_names()
+    assert Tokenizer.from_folder(model.tokenizer_dir).encode("apple").ids == run.tokenizer.encode("apple").ids
+    assert model.scheduler_config["prediction_type"] == "v_prediction"
+
+
+def test_export_takes_the_later_decoder_and_keeps_the_latents(finished):
+    plain = open_folder(export(finished / "base.toml", finished / "base", finished / "plain")).vae
+    later = open_folder(
+        export(finished / "base.toml", finished / "base", finished / "later", decoder_run=finished / "decoder")
+    ).vae
+    pixels = torch.rand(1, 3, 16, 16).half() * 2 - 1
+    assert torch.equal(plain.encode(pixels).mean, later.encode(pixels).mean)
+    assert not torch.equal(plain.decoder.conv_in.weight, later.decoder.conv_in.weight)
+
+
+def test_export_replaces_a_model_and_needs_a_run(finished):
+    for _ in range(2):
+        export(finished / "base.toml", finished / "base", finished / "model")
+    with pytest.raises(TrainingError, match="train it first"):
+        export(finished / "base.toml", finished / "nothing", finished / "other")
