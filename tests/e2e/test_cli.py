@@ -128,6 +128,43 @@ def test_a_seed_draws_the_same_picture_alone_and_in_company(tiny_folder: Path, h
     assert capsys.readouterr().err == f"seed {seed} (drawn at random; --seed {seed} draws the same again)\n"
 
 
+def test_pictures_of_one_call_are_the_same_too(tiny_folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an accelerator several pictures are drawn in one call; here the same way is taken on a CPU."""
+    common = ["--model", tiny_folder, "--steps", 2, "--seed", 4, "-n", 4]
+    assert sfumato("generate", "cat", *common, "--out", "alone.png") == 0
+    monkeypatch.setattr("sfumato.cli.drawing.PICTURES_PER_CALL", {"cpu": 3})
+    assert sfumato("generate", "cat", *common, "--out", "together.png", "--animate", "film.webp") == 0
+    for number in range(1, 5):
+        assert pixels_sha256_of(here / f"alone-{number}.png") == pixels_sha256_of(here / f"together-{number}.png")
+        assert (here / f"film-{number}.webp").exists()
+
+
+def test_a_picture_that_fails_leaves_the_others_alone(
+    tiny_folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: OUTPUT
+) -> None:
+    from sfumato import StableDiffusionPipeline
+    from sfumato.errors import NumericalError
+
+    drawn = StableDiffusionPipeline.__call__
+
+    def fail(pipe: StableDiffusionPipeline, prompts: list[str], **settings: object) -> object:
+        if "bad" in prompts[0]:
+            raise NumericalError("NaN at step 1 in down.0")
+        return drawn(pipe, prompts, **settings)
+
+    monkeypatch.setattr(StableDiffusionPipeline, "__call__", fail)
+    common = ["--model", tiny_folder, "--steps", 1, "--seed", 1, "--out"]
+    assert sfumato("generate", "cat", "bad", "dog", *common, "a.png", "--grid", "1x3") == 2
+    output = capsys.readouterr()
+    assert output.out.splitlines() == ["a-1.png", "a-3.png", "a-grid.png"]
+    assert output.err == "note: picture 2 failed: NaN at step 1 in down.0\n"
+    with Image.open(here / "a-grid.png") as grid:
+        assert grid.getpixel((grid.width // 2, 0)) == (255, 255, 255)
+    assert sfumato("generate", "bad", *common, "b.png") == 2
+    assert capsys.readouterr().err.endswith("error: NaN at step 1 in down.0\n")
+    assert not (here / "b.png").exists()
+
+
 def test_files_are_left_alone_unless_asked(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
     common = ["--model", tiny_folder, "--steps", 1, "--quiet"]
     (here / "cat.png").write_bytes(b"mine")

@@ -12,6 +12,7 @@ from PIL import Image
 from sfumato.cli.outputs import Outputs, Shot
 from sfumato.cli.progress import DrawingProgress
 from sfumato.engine import Event, StepDone
+from sfumato.errors import EvaluationError, NumericalError, SfumatoError
 from sfumato.images import image_grid, save_animation, save_image
 from sfumato.pipeline import StableDiffusionPipeline
 from sfumato.recipe import Recipe
@@ -43,9 +44,17 @@ class Drawing:
         self._said: set[str] = set()
 
     def run(self, settings: dict[str, Any]) -> None:
-        """Draw and save all of them. Raises what the pipeline raises when none of a group could be made."""
+        """Draw and save all of them. One that fails leaves the others alone; raises its error when none could be made."""
+        failure: SfumatoError | None = None
         for first, group in self._groups():
-            self._draw(first, group, settings)
+            try:
+                self._draw(first, group, settings)
+            except (NumericalError, EvaluationError) as error:  # of the whole group
+                failure = failure or error
+                self.drawn += [None] * len(group)
+                self._note(f"picture {first + 1} failed: {error}")
+        if failure is not None and not any(self.drawn):
+            raise failure
 
     def _groups(self) -> Iterator[tuple[int, Sequence[Shot]]]:
         size = PICTURES_PER_CALL.get(self.pipe.device.type, PICTURES_PER_CALL_ELSEWHERE)

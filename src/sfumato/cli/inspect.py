@@ -110,15 +110,13 @@ def inspect_folder(path: Path) -> None:
     if scheduler.exists():
         options = {key: value for key, value in _read_json(scheduler).items() if not key.startswith("_")}
         print(f"\nscheduler: {', '.join(f'{key}={value}' for key, value in options.items())}")
-    defaults = path / "sfumato.json"
-    if defaults.exists():
-        print(f"recommended: {', '.join(f'{key}={value}' for key, value in _read_json(defaults).items())}")
     _check_opens(path)
 
 
 def _check_opens(path: Path) -> None:
     """Open the model as a pipeline would: every key and shape is checked. Prints what names it in recipes."""
     from sfumato.checkpoints.folder import open_folder
+    from sfumato.pipeline.loading import read_defaults
     from sfumato.schedulers import scheduler_from_config
     from sfumato.text import Tokenizer
 
@@ -129,6 +127,8 @@ def _check_opens(path: Path) -> None:
     print(
         f"sampler: {scheduler.sampler}, {scheduler.spacing} spacing; tokens: {tokenizer.vocab_size:,}, {tokenizer.max_length} a prompt"
     )
+    if defaults := read_defaults(path):
+        print(f"recommended: {', '.join(f'{name}={value}' for name, value in defaults.items())}")
     print(f"sha256: {folder.sha256}")
     print("opens: yes" + (f", with --variant {variant}" if variant else ""))
 

@@ -1,6 +1,5 @@
 """Opening the model that a command works with."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,8 +39,3 @@ def usual_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def is_bundled(model: str) -> bool:
-    """Whether a recorded model name is the bundled model, of this installation or another."""
-    return Path(model).parts[-2:] == ("sfumato", "bundled")

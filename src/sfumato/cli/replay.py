@@ -29,9 +29,10 @@ def replay(
         format_of(out, FORMATS)
         check_writable(out, overwrite=overwrite)
     with DrawingProgress(1, quiet=quiet):
-        from sfumato.cli.opening import is_bundled, open_model
+        from sfumato.cli.opening import open_model
+        from sfumato.pipeline.loading import BUNDLED
 
-        name = model or (None if is_bundled(recipe.model) else recipe.model)
+        name = model or (None if recipe.model == BUNDLED else recipe.model)
         pipe = open_model(
             name, device=device or recipe.device, dtype=recipe.dtype, variant=variant, safety=recipe.safety != "off"
         )

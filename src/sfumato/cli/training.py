@@ -32,7 +32,7 @@ def build(
     ] = None,
 ) -> None:
     """Fetch, render and caption the art. Prints the paths of the dataset and its contact sheet."""
-    from sfumato.training.data.build import build as build_data
+    from sfumato.training.data import build as build_data
 
     report = build_data(out, size=size, packages=packages, progress=say)
     print(report.dataset)
@@ -53,3 +53,23 @@ def train_base(config: Config, out: RunFolder) -> None:
     from sfumato.training.base import train as run
 
     print(run(config, out, progress=say))
+
+
+@train.command()
+def export(
+    config: Config,
+    run: Annotated[Path, typer.Option("--run", metavar="FOLDER", help="The folder of the base run.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Where the model goes; one that is there is replaced.")
+    ],
+    decoder: Annotated[
+        Path | None,
+        typer.Option("--decoder", metavar="FOLDER", help="A later run of the autoencoder's decoder, to take instead."),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps that the model recommends.")] = 20,
+    guidance: Annotated[float, typer.Option(help="Guidance that the model recommends.")] = 3.0,
+) -> None:
+    """Write a base run as a model folder that diffusers opens too. Prints its path."""
+    from sfumato.training.export import export as write
+
+    print(write(config, run, out, decoder_run=decoder, steps=steps, guidance_scale=guidance))

@@ -55,6 +55,27 @@ def test_the_special_tokens_map_speaks_louder_than_the_config(folder: Path) -> N
     assert Tokenizer.from_folder(folder).pad_id == SMALL.spec.vocabulary.ids["b"]
 
 
+def test_the_config_of_stable_diffusion_1(folder: Path) -> None:
+    def token(content: str) -> dict[str, object]:
+        return {"content": content, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+
+    start, end = token("<|startoftext|>"), token("<|endoftext|>")
+    mark = {"__type": "AddedToken"}
+    edit(
+        folder / "tokenizer_config.json",
+        add_prefix_space=False,
+        bos_token=mark | start,
+        eos_token=mark | end,
+        unk_token=mark | end,
+        errors="replace",
+        name_or_path="openai/clip-vit-large-patch14",
+        pad_token="<|endoftext|>",
+        special_tokens_map_file="./special_tokens_map.json",
+    )
+    edit(folder / "special_tokens_map.json", bos_token=start, eos_token=end, unk_token=end, pad_token="<|endoftext|>")
+    assert Tokenizer.from_folder(folder) == SMALL
+
+
 def test_an_unlimited_length_is_clips(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", model_max_length=10**30)
     assert Tokenizer.from_folder(folder).max_length == 77
