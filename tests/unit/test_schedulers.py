@@ -63,6 +63,12 @@ def test_a_scheduler_is_a_value(name):
         one.beta_start = 0.1
 
 
+def test_what_diffusers_schedulers_do_in_a_run_is_said_to_be_elsewhere():
+    with pytest.raises(AttributeError, match="levels"):
+        DDIMScheduler().set_timesteps(50)
+    assert not hasattr(DDIMScheduler(), "nonsense")
+
+
 def test_a_config_reads_as_mapping_and_by_attribute_and_can_t_be_written():
     config = EulerDiscreteScheduler(beta_end=0.012).config
     assert config["beta_end"] == config.beta_end == 0.012
@@ -171,11 +177,20 @@ def test_what_is_not_honoured_is_said(kind, options):
         ({"beta_end": math.nan}, ScheduleError),
         ({"trained_betas": [0.1]}, ScheduleError),
         ({"use_karras_sigmas": True, "use_exponential_sigmas": True}, OptionError),
+        ({"beta_start": "0.1"}, OptionError),
+        ({"num_train_timesteps": 1000.0}, OptionError),
+        ({"num_train_timesteps": True}, OptionError),
+        ({"use_karras_sigmas": "yes"}, OptionError),
+        ({"prediction_type": None}, OptionError),
+        ({"beta_schedule": 3}, OptionError),
+        ({"trained_betas": ["a"]}, OptionError),
+        ({"trained_betas": 0.1}, OptionError),
+        ({"sigma_max": math.nan, "use_karras_sigmas": True}, ScheduleError),
     ],
 )
 def test_values_out_of_range_are_errors_where_they_are_given(options, error):
     with pytest.raises(error):
-        EulerDiscreteScheduler(**options)
+        EulerDiscreteScheduler(**options).levels(5)
 
 
 @pytest.mark.parametrize("steps", [0, -3, 10_000, 2.5, "20", None, True, math.nan])

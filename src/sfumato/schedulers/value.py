@@ -3,10 +3,11 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, ClassVar, Literal, NoReturn, Self, TypeAlias, cast, get_args
 
 from torch import Tensor
@@ -41,6 +42,12 @@ _OPTIONS_OF_THE_FIELD = {
     "steps_offset", "tau_func", "thresholding", "time_shift_type", "timestep_scaling", "timestep_spacing",
     "timestep_type", "trained_betas", "use_beta_sigmas", "use_dynamic_shifting", "use_exponential_sigmas",
     "use_flow_sigmas", "use_karras_sigmas", "use_lu_lambdas", "variance_type",
+}  # fmt: skip
+
+# What diffusers' schedulers keep or do in the middle of a run.
+_STATE_OF_THE_FIELD = {
+    "add_noise", "alphas_cumprod", "betas", "init_noise_sigma", "num_inference_steps", "scale_model_input",
+    "set_timesteps", "sigmas", "step", "timesteps",
 }  # fmt: skip
 
 
@@ -106,7 +113,9 @@ class Scheduler:
 
     def __post_init__(self) -> None:
         if self.trained_betas is not None:
-            object.__setattr__(self, "trained_betas", tuple(float(beta) for beta in self.trained_betas))
+            object.__setattr__(self, "trained_betas", _numbers("trained_betas", self.trained_betas))
+        for option in fields(self):
+            _check_kind(option.name, getattr(self, option.name), option.default)
         for option, allowed in self._fixed.items():
             if getattr(self, option, allowed[0]) not in allowed:
                 raise UnsupportedError(
@@ -115,6 +124,13 @@ class Scheduler:
         one_of("prediction type", self.prediction_type, get_args(PredictionType))
         one_of("timestep spacing", self.timestep_spacing, get_args(TimestepSpacing))
         _ = self.noise_schedule.alphas_cumprod  # betas that make no schedule are said here, not when an image is drawn
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in _STATE_OF_THE_FIELD:
+            raise AttributeError(
+                f"{type(self).__name__} has no {name}: it is a value and holds no run; see levels(steps) and start(x, levels, noise)."
+            )
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
 
     @property
     def noise_schedule(self) -> NoiseSchedule:
@@ -236,6 +252,29 @@ def one_of(kind: str, value: object, known: tuple[str, ...]) -> None:
     """Raise UnknownNameError unless `value` is a known name of that kind."""
     if value not in known:
         raise UnknownNameError(kind, str(value), known)
+
+
+def _check_kind(option: str, value: object, default: object) -> None:
+    """Raise OptionError unless a value is of the kind that its option's default shows; an option that may be None shows none."""
+    kinds: dict[type, tuple[tuple[type, ...], str]] = {
+        bool: ((bool, NoneType), "True or False"),
+        int: ((int,), "a whole number"),
+        float: ((int, float), "a number"),
+        str: ((str,), "a name"),
+    }
+    if type(default) in kinds:
+        kind, expected = kinds[type(default)]
+        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
+            raise OptionError(
+                f"{option}={value!r} is not {expected}; give {expected}, such as the default {default!r}."
+            )
+
+
+def _numbers(option: str, values: Iterable[Any]) -> tuple[float, ...]:
+    try:
+        return tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        raise OptionError(f"{option} is no list of numbers; give one for each training timestep.") from None
 
 
 def _plain(value: object) -> object:
