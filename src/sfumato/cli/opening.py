@@ -36,6 +36,9 @@ def open_model(
 
 def usual_device() -> str:
     """ "cuda" or "mps" where PyTorch can use one, else "cpu"."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    return next(device for device in ("cuda", "mps", "cpu") if has_device(device))
+
+
+def has_device(device: str) -> bool:
+    """Whether PyTorch can use that kind of device here."""
+    return {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device, False)

@@ -35,15 +35,16 @@ class DrawingProgress:
             BarColumn(),
             TextColumn("{task.fields[step]}"),
             _Rate(),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=console,
             transient=True,
             # The paths that are printed to stdout must go there, not to the console of the bar.
             redirect_stdout=False,
             redirect_stderr=False,
-            disable=quiet or not console.is_terminal,
+            disable=quiet or not console.is_interactive,
         )
-        self._task = self._bar.add_task("opening the model", total=None, step="")
+        self._task = self._bar.add_task("opening the model", total=None, step="", left="")
 
     def __enter__(self) -> "DrawingProgress":
         self._bar.start()
@@ -69,6 +70,7 @@ class DrawingProgress:
                     total=event.steps * self._pictures,
                     completed=event.steps * first + sum(latest.values()),
                     step=f"step {event.step}/{event.steps}",
+                    left="left",
                 )
 
         return listen

@@ -29,12 +29,16 @@ def replay(
         format_of(out, FORMATS)
         check_writable(out, overwrite=overwrite)
     with DrawingProgress(1, quiet=quiet):
-        from sfumato.cli.opening import open_model
+        from sfumato.cli.opening import has_device, open_model, usual_device
         from sfumato.pipeline.loading import BUNDLED
 
-        name = model or (None if recipe.model == BUNDLED else recipe.model)
         pipe = open_model(
-            name, device=device or recipe.device, dtype=recipe.dtype, variant=variant, safety=recipe.safety != "off"
+            model or (None if recipe.model == BUNDLED else recipe.model),
+            # Where its device is missing the picture is made all the same, and the device is among what differs.
+            device=device or (recipe.device if has_device(recipe.device) else usual_device()),
+            dtype=recipe.dtype,
+            variant=variant,
+            safety=recipe.safety != "off",
         )
         result = pipe.replay(recipe)
     if out is not None:
