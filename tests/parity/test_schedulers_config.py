@@ -143,3 +143,19 @@ def test_sigmas_become_timesteps_as_in_diffusers():
     for sigma in np.exp(np.linspace(np.log(0.01), np.log(30), 200)):
         expected = float(reference._sigma_to_t(sigma, table))
         assert NoiseSchedule().timestep(float(sigma)) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # diffusers says that such configs are outdated
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("options", [{}, {"steps_offset": 0}, {"steps_offset": 3, "clip_sample": True}], ids=str)
+def test_a_pipeline_repairs_the_config_it_is_built_with(name, options):
+    config = {**STABLE_DIFFUSION_1_4, **options, "_class_name": name}
+    if not options:
+        del config["steps_offset"], config["clip_sample"]
+    theirs, mine = getattr(diffusers, name).from_config(config), SCHEDULERS[name].from_config(config)
+    parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "unet", "safety_checker", "feature_extractor"))
+    pipe = diffusers.StableDiffusionPipeline(**parts, scheduler=theirs, requires_safety_checker=False)
+    assert_same(mine.in_pipeline().config, pipe.scheduler)
+    for other in SCHEDULERS:
+        swapped = SCHEDULERS[other].from_config(mine.in_pipeline().config)
+        assert_same(swapped.config, getattr(diffusers, other).from_config(pipe.scheduler.config))

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.samplers import SAMPLERS
 
 SHAPE = (2, 3)
+SETTINGS = settings(max_examples=30, deadline=None)
 
 
 def start(name: str, sigmas: tuple[float, ...], seed: int = 0) -> Sampling:
@@ -59,6 +60,7 @@ def queries_expected(name: str, sigmas: tuple[float, ...]) -> int:
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+@SETTINGS
 @given(sigmas=levels())
 def test_a_run_asks_as_documented_and_offers_each_level_once(name, sigmas):
     end, said = drive(start(name, sigmas))
@@ -75,6 +77,7 @@ def test_a_run_asks_as_documented_and_offers_each_level_once(name, sigmas):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+@SETTINGS
 @given(sigmas=levels())
 def test_a_sampler_goes_on_with_the_x_it_is_handed(name, sigmas):
     handed = torch.full(SHAPE, 0.25)
@@ -88,6 +91,7 @@ def test_a_sampler_goes_on_with_the_x_it_is_handed(name, sigmas):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+@SETTINGS
 @given(sigmas=levels(), stop=st.integers(0, 6))
 def test_a_sampler_can_be_abandoned_anywhere(name, sigmas, stop):
     sampling = start(name, sigmas)
@@ -103,6 +107,7 @@ def test_a_sampler_can_be_abandoned_anywhere(name, sigmas, stop):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+@SETTINGS
 @given(sigmas=levels(), turns=st.lists(st.booleans(), max_size=60))
 def test_two_samplers_at_work_share_nothing(name, sigmas, turns):
     """Interleaved in any order, two runs end bit for bit as each does alone."""
@@ -124,6 +129,7 @@ def test_two_samplers_at_work_share_nothing(name, sigmas, turns):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+@SETTINGS
 @given(sigmas=levels())
 def test_no_sampler_writes_into_a_tensor_it_was_given(name, sigmas):
     x = torch.ones(SHAPE) * sigmas[0]

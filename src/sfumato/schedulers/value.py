@@ -218,6 +218,17 @@ class Scheduler:
         object.__setattr__(scheduler, "_foreign", {key: value for key, value in said.items() if key not in own})
         return scheduler
 
+    def in_pipeline(self) -> Self:
+        """This scheduler as a Stable Diffusion pipeline of diffusers has it from the moment it is built with it: with steps_offset 1
+        and without clip_sample. Folders older than these options depend on that; a scheduler put in later is taken as it is.
+        """
+        config = {**self.config, "steps_offset": 1, "_use_default_values": ()}
+        if config.get("clip_sample"):
+            config["clip_sample"] = False
+        scheduler = type(self).from_config(config)
+        object.__setattr__(scheduler, "_given", self._given)  # another class made from it still has its own defaults
+        return scheduler
+
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], *, subfolder: str | None = None, **overrides: Any) -> Self:
         """A scheduler from the `scheduler_config.json` of a folder. Raises MissingFileError, CorruptFileError, and as from_config."""

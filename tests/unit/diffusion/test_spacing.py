@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.diffusion.noise_schedule import NoiseSchedule
@@ -21,6 +21,7 @@ def test_the_three_ways_to_choose_four_of_a_thousand_timesteps():
     assert linspace(1000, 3, whole=False) == (999, 499.5, 0)
 
 
+@settings(max_examples=50, deadline=None)
 @given(steps=st.integers(1, 1000))
 @pytest.mark.parametrize("space", [leading, trailing, linspace])
 def test_any_number_of_steps_is_that_many_descending_timesteps(space, steps):
@@ -43,6 +44,7 @@ def test_an_offset_that_leaves_the_schedule_is_an_error(steps, offset):
         leading(1000, steps, offset=offset)
 
 
+@settings(max_examples=50, deadline=None)
 @given(steps=st.integers(1, 200), low=st.floats(0.01, 1), span=st.floats(1.5, 1000))
 @pytest.mark.parametrize("space", [karras, exponential])
 def test_sigmas_between_two_ends_hold_both_exactly(space, steps, low, span):
