@@ -5,8 +5,13 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import hypothesis
 import pytest
 import torch
+
+# How long an example takes says something of the machine, not of the code.
+hypothesis.settings.register_profile("sfumato", deadline=None)
+hypothesis.settings.load_profile("sfumato")
 
 
 def build_tiny_folder(folder: Path, *, safety_checker: bool = False, prediction_type: str = "epsilon") -> Path:
