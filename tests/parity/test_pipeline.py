@@ -1,5 +1,8 @@
 """Whole pictures: the same folder, seed and settings give diffusers' picture."""
 
+import json
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +174,22 @@ def test_safety_decisions_equal_diffusers(tiny_folder_with_checker: Path) -> Non
         assert np.abs(got.images - expected.images).max() * 255 <= 3
         decisions += got.nsfw_content_detected
     assert {True, False} <= set(decisions), "the test must see both decisions"
+
+
+def test_old_scheduler_configs_are_repaired_as_diffusers_does(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(tiny_folder, folder)
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text())
+    for option in ("steps_offset", "timestep_spacing", "prediction_type"):
+        config.pop(option, None)
+    file.write_text(json.dumps({**config, "_class_name": "DDIMScheduler", "clip_sample": True}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        theirs = diffusers.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    mine = sfumato.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    run = {"prompt": "a fox", "num_inference_steps": 5, "output_type": "np"}
+    for pipe in (theirs, mine):
+        pipe.set_progress_bar_config(disable=True)
+    expected = theirs(**run, generator=torch.Generator().manual_seed(1)).images
+    assert_same_pictures(mine(**run, generator=torch.Generator().manual_seed(1)).images, expected)

@@ -3,6 +3,8 @@ import json
 import math
 import pickle
 from dataclasses import FrozenInstanceError
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -308,3 +310,26 @@ def test_a_users_mistake_is_a_value_error():
     with pytest.raises(ValueError, match="steps"):
         DDIMScheduler().levels(0)
     assert issubclass(UnsupportedError, UsageError)
+
+
+def test_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    EulerDiscreteScheduler(beta_end=0.012).save_pretrained(tmp_path / "scheduler")
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def fetched(name: str, **options: Any) -> Path:
+        asked.append((name, options))
+        return tmp_path
+
+    monkeypatch.setattr("sfumato.schedulers.value.fetch", fetched)
+    scheduler = EulerDiscreteScheduler.from_pretrained("owner/name", subfolder="scheduler", revision="fp16")
+    assert scheduler.beta_end == 0.012
+    assert asked[0][0] == "owner/name"
+    assert asked[0][1]["only"] == ["scheduler/scheduler_config.json"]
+    assert asked[0][1]["revision"] == "fp16"
+
+
+def test_joined_names_set_the_spacing() -> None:
+    base = EulerDiscreteScheduler(beta_end=0.012)
+    joined = scheduler_for(base=base, sampler="DPM++ 2M Karras")
+    assert (joined.sampler, joined.spacing) == ("dpmpp_2m", "karras")
+    assert scheduler_for(base=base, sampler="DPM++ 2M Karras", spacing="trailing").spacing == "trailing"

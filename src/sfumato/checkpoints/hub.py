@@ -1,5 +1,6 @@
 """Models by name from the Hugging Face hub, into its own cache."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sfumato.checkpoints.folder import INDEX, NETWORKS
@@ -14,11 +15,12 @@ def fetch(
     token: str | bool | None = None,
     local_files_only: bool = False,
     cache_dir: Path | str | None = None,
+    only: Sequence[str] | None = None,
 ) -> Path:
     """The folder of a model such as "owner/name", downloaded unless the hub's cache already has it.
 
     Only what `open_folder` reads: configs, tokenizer, and the safetensors of one variant. `token` is an access token, or True for the
-    one that is logged in. With `local_files_only` the network is not touched. Raises DownloadError if there is no such model or
+    one that is logged in. With `local_files_only` the network is not touched. `only` names the files wanted (patterns) instead. Raises DownloadError if there is no such model or
     revision, it may not be had, or the hub can't be reached; OptionError for a name that can't be a model's.
     """
     # Imported here: it is slow to import, and most runs need no network.
@@ -40,7 +42,7 @@ def fetch(
             token=token,
             local_files_only=local_files_only,
             cache_dir=cache_dir,
-            allow_patterns=patterns(variant),
+            allow_patterns=patterns(variant) if only is None else list(only),
         )
     except HFValidationError:
         raise OptionError(

@@ -76,11 +76,11 @@ def generate(
     with DrawingProgress(len(shots), quiet=quiet) as progress:
         from sfumato.cli.drawing import Drawing  # torch comes with it, while the bar is there already
         from sfumato.cli.opening import open_model
-        from sfumato.diffusion.samplers import find_sampler
+        from sfumato.diffusion.samplers import find_sampler_and_spacing
         from sfumato.schedulers import scheduler_for
 
         if sampler is not None:
-            find_sampler(sampler)  # a wrong name is said before a large model is opened
+            find_sampler_and_spacing(sampler)  # a wrong name is said before a large model is opened
         pipe = open_model(model, device=device, dtype=dtype, variant=variant, safety=not no_safety)
         pipe.scheduler = scheduler_for(base=pipe.scheduler, sampler=sampler, spacing=spacing)
         settings = {

@@ -68,7 +68,8 @@ class StableDiffusionPipeline(Switches):
         self.text_encoder = text_encoder
         self.tokenizer = tokenizer
         self.unet = unet
-        self.scheduler = scheduler
+        # As diffusers repairs configs older than two of their options; a scheduler that is put in later is taken as it is.
+        self.scheduler = scheduler.in_pipeline()
         self.safety_checker = safety_checker
         self.feature_extractor = feature_extractor
         self.requires_safety_checker = requires_safety_checker

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_args
 
-from sfumato.diffusion.samplers import SPACINGS, find_sampler
+from sfumato.diffusion.samplers import SPACINGS, find_sampler_and_spacing
 from sfumato.errors import ConfigError, UnknownNameError, UnsupportedError
 from sfumato.schedulers.value import SCHEDULERS, Scheduler, TimestepSpacing, one_of
 
@@ -24,13 +24,15 @@ def scheduler_from_config(config: Mapping[str, Any]) -> Scheduler:
 def scheduler_for(*, base: Scheduler, sampler: str | None = None, spacing: str | None = None) -> Scheduler:
     """`base` with another sampler, another spacing or both, on its own noise schedule.
 
+    A sampler's name may end in a spacing ("DPM++ 2M Karras"); a `spacing` given as well goes before it.
     Raises UnknownNameError for an unknown name, UnsupportedError for a spacing that the sampler's scheduler hasn't.
     """
     kind = type(base)
     options: dict[str, Any] = {}
     if sampler is not None:
-        name = find_sampler(sampler).name
-        kind = next(kind for kind in SCHEDULERS.values() if kind.sampler == name)
+        info, joined = find_sampler_and_spacing(sampler)
+        spacing = spacing or joined
+        kind = next(kind for kind in SCHEDULERS.values() if kind.sampler == info.name)
         # Classes whose defaults are not for latents (they clip to [-1, 1], or start by Runge-Kutta) must be told, as pipelines do.
         said = base.config.keys() - base.config["_use_default_values"]
         options = {

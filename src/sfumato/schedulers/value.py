@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, NoReturn, Self, TypeAlias, cast, get_
 
 from torch import Tensor
 
+from sfumato.checkpoints.hub import fetch
 from sfumato.diffusion.conversation import Noise, Sampling
 from sfumato.diffusion.noise_schedule import NoiseSchedule, ScheduleKind
 from sfumato.diffusion.prediction import PredictionType
@@ -230,8 +231,33 @@ class Scheduler:
         return scheduler
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], *, subfolder: str | None = None, **overrides: Any) -> Self:
-        """A scheduler from the `scheduler_config.json` of a folder. Raises MissingFileError, CorruptFileError, and as from_config."""
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        cache_dir: str | os.PathLike[str] | None = None,
+        **overrides: Any,
+    ) -> Self:
+        """A scheduler from the `scheduler_config.json` of a folder, or of a model of the hub by its id.
+
+        Raises MissingFileError, CorruptFileError, DownloadError, and as from_config.
+        """
+        folder = Path(name)
+        if (
+            not folder.exists()
+            and isinstance(name, str)
+            and name.count("/") == 1
+            and not name.startswith((".", "/", "~"))
+        ):
+            wanted = f"{subfolder}/{CONFIG_NAME}" if subfolder else CONFIG_NAME
+            where = None if cache_dir is None else Path(cache_dir)
+            folder = fetch(
+                name, revision=revision, token=token, local_files_only=local_files_only, cache_dir=where, only=[wanted]
+            )
         path = Path(folder, subfolder or "", CONFIG_NAME)
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
