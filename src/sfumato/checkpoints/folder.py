@@ -120,7 +120,8 @@ def open_folder(
         text_encoder=network(TEXT_ENCODER),
         safety_checker=network(SAFETY_CHECKER),
         tokenizer_dir=folder_in(path, "tokenizer"),
-        scheduler_config=read_json(path / "scheduler" / "scheduler_config.json"),
+        # The index decides on the class: old configs name none, and where the two disagree diffusers follows the index.
+        scheduler_config=read_json(path / "scheduler" / "scheduler_config.json") | {"_class_name": index["scheduler"]},
         feature_extractor=read_json(path / "feature_extractor" / "preprocessor_config.json")
         if with_feature_extractor
         else None,
