@@ -152,6 +152,10 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
     batches = _Batches(data, config)
     torch.manual_seed(config.seed)
     vae = load_vae(config.start_from) if config.start_from else AutoencoderKL(config.model)
+    if vae.config != config.model:
+        raise TrainingError(
+            f"the autoencoder in {config.start_from} is {vae.config}, the config's [model] another; make them agree."
+        )
     vae = vae.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     if config.decoder_only:
         vae.encoder.requires_grad_(False)

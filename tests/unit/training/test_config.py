@@ -47,12 +47,13 @@ def test_mistakes_are_named(tmp_path, text, message):
 
 
 def test_missing_config_lists_the_packages_own():
-    with pytest.raises(TrainingError, match="base-64, vae-64"):
+    with pytest.raises(TrainingError, match="base-64, decoder-64, vae-64"):
         config_path("nothing")
 
 
 def test_the_packages_own_configs_are_valid():
     assert read_config("vae-64", VAETrainConfig).model.channels == (32, 64, 128)
+    assert read_config("decoder-64", VAETrainConfig).decoder_only
     assert read_config("base-64", BaseTrainConfig).unet.sample_size == 16
 
 

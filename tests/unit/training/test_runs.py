@@ -115,6 +115,14 @@ def test_decoder_only_leaves_the_encoder_alone(tmp_path, toy_data):
     assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
 
 
+def test_start_from_another_shape_is_refused(tmp_path, toy_data):
+    first = vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "first", progress=lambda line: None)
+    config = vae_config(tmp_path, toy_data, start_from=f'"{first.parent}"')
+    config.write_text(config.read_text().replace("[8, 8, 8]", "[8, 8]"))
+    with pytest.raises(TrainingError, match="make them agree"):
+        vae.train(config, tmp_path / "second", progress=lambda line: None)
+
+
 def test_log_is_one_json_object_a_line(tmp_path, toy_data):
     vae.train(vae_config(tmp_path, toy_data, images="8"), tmp_path / "run", progress=lambda line: None)
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
