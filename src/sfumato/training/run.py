@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sfumato.errors import TrainingError
+from sfumato.errors import OutputError, TrainingError
 from sfumato.training.config import RunConfig
 
 _CHECKPOINT = "checkpoint.pt"
@@ -44,12 +44,16 @@ def plain_weights(module: nn.Module) -> dict[str, torch.Tensor]:
 class RunFolder:
     """The folder of one run of training.
 
-    Raises TrainingError when the folder holds a run of another config (its length may differ: a run can be made longer or shorter).
+    Raises TrainingError when the folder holds a run of another config (its length may differ: a run can be made longer or shorter), and
+    OutputError when it can't be made.
     """
 
     def __init__(self, path: Path | str, config: RunConfig) -> None:
         self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"the run folder {self.path} can't be made: {error.strerror or error}.") from error
         self.config = config
         self._started = time.monotonic()
         self._first_step = 0
@@ -74,10 +78,16 @@ class RunFolder:
         return state
 
     def save(self, step: int, **state: Any) -> None:
-        """Write the checkpoint of `step`, whole or not at all."""
+        """Write the checkpoint of `step`, whole or not at all. Raises OutputError when it can't be written."""
         partial = self.path / f"{_CHECKPOINT}.tmp"
-        torch.save({"config": _comparable(self.config), "step": step, **state}, partial)
-        partial.replace(self.path / _CHECKPOINT)
+        try:
+            torch.save({"config": _comparable(self.config), "step": step, **state}, partial)
+            partial.replace(self.path / _CHECKPOINT)
+        except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
+            partial.unlink(missing_ok=True)
+            raise OutputError(
+                f"the checkpoint can't be written to {self.path} ({error}); the one before it is untouched: make room and go on."
+            ) from error
 
     def log(self, step: int, **values: float) -> str:
         """Append a line to `log.jsonl` (step, images, seconds since this start, images a second, values); returns it for people."""

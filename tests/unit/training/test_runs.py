@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.errors import DataError, TrainingError
+from sfumato.errors import DataError, OutputError, TrainingError
 from sfumato.training import base, vae
 from sfumato.training.run import RunFolder
 
@@ -155,6 +155,19 @@ def test_missing_data_and_missing_vae_are_said(tmp_path, toy_data):
         vae.train(vae_config(tmp_path, tmp_path / "none.safetensors"), tmp_path / "run")
     with pytest.raises(TrainingError, match="sfumato train vae"):
         base.train(base_config(tmp_path, toy_data, tmp_path / "no-vae"), tmp_path / "run")
+
+
+def test_run_folder_that_can_not_be_written_is_said(tmp_path, toy_data, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="can't be made"):
+        vae.train(vae_config(tmp_path, toy_data), tmp_path / "file" / "run")
+
+    def full(*_: object) -> None:
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match="disk full"):
+        vae.train(vae_config(tmp_path, toy_data), tmp_path / "run", progress=lambda line: None)
 
 
 def test_nothing_half_written_is_taken_for_a_checkpoint(tmp_path, toy_data):
