@@ -2,6 +2,7 @@
 
 from sfumato.engine.engine import Engine
 from sfumato.engine.events import Event, ImageDone, ImageFailed, StepDone
+from sfumato.engine.frontier import evaluating
 from sfumato.engine.job import Conditioning, Job
 
-__all__ = ["Conditioning", "Engine", "Event", "ImageDone", "ImageFailed", "Job", "StepDone"]
+__all__ = ["Conditioning", "Engine", "Event", "ImageDone", "ImageFailed", "Job", "StepDone", "evaluating"]

@@ -24,7 +24,7 @@ class Denoiser:
         self.unet = unet
 
     def __call__(self, runs: Sequence[Run]) -> list[Tensor]:
-        """The denoised estimate each run's pending query asks for, `channels h w` each, float32 on the CPU's side.
+        """The denoised estimate each run's pending query asks for, `channels h w` each, float32, where its x is.
 
         Raises NumericalError, naming step and layer, if an answer is not finite; only sensible for one run at a time,
         so the engine evaluates a failing batch again run by run.

@@ -12,8 +12,9 @@ from sfumato.diffusion.conversation import Query, Step
 from sfumato.engine.batching import batches
 from sfumato.engine.denoiser import Denoiser
 from sfumato.engine.events import Event, ImageDone, ImageFailed, StepDone
+from sfumato.engine.frontier import evaluation_error
 from sfumato.engine.job import Job, Run
-from sfumato.errors import Cancelled, EvaluationError, SfumatoError
+from sfumato.errors import Cancelled, SfumatoError
 from sfumato.models.unet import UNet
 
 GPU_ROWS = 16
@@ -55,7 +56,7 @@ class Engine:
         return ticket
 
     def cancel(self, ticket: int) -> None:
-        """Stop one image before its next question is answered; an ImageFailed(Cancelled) follows. No-op if it ended."""
+        """Stop one image before the next round; an ImageFailed(Cancelled) follows. No-op if it has ended."""
         if ticket in self._runs:
             self._cancelled.add(ticket)
 
@@ -64,6 +65,7 @@ class Engine:
         for run in self._runs.values():
             run.close()
         self._runs.clear()
+        self._cancelled.clear()
 
     def run(self) -> Iterator[Event]:
         """Work until every submitted job has ended, yielding what happens; jobs submitted meanwhile join the next round.
@@ -79,25 +81,33 @@ class Engine:
             yield from self._end_of_step([run for run in asking if run.ticket in self._runs])
 
     def _start_and_cancel(self) -> Iterator[Event]:
-        for ticket in sorted(self._cancelled & self._runs.keys()):
-            yield self._fail(self._runs[ticket], Cancelled("stopped on request"))
-        self._cancelled.clear()
+        while self._cancelled:
+            run = self._runs.get(self._cancelled.pop())
+            if run is not None:
+                yield self._fail(run, Cancelled("stopped on request"))
         for run in [run for run in self._runs.values() if run.pending is None]:
             yield from self._advance(run, run.start)
 
     def _answer(self, batch: list[Run]) -> Iterator[Event]:
-        try:
-            answers = self._denoise(batch)
-        except (SfumatoError, RuntimeError) as error:
-            if len(batch) == 1:
-                yield self._fail(batch[0], error)
-                return
+        answers, error = self._attempt(batch)
+        if error is None:
+            for run, answer in zip(batch, answers, strict=True):
+                yield from self._advance(run, lambda run=run, answer=answer: run.answer(answer))
+        elif len(batch) == 1:
+            yield self._fail(batch[0], error)
+        else:
             # One image's trouble must not end its neighbours': ask again one by one, and only the culprit fails.
             for run in batch:
                 yield from self._answer([run])
-            return
-        for run, answer in zip(batch, answers, strict=True):
-            yield from self._advance(run, lambda run=run, answer=answer: run.answer(answer))
+
+    def _attempt(self, batch: list[Run]) -> tuple[list[Tensor], SfumatoError | None]:
+        """The batch's answers, or why there are none. Returned, so that no traceback keeps the failed batch in memory."""
+        try:
+            return self._denoise(batch), None
+        except SfumatoError as error:
+            return [], error.with_traceback(None)
+        except (RuntimeError, MemoryError) as error:
+            return [], evaluation_error(f"step {batch[0].step + 1} in the U-Net", error)
 
     def _end_of_step(self, runs: list[Run]) -> Iterator[Event]:
         """Announce the steps that were finished, then resume each run with the x its event holds at the end."""
@@ -128,16 +138,14 @@ class Engine:
         except SfumatoError as error:
             yield self._fail(run, error)
             return
+        except (RuntimeError, MemoryError) as error:
+            yield self._fail(run, evaluation_error(f"step {run.step + 1} in the sampler", error))
+            return
         if run.result is not None:
             del self._runs[run.ticket]
             yield ImageDone(run.ticket, run.result)
 
-    def _fail(self, run: Run, error: Exception) -> ImageFailed:
+    def _fail(self, run: Run, error: SfumatoError) -> ImageFailed:
         run.close()
         del self._runs[run.ticket]
-        if not isinstance(error, SfumatoError):
-            reason = " ".join(str(error).split())
-            failure = EvaluationError(f"the U-Net could not be evaluated at step {run.step + 1}: {reason}")
-            failure.__cause__ = error
-            return ImageFailed(run.ticket, failure)
         return ImageFailed(run.ticket, error)

@@ -5,6 +5,7 @@ batch would have drawn and takes its own row: the pictures are the same, and no 
 """
 
 import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,9 @@ def seeds_of(generator: Generators, images: int) -> list[Seed]:
         return _shared(generators[0], images)
     if len(generators) != images:
         raise OptionError(f"{len(generators)} generators for {images} images; pass one, or one for each image")
-    return [_shared(g, 1)[0] for g in generators]
+    # A generator that stands in the list several times is drawn from in turn, as a shared one is.
+    rows = {id(g): iter(_shared(g, sum(other is g for other in generators))) for g in generators}
+    return [next(rows[id(g)]) for g in generators]
 
 
 def advance(generator: Generators, sources: Sequence[NoiseSource]) -> None:
@@ -67,12 +70,26 @@ def advance(generator: Generators, sources: Sequence[NoiseSource]) -> None:
     for own, source in zip(generators, sources, strict=False):
         if own.device.type == "cpu":
             own.set_state(torch.frombuffer(bytearray(source.generator_state()), dtype=torch.uint8))
+        else:
+            torch.randn(1, generator=own, device=own.device)
 
 
 def _shared(generator: torch.Generator, images: int) -> list[Seed]:
-    # A generator of another device has another algorithm. Its seed is what the person chose; the noise is the CPU's.
-    state = generator.get_state() if generator.device.type == "cpu" else None
-    seed = generator.initial_seed()
-    fresh = state is None or torch.equal(state, torch.Generator().manual_seed(seed).get_state())
-    kept = None if fresh or state is None else state.numpy().tobytes()
-    return [Seed(seed=seed, index=index, count=images, state=kept) for index in range(images)]
+    seed, state = generator.initial_seed(), generator.get_state()
+    if torch.equal(state, _fresh_state(generator)):
+        return [Seed(seed=seed, index=index, count=images) for index in range(images)]
+    kept = state.cpu().numpy().tobytes()
+    if generator.device.type == "cpu":
+        return [Seed(seed=seed, index=index, count=images, state=kept) for index in range(images)]
+    # Another device's generator has another algorithm, and the noise is the CPU's: from the seed while it is fresh, and from
+    # where it stands once it has been drawn from, so that the next call has other noise.
+    seed = int.from_bytes(hashlib.sha256(kept).digest()[:8], "big") >> 1
+    return [Seed(seed=seed, index=index, count=images) for index in range(images)]
+
+
+def _fresh_state(generator: torch.Generator) -> torch.Tensor:
+    """The state the generator had when it was seeded. Leaves it as it is."""
+    now = generator.get_state()
+    fresh = generator.manual_seed(generator.initial_seed()).get_state()
+    generator.set_state(now)
+    return fresh
