@@ -50,24 +50,36 @@ class LoadedFolder:
     """How to prepare a picture for the safety checker."""
     missing: tuple[str, ...]
     """Optional components that the index lists and the folder does not hold."""
-    weight_files: tuple[tuple[Path, int], ...]
-    """The weights of the networks opened that draw, in the order U-Net, text encoder, VAE; each with its time of change (nanoseconds)."""
+    weights: "WeightFiles"
+    """The weights of the networks opened that draw: U-Net, text encoder, VAE."""
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the weights that an image depends on, which names the model in a recipe; see `WeightFiles.sha256`."""
+        return self.weights.sha256
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """The files that networks were opened from, each with its time of change (nanoseconds); they can be hashed later."""
+
+    folder: Path
+    files: tuple[tuple[Path, int], ...]
 
     @cached_property
     def sha256(self) -> str:
-        """Hexadecimal digest of the weights that an image depends on, which names the model in a recipe; "" if none were opened.
+        """Hexadecimal digest of the files' bytes, one after another, so that a model with another VAE is another model; "" of none.
 
-        Of the files' bytes, U-Net, text encoder and VAE one after another, so that a model with another VAE is another model.
         Reads them all, once. Raises CheckpointError if the files are no longer those that were opened.
         """
-        if not self.weight_files:
+        if not self.files:
             return ""
         try:
-            digest = sha256([path for path, _ in self.weight_files])
+            digest = sha256([path for path, _ in self.files])
         except OSError:
             digest = None
-        if digest is None or any(changed(path) != time for path, time in self.weight_files):
-            raise CheckpointError(f"{self.path} was replaced after it was opened; open it again")
+        if digest is None or any(changed(path) != time for path, time in self.files):
+            raise CheckpointError(f"{self.folder} was replaced after it was opened; open it again")
         return digest
 
 
@@ -126,7 +138,7 @@ def open_folder(
         if with_feature_extractor
         else None,
         missing=missing,
-        weight_files=times,
+        weights=WeightFiles(path, times),
     )
 
 
