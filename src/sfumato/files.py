@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +18,10 @@ def write_whole(path: Path, contents: bytes, *, overwrite: bool = False) -> None
     """Write a file that appears at `path` complete, or not at all.
 
     The bytes go to a hidden file in the same folder, are forced to the disk, and take their name in one step; a file that is there stays
-    as it is unless `overwrite`. Missing folders are made.
+    as it is unless `overwrite`. Missing folders are made, and are gone again when the file could not be written.
     Raises OutputError when the file exists or can't be written.
     """
-    with _hidden_beside(path) as hidden:
+    with _as_output_error(path), _folders_for(path), _hidden_in(path.parent) as hidden:
         with open(hidden, "xb") as file:
             file.write(contents)
             file.flush()
@@ -32,8 +33,11 @@ def write_whole(path: Path, contents: bytes, *, overwrite: bool = False) -> None
 
 
 def check_writable(path: Path, *, overwrite: bool = False) -> None:
-    """Raise now, before the work, the OutputError that `write_whole` would raise after it: as far as that can be known."""
-    with _hidden_beside(path) as hidden:
+    """Raise now, before the work, the OutputError that `write_whole` would raise after it: as far as that can be known.
+
+    Leaves nothing behind: where folders are missing, the nearest one that is there is tried.
+    """
+    with _as_output_error(path), _hidden_in(_nearest_folder(path.parent)) as hidden:
         hidden.touch(exist_ok=False)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -51,17 +55,49 @@ def next_free_path(folder: Path, stem: str, suffix: str) -> Path:
 
 
 @contextlib.contextmanager
-def _hidden_beside(path: Path) -> Iterator[Path]:
-    """A name for a hidden file in the folder of `path`, which is made; the file is gone afterwards. OSErrors become OutputErrors."""
-    hidden = path.with_name(f".sfumato-{secrets.token_hex(8)}.tmp")
+def _as_output_error(path: Path) -> Iterator[None]:
+    """What the system says against writing `path` becomes an OutputError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield hidden
+        yield
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+@contextlib.contextmanager
+def _folders_for(path: Path) -> Iterator[None]:
+    """The folders of `path` are made; those that were missing and stayed empty are gone afterwards."""
+    missing = [folder for folder in (path.parent, *path.parent.parents) if not os.path.lexists(folder)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for folder in missing:  # the deepest first; one that holds something stays
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _hidden_in(folder: Path) -> Iterator[Path]:
+    """A name for a hidden file in the folder; the file is gone afterwards."""
+    hidden = folder / f".sfumato-{secrets.token_hex(8)}.tmp"
+    try:
+        yield hidden
     finally:  # an interrupt from the keyboard comes through here too
         with contextlib.suppress(OSError):
             hidden.unlink(missing_ok=True)
+
+
+def _nearest_folder(folder: Path) -> Path:
+    """The folder, or the first above it that is there. Raises OSError for what is no folder, or can't be one."""
+    for candidate in (folder, *folder.parents):
+        try:
+            if stat.S_ISDIR(candidate.stat().st_mode):
+                return candidate
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        except FileNotFoundError:
+            if candidate.is_symlink():  # one that leads nowhere: no folder can be made in its place
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+    return folder
 
 
 def _take_name(hidden: Path, path: Path) -> None:

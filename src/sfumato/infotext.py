@@ -9,7 +9,7 @@ It says less than a recipe: it is for other tools to read, and Sfumato reads it 
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -31,8 +31,12 @@ SAMPLER_NAMES: Mapping[str, str] = {
 # The web UI's schedule type that visits the same levels.
 SPACING_NAMES: Mapping[str, str] = {"leading": "DDIM", "trailing": "Simple", "linspace": "Uniform"}
 
-# What the web UI itself reads settings with: a name, a colon, and a value that is quoted or ends at a comma.
-_SETTING = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+# What the web UI itself reads settings with: a name, a colon, and a value that is quoted or ends at a comma. Taken as one expression
+#     \s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)
+# it takes quadratic time on a long line without colons; `_settings` finds the same from colon to colon, in linear time.
+_NAME_BACKWARDS = re.compile(r"[\w \-/]*+")
+_QUOTED = re.compile(r'\s*+("(?:\\.|[^\\"])++")(?:,|$)')
+_PLAIN = re.compile(r"\s*+([^,]*+),?")
 # A last line with fewer settings than this is still part of the prompt.
 _FEWEST_SETTINGS = 3
 
@@ -47,19 +51,24 @@ class Infotext:
 
 
 def infotext(recipe: Recipe) -> str:
-    """The `parameters` text of a recipe. Characters that no text can hold (lone surrogates) become question marks."""
+    """The `parameters` text of a recipe. Characters that no text can hold (lone surrogates) become question marks.
+
+    `Seed` is there only where the seed alone gives the noise, as other tools take it; else `Noise` says what did.
+    """
+    noise = _noise(recipe)
     settings: dict[str, object] = {
         "Steps": recipe.steps,
         "Sampler": SAMPLER_NAMES.get(recipe.sampler, recipe.sampler),
         "Schedule type": _schedule_type(recipe.scheduler),
         "CFG scale": _number(recipe.guidance_scale),
-        "Seed": recipe.seed,
+        "Seed": recipe.seed if noise is None else None,
         "Size": f"{recipe.width}x{recipe.height}",
         "Model hash": (recipe.model_sha256 or "")[:10] or None,
         "Model": PurePath(recipe.model).name or None,
         # The web UI counts from 1, the last layer; diffusers and we count the layers left out.
         "Clip skip": recipe.clip_skip + 1 if recipe.clip_skip else None,
         "RNG": "CPU",
+        "Noise": noise,
         "Eta": _number(recipe.eta) if recipe.eta else None,
         "Version": f"Sfumato {recipe.versions['sfumato']}" if "sfumato" in recipe.versions else "Sfumato",
     }
@@ -73,7 +82,7 @@ def infotext(recipe: Recipe) -> str:
 def parse_infotext(text: str) -> Infotext:
     """Read a `parameters` text as the web UI reads it; `Size: 512x768` is there as `Size-1` and `Size-2` too. Never fails."""
     *lines, last = text.strip().split("\n")
-    found: list[tuple[str, str]] = _SETTING.findall(last)
+    found = list(_settings(last))
     if len(found) < _FEWEST_SETTINGS:
         lines, found = [*lines, last], []
     prompt: list[str] = []
@@ -90,6 +99,32 @@ def parse_infotext(text: str) -> Infotext:
         if size := re.fullmatch(r"(\d+)x(\d+)", settings[name]):
             settings[f"{name}-1"], settings[f"{name}-2"] = size.groups()
     return Infotext(prompt="\n".join(prompt), negative_prompt="\n".join(negative), settings=settings)
+
+
+def _settings(line: str) -> Iterator[tuple[str, str]]:
+    """Names and values, quoted as they stand, of a line of settings."""
+    place = 0
+    while (colon := line.find(":", place)) >= 0:
+        backwards = _NAME_BACKWARDS.match(line[place:colon][::-1])
+        name = "" if backwards is None else backwards[0][::-1].lstrip(" -/")
+        place = colon + 1
+        if len(name) < 2:  # what the expression above takes for a name
+            continue
+        value = _QUOTED.match(line, place) or _PLAIN.match(line, place)
+        assert value is not None, "anything is a plain value, nothing too"
+        place = value.end()
+        yield name, value[1]
+
+
+def _noise(recipe: Recipe) -> str | None:
+    """Where the noise came from, if not from the seed alone."""
+    if recipe.seed is None:
+        return None
+    if recipe.noise_state is not None:
+        return "a used generator"
+    if recipe.noise_index > 0 or recipe.noise_count > 1:
+        return f"row {recipe.noise_index + 1} of {recipe.noise_count} from seed {recipe.seed}"
+    return None
 
 
 def _schedule_type(scheduler: Mapping[str, object]) -> str | None:

@@ -50,3 +50,15 @@ def test_sd_parsers_reads_what_we_write(tmp_path: Path, recipe: Recipe, suffix: 
     assert sampler.parameters.get("scheduler") == ("Karras" if recipe.scheduler else None)
     assert (sampler.model.name, sampler.model.hash) == ("dreamshaper-8", "fedcba9876")
     assert found.metadata["Size"] == "64x48"
+
+
+def test_sd_parsers_reads_the_rest_where_a_seed_alone_would_mislead(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, seed=7, noise_index=1, noise_count=3)
+    save_image(to_pil(np.zeros((48, 64, 3), np.uint8)), tmp_path / "second.png", recipe)
+    found = ParserManager().parse(tmp_path / "second.png")
+    assert found is not None
+    (sampler,) = found.samplers
+    assert [prompt.value for prompt in sampler.prompts] == [recipe.prompt]
+    assert (sampler.name, sampler.parameters["steps"], sampler.model.name) == ("DPM++ 2M", "28", "dreamshaper-8")
+    assert "seed" not in sampler.parameters
+    assert found.metadata["Noise"] == "row 2 of 3 from seed 7"

@@ -142,7 +142,7 @@ def test_a_read_only_file_system(tmp_path: Path) -> None:
 def test_what_can_be_known_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "new" / "file"
     check_writable(path)
-    assert os.listdir(path.parent) == []
+    assert os.listdir(tmp_path) == [], "looking leaves nothing behind"
     write_whole(path, b"contents")
     with pytest.raises(OutputError, match="exists already"):
         check_writable(path)
@@ -160,6 +160,25 @@ def test_what_can_be_known_before_the_work(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OutputError, match="can't be written to"):
         check_writable(tmp_path / "other")
     assert os.listdir(tmp_path) == ["new"]
+
+
+def test_folders_that_stayed_empty_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "mine").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        for place in ("new/deep/file", "mine/file"):
+            with pytest.raises(OutputError, match="the disk is full"):
+                write_whole(tmp_path / place, b"")
+    with pytest.raises(OutputError, match="too long"):
+        write_whole(tmp_path / "new" / ("x" * 300) / "file", b"")
+    assert os.listdir(tmp_path) == ["mine"]
+    assert os.listdir(tmp_path / "mine") == []
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match="is not a folder"):
+        check_writable(tmp_path / "dangling" / "file")
 
 
 def test_next_free_path(tmp_path: Path) -> None:

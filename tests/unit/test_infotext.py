@@ -1,10 +1,11 @@
+import re
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.infotext import SAMPLER_NAMES, Infotext, infotext, parse_infotext
+from sfumato.infotext import SAMPLER_NAMES, Infotext, _unquoted, infotext, parse_infotext
 from sfumato.recipe import Recipe
 
 RECIPE = Recipe(
@@ -123,3 +124,56 @@ def test_reading_never_fails(text: str) -> None:
 )
 def test_texts_of_others(text: str, expected: Infotext) -> None:
     assert parse_infotext(text) == expected
+
+
+# As the web UI itself finds settings.
+THEIRS = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+
+
+@settings(max_examples=1000)
+@given(st.lists(st.sampled_from(list('ab1 -/:,"\\\t.é') + ["Ab: ", 'Cd: "', '",']), max_size=30).map("".join))
+def test_settings_are_found_where_the_web_ui_finds_them(line: str) -> None:
+    line = line.strip()
+    found = {name: _unquoted(value) for name, value in THEIRS.findall(line)} if len(THEIRS.findall(line)) >= 3 else {}
+    assert dict(parse_infotext(line).settings) == found
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "a",
+        " ",
+        "a ",
+        "-",
+        ":",
+        "a:",
+        "aa",
+        'aa: "',
+        'aa: "\\',
+        'aa: "\\"',
+        '"',
+        "\\",
+        ",",
+        "aa:,",
+        "aa: ",
+        "1x",
+        "é\t",
+        "\u3000",
+    ],
+)
+def test_a_megabyte_is_read_in_one_go(piece: str) -> None:
+    """With the web UI's expression most of these take an hour; the tests' own time limit would end them."""
+    line = piece * (1_000_000 // len(piece))
+    parse_infotext(line)
+    assert parse_infotext(f"cat\nAa: 1, Bb: 2, Cc: 3, {line}").settings["Bb"] == "2"
+
+
+def test_a_seed_is_given_to_others_only_where_it_alone_makes_the_noise() -> None:
+    read = parse_infotext(infotext(replace(RECIPE, seed=7, noise_index=1, noise_count=3)))
+    assert "Seed" not in read.settings
+    assert read.settings["Noise"] == "row 2 of 3 from seed 7"
+    first = parse_infotext(infotext(replace(RECIPE, seed=7, noise_count=3))).settings
+    assert first["Noise"] == "row 1 of 3 from seed 7"
+    used = parse_infotext(infotext(replace(RECIPE, seed=7, noise_state="AAAA"))).settings
+    assert (used["Noise"], "Seed" in used) == ("a used generator", False)
+    assert "Noise" not in parse_infotext(infotext(RECIPE)).settings

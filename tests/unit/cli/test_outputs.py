@@ -19,7 +19,7 @@ def test_the_usual_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert outputs.pictures == (Path("outputs/a-red-apple-3d-style-7.png"), Path("outputs/cat-8.png"))
     assert outputs.grid == Path("outputs/a-red-apple-3d-style-7-grid.png")
     assert outputs.animations == ()
-    assert os.listdir("outputs") == []
+    assert os.listdir(tmp_path) == [], "the folder is made when the first picture is saved"
 
 
 @pytest.mark.parametrize("out", ["new", "new/", "v1.5/", "here.png"])
