@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.errors import OptionError
 from sfumato.models.clip_transformer import Activation, CLIPLayer
+from sfumato.models.network import NamedConfig, Network
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -19,7 +21,7 @@ LEGACY_EOS_TOKEN_ID = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CLIPTextConfig:
+class CLIPTextConfig(NamedConfig):
     """Sizes of a text encoder; the defaults are those of CLIP ViT-L/14, Stable Diffusion 1's.
 
     With a `projection_dim`, the pooled vector is projected to it.
@@ -36,6 +38,16 @@ class CLIPTextConfig:
     projection_dim: int | None = None
     norm_eps: float = 1e-5
 
+    field_names: ClassVar[Mapping[str, str]] = {
+        "hidden_size": "width",
+        "num_hidden_layers": "layers",
+        "num_attention_heads": "heads",
+        "max_position_embeddings": "max_length",
+        "intermediate_size": "mlp_width",
+        "hidden_act": "activation",
+        "layer_norm_eps": "norm_eps",
+    }
+
 
 class TextEncoding(NamedTuple):
     """What a text encoder makes of a batch of texts."""
@@ -45,8 +57,18 @@ class TextEncoding(NamedTuple):
     pooled: Tensor
     """One vector per text, that of its end token in the last layer: `b width`, or `b projection_dim`."""
 
+    @property
+    def last_hidden_state(self) -> Tensor:
+        """`hidden`, by its name in transformers."""
+        return self.hidden
 
-class CLIPTextEncoder(nn.Module):
+    @property
+    def pooler_output(self) -> Tensor:
+        """`pooled`, by its name in transformers."""
+        return self.pooled
+
+
+class CLIPTextEncoder(Network):
     """A causal transformer over tokens. Source: Radford et al. 2021, arXiv:2103.00020, section 2.4."""
 
     layers: nn.ModuleList

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.models.clip_vision import CLIPVisionConfig, CLIPVisionEncoder
+from sfumato.models.network import Network
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -39,7 +40,7 @@ class SafetyVerdict(NamedTuple):
     """`b special_concepts`, float32."""
 
 
-class SafetyChecker(nn.Module):
+class SafetyChecker(Network):
     """Compares CLIP's view of a picture with stored concepts by cosine. Source: Rando et al. 2022, arXiv:2210.04610, section 3."""
 
     def __init__(self, config: SafetyCheckerConfig) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sfumato.errors import ConfigError
 from sfumato.models.attention import Attention, SpatialTransformer, TransformerBlock
+from sfumato.models.network import NamedConfig, Network
 from sfumato.models.resnet import Downsample, ResnetBlock, Upsample, zeroed
 from sfumato.models.time_embedding import TimeEmbedding
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UNetConfig:
+class UNetConfig(NamedConfig):
     """Sizes of a U-Net; the defaults are Stable Diffusion 1's. One entry per level, outermost (largest) first.
 
     `attention` says which levels attend (the middle always does), `heads` into how many heads, `depth` how many transformer blocks.
@@ -39,6 +40,16 @@ class UNetConfig:
     norm_groups: int = 32
     norm_eps: float = 1e-5
     sample_size: int = 64
+
+    field_names: ClassVar[Mapping[str, str]] = {
+        "block_out_channels": "channels",
+        "layers_per_block": "blocks_per_level",
+        "attention_head_dim": "heads",  # a mistake of diffusers' that all configs share: it is the number of heads
+        "transformer_layers_per_block": "depth",
+        "cross_attention_dim": "context_dim",
+        "use_linear_projection": "linear_projection",
+        "norm_num_groups": "norm_groups",
+    }
 
     def __post_init__(self) -> None:
         levels = {len(values) for values in (self.channels, self.attention, self.heads, self.depth)}
@@ -85,7 +96,7 @@ class Block(nn.Module):
         return x if self.attention is None else self.attention(x, keys_values)
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """Predicts, from noisy latents and a text, what training asked for (the noise, v, or the sample).
 
     Down: at each level, blocks and then half the size, keeping every output. Up: the reverse, each block also reading what was kept.
@@ -99,6 +110,7 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
+        self.attention_slicing: int | None = None
         channels = config.channels
         last = len(channels) - 1
 
@@ -141,11 +153,15 @@ class UNet(nn.Module):
         return KeysValues(tuple(layer.keys_values(context) for layer in self._cross_attentions()))
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], timesteps: Float[Tensor, " b"], context: Float[Tensor, "b n k"] | KeysValues
+        self,
+        x: Float[Tensor, "b c h w"],
+        timesteps: Tensor | float,
+        context: Float[Tensor, "b n k"] | KeysValues,
     ) -> Float[Tensor, "b c h w"]:
-        """Answer for noisy latents already scaled to unit variance, at one timestep (0–999, fractions allowed) per row."""
+        """Answer for noisy latents already scaled to unit variance, at one timestep (0–999, fractions allowed) per row, or for all."""
         text = context if isinstance(context, KeysValues) else self.keys_values(context)
         keys_values = iter(text.layers)
+        timesteps = torch.as_tensor(timesteps, device=x.device).expand(len(x))
         time = self.time_embedding(timesteps, x.dtype)
 
         x = self.conv_in(x)
@@ -164,6 +180,7 @@ class UNet(nn.Module):
 
     def set_attention_slicing(self, heads: int | None) -> None:
         """Compute at most so many heads of an attention at a time (None: all): less memory, the same picture."""
+        self.attention_slicing = heads
         for module in self.modules():
             if isinstance(module, Attention):
                 module.slice_size = heads

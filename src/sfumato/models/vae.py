@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from sfumato.errors import OptionError
 from sfumato.models.attention import attend
+from sfumato.models.network import NamedConfig, Network
 from sfumato.models.resnet import Downsample, ResnetBlock, Upsample
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ EPS = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VAEConfig:
+class VAEConfig(NamedConfig):
     """Sizes of an autoencoder; the defaults are Stable Diffusion 1's. `channels` has one entry per level, outermost first.
 
     `scaling_factor` brings latents to unit variance: latents times it are what the U-Net sees. `sample_size` is the height and
@@ -35,6 +37,12 @@ class VAEConfig:
     norm_groups: int = 32
     scaling_factor: float = 0.18215
     sample_size: int = 512
+
+    field_names: ClassVar[Mapping[str, str]] = {
+        "block_out_channels": "channels",
+        "layers_per_block": "blocks_per_level",
+        "norm_num_groups": "norm_groups",
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +150,7 @@ def middle(config: VAEConfig) -> nn.ModuleList:
     )
 
 
-class AutoencoderKL(nn.Module):
+class AutoencoderKL(Network):
     """The variational autoencoder that takes pixels to latents and back.
 
     Neither way multiplies by the scaling factor: whoever trains or samples does. Source: Rombach et al. 2022, arXiv:2112.10752,
@@ -156,6 +164,24 @@ class AutoencoderKL(nn.Module):
         self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
         self.decoder = Decoder(config)
+        self.use_tiling = False
+        self.use_slicing = False
+
+    def enable_tiling(self) -> None:
+        """Let `decode` work in tiles, as `decode_tiled` does by default."""
+        self.use_tiling = True
+
+    def disable_tiling(self) -> None:
+        """Let `decode` decode pictures whole."""
+        self.use_tiling = False
+
+    def enable_slicing(self) -> None:
+        """Let `decode` take the pictures of a batch one at a time: less memory, the same pictures."""
+        self.use_slicing = True
+
+    def disable_slicing(self) -> None:
+        """Let `decode` take the pictures of a batch together."""
+        self.use_slicing = False
 
     @property
     def scale(self) -> int:
@@ -169,7 +195,13 @@ class AutoencoderKL(nn.Module):
         return LatentDistribution(mean, logvar.clamp(-30.0, 20.0))
 
     def decode(self, latents: Float[Tensor, "b l h w"]) -> Float[Tensor, "b c H W"]:
-        """Pixels, about in [-1, 1], of latents (unscaled)."""
+        """Pixels, about in [-1, 1], of latents (unscaled); in tiles or one by one where that was switched on."""
+        if self.use_slicing and len(latents) > 1:
+            return torch.cat([self.decode(row) for row in latents.split(1)])
+        return self.decode_tiled(latents) if self.use_tiling else self.decode_whole(latents)
+
+    def decode_whole(self, latents: Float[Tensor, "b l h w"]) -> Float[Tensor, "b c H W"]:
+        """Decode latents (unscaled) without tiles or slices, whatever is switched on."""
         return self.decoder(self.post_quant_conv(latents))
 
     def forward(
@@ -196,7 +228,7 @@ class AutoencoderKL(nn.Module):
                 f"tile {tile} with overlap {overlap} makes no tiles; give a tile of at least 1 and an overlap in [0, 1)"
             )
         if max(latents.shape[-2:]) <= tile:
-            return self.decode(latents)
+            return self.decode_whole(latents)
         kept = stride * self.scale
         blend = (tile - stride) * self.scale
 
@@ -205,7 +237,7 @@ class AutoencoderKL(nn.Module):
         for top in range(0, latents.shape[-2], stride):
             row: list[Tensor] = []
             for column, left in enumerate(range(0, latents.shape[-1], stride)):
-                pixels = self.decode(latents[..., top : top + tile, left : left + tile])
+                pixels = self.decode_whole(latents[..., top : top + tile, left : left + tile])
                 if above:
                     pixels = cross_fade(above[column], pixels, blend, dim=-2)
                 if row:

@@ -37,6 +37,27 @@ def inputs(rows: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     return x, torch.linspace(0, 999, rows), torch.randn(rows, 5, 12, generator=generator)
 
 
+@pytest.mark.parametrize("timestep", [7, 7.0, torch.tensor(7), torch.tensor(7.0), torch.tensor([7])])
+def test_one_timestep_is_that_of_every_row(unet: UNet, timestep: Tensor | float) -> None:
+    x, _, context = inputs()
+    with torch.no_grad():
+        assert torch.equal(unet(x, timestep, context), unet(x, torch.full((3,), 7.0), context))
+
+
+def test_a_config_answers_to_the_names_of_diffusers(unet: UNet) -> None:
+    config = unet.config
+    assert config.block_out_channels == config["block_out_channels"] == config.channels
+    assert (config.cross_attention_dim, config.in_channels, config.sample_size) == (12, 4, 8)
+    assert dict(config)["attention_head_dim"] == (2, 4)
+    assert config.get("nothing", 1) == 1
+    assert "cross_attention_dim" in config
+    with pytest.raises(AttributeError, match="no option 'nothing'; it has in_channels"):
+        _ = config.nothing
+    with pytest.raises(KeyError):
+        _ = config["nothing"]
+    assert (unet.dtype, unet.device) == (torch.float32, torch.device("cpu"))
+
+
 def test_a_new_network_predicts_zero() -> None:
     assert UNet(SMALL)(*inputs()).abs().max() == 0
 

@@ -51,13 +51,27 @@ def test_extreme_variances_stay_finite(vae: AutoencoderKL) -> None:
 def test_tiles_of_any_size_make_the_whole_picture(height: int, width: int, tile: int, overlap: float) -> None:
     # A decoder that knows nothing of its surroundings: however it is tiled, the picture is the same.
     class Pointwise(AutoencoderKL):
-        def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        def decode_whole(self, latents: torch.Tensor) -> torch.Tensor:
             return latents[:, :3].repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
 
     with torch.device("meta"):
         vae = Pointwise(SMALL)
     latents = torch.randn(1, 4, height, width, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(vae.decode_tiled(latents, tile, overlap), vae.decode(latents))
+
+
+def test_tiling_and_slicing_are_switched_as_in_diffusers(vae: AutoencoderKL) -> None:
+    latents = torch.randn(2, 4, 20, 12, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole, tiled = vae.decode(latents), vae.decode_tiled(latents)
+        assert not torch.equal(whole, tiled)
+        vae.enable_tiling()
+        assert torch.equal(vae.decode(latents), tiled)
+        vae.disable_tiling()
+        vae.enable_slicing()
+        torch.testing.assert_close(vae.decode(latents), whole)
+        vae.disable_slicing()
+        assert torch.equal(vae.decode(latents), whole)
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(0, 0.25), (8, 1.0), (8, -0.1), (1, 0.5), (8, float("nan"))])
