@@ -7,7 +7,7 @@ from torch import Tensor, nn
 class MovingAverage:
     """An average of a module's weights, `decay` of it kept at each step; shorter at first, so that early weights are soon forgotten.
 
-    Source: Polyak & Juditsky 1992; the warm-up `(1 + n) / (10 + n)` as in Ho et al.'s and later public code.
+    Source: Polyak & Juditsky 1992; the warm-up `(1 + n) / (10 + n)` is that of TensorFlow's ExponentialMovingAverage (`num_updates`).
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:

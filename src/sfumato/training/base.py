@@ -41,7 +41,7 @@ class NoiseLevels:
 
     log sigma is drawn from a normal distribution, which in rectified flow's time sigma / (1 + sigma) is the logit-normal of Esser et al.
     2024 (arXiv:2403.03206, section 3.1), and rounded to the nearest timestep; a share `uniform` of timesteps is drawn evenly.
-    With beta_end 0.02 the last level is sigma = 64: starting from pure noise there leaves white grounds white.
+    With beta_end 0.02 the last level is sigma = 65.93: starting from pure noise there leaves white grounds white.
     """
 
     kind: str = "scaled_linear"
@@ -110,7 +110,7 @@ class BaseModel(nn.Module):
 
 
 class _Batches:
-    """Batch of a step: latents, noise, timesteps and tokens, every picture once a pass, each time under another of its captions."""
+    """Batch of a step: latents, noise, timesteps and tokens, every picture once a pass, each time under one of its captions, drawn anew."""
 
     def __init__(
         self, data: ArtDataset, latents: Tensor, rows: Sequence[int], tokenizer: Tokenizer, config: BaseTrainConfig

@@ -25,8 +25,8 @@ def run_steps(
     """Take the steps from `first` to the end of the folder's config.
 
     `loss_at` gives a step's loss, `after_step` is called when its update is done, `state` is what a checkpoint holds besides the step
-    and the optimizer, and `show` looks at the model after so many steps and returns what it measured. Raises TrainingError when the
-    loss is not finite.
+    and the optimizer, and `show` looks at the model after so many steps and returns what it measured. Raises TrainingError when a loss
+    or a gradient is not finite, before the step is taken: the weights, and the last checkpoint, stay good.
     """
     config = folder.config
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -36,16 +36,15 @@ def run_steps(
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = loss_at(step)
+        losses.append(_finite("loss", loss.item(), step))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(trained, config.gradient_clip)
+        # One NaN makes the norm NaN, and clipping by it spreads it to every gradient.
+        _finite("norm of the gradient", nn.utils.clip_grad_norm_(trained, config.gradient_clip).item(), step)
         optimizer.step()
         if after_step is not None:
             after_step(step)
 
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise TrainingError(f"the loss is {losses[-1]} at step {step}; lower learning_rate.peak and begin again.")
         done = step + 1
         last = done == config.steps
         if last or done % config.log_every == 0:
@@ -55,3 +54,11 @@ def run_steps(
             folder.save(done, optimizer=optimizer.state_dict(), **state())
         if (last or done % config.show_every == 0) and (scores := show(done)):
             progress(folder.log(done, **scores))
+
+
+def _finite(what: str, value: float, step: int) -> float:
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"the {what} is {value} at step {step}, which was not taken; lower learning_rate.peak and begin again in another folder."
+        )
+    return value

@@ -1,10 +1,12 @@
 """What the base model is trained on: levels, batches, latents, averages."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from sfumato.errors import UnknownNameError
+from sfumato.errors import TrainingError, UnknownNameError
 from sfumato.models import AutoencoderKL, VAEConfig
 from sfumato.training.average import MovingAverage
 from sfumato.training.base import NoiseLevels, TextSizes, text_config, tokenizer_for
@@ -35,6 +37,25 @@ def test_normalised_latents_have_unit_variance_and_the_same_pixels(toy_data):
     torch.testing.assert_close(moved, logvar - 2 * std.log()[None, :, None, None], atol=1e-3, rtol=1e-3)
 
 
+def test_unit_variance_is_that_of_scaled_latents(toy_data):
+    vae = small_vae()
+    vae.config = replace(vae.config, scaling_factor=0.5)
+    pictures = torch.from_numpy(read_dataset(toy_data).pixels)
+    before = vae.decode(encode(vae, pictures) / 0.5)
+    normalise(vae, pictures)
+    latents = encode(vae, pictures)
+    torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(vae.decode(latents / 0.5), before, atol=1e-4, rtol=1e-4)
+
+
+def test_constant_channel_can_not_be_normalised(toy_data):
+    vae = small_vae()
+    with torch.no_grad():
+        vae.quant_conv.weight[2] = 0
+    with pytest.raises(TrainingError, match="channel 2 of"):
+        normalise(vae, torch.from_numpy(read_dataset(toy_data).pixels))
+
+
 def test_levels_are_drawn_around_the_mean_and_now_and_then_anywhere():
     levels = NoiseLevels(log_mean=0.0, log_std=0.5, uniform=0.0)
     sigmas = levels.schedule().sigmas
@@ -48,7 +69,7 @@ def test_levels_are_drawn_around_the_mean_and_now_and_then_anywhere():
 
 
 def test_the_last_level_is_almost_nothing_but_noise():
-    assert NoiseLevels().schedule().sigmas[-1] > 60
+    assert NoiseLevels().schedule().sigmas[-1].item() == pytest.approx(65.93, abs=0.01)
 
 
 def test_unknown_noise_schedule_is_said():

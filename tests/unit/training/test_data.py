@@ -192,7 +192,7 @@ def test_captions_are_plain_and_varied():
 
 @pytest.mark.parametrize(
     ("name", "phrase"),
-    [("octopus", "an octopus"), ("unicorn", "a unicorn"), ("ufo", "a ufo"), ("hourglass", "an hourglass"), ("scissors", "scissors"), ("cup of coffee", "a cup of coffee"), ("stack of books", "a stack of books"), ("t-rex", "a t-rex")],
+    [("octopus", "an octopus"), ("unicorn", "a unicorn"), ("ufo", "a ufo"), ("hourglass", "an hourglass"), ("scissors", "scissors"), ("cup of coffee", "a cup of coffee"), ("stack of books", "a stack of books"), ("t-rex", "a t-rex"), ("smiley with sunglasses", "a smiley with sunglasses"), ("books with a lamp", "books with a lamp")],
 )  # fmt: skip
 def test_articles(name, phrase):
     assert with_article(name) == phrase

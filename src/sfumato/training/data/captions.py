@@ -1,5 +1,6 @@
 """The vocabulary, and the words its things are asked for with: short, plain and varied."""
 
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -75,8 +76,9 @@ def read_vocabulary(path: Path | None = None) -> tuple[Thing, ...]:
 
 
 def with_article(name: str) -> str:
-    """The name as a noun phrase: "an apple", "a slice of pizza", "scissors"."""
-    if name.split()[-1] in _WITHOUT_ARTICLE and " of " not in name:
+    """The name as a noun phrase: "an apple", "a slice of pizza", "a face with sunglasses", "scissors"."""
+    head = re.split(" (?:of|with) ", name)[0].split()[-1]
+    if head in _WITHOUT_ARTICLE:
         return name
     vowel = name.startswith("hour") or (name[0] in "aeiou" and not name.startswith(("eu", "uni", "ufo")))
     return f"{'an' if vowel else 'a'} {name}"
