@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 Safety = Literal["off", "passed", "flagged"]
 
 
+# What a recipe found somewhere may ask a machine for.
+RANGES: dict[str, tuple[float, float]] = {
+    "noise_index": (0, 2**16),
+    "noise_count": (1, 2**16),
+    "steps": (1, 100_000),
+    "guidance_scale": (0, 1e6),
+    "eta": (0, 1),
+    "width": (1, 2**20),
+    "height": (1, 2**20),
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """What an image was made from, and what it came out as.
@@ -33,12 +45,16 @@ class Recipe:
     width, height              pixels
     clip_skip                  last layers of the text encoder left out
     model, model_sha256        the name it was opened by; the hash of its weights files
+    dtype, device              of the U-Net; vae_dtype and text_encoder_dtype where they differ from it; autocast's dtype if it was on
+    attention_slicing          heads of an attention computed at a time, None for all
+    vae_tiling                 whether the picture was decoded in tiles
     safety                     what the safety checker said, "off" where there was none
     exact                      whether the image's rows were evaluated alone
     versions                   of what computed it: sfumato, torch, python …
     pixels_sha256              hash of the picture's RGB bytes, row by row; None while there is no picture
+    unrecorded                 what shaped the image and no recipe can hold (latents of the caller's, a callback …), in words; None for nothing
 
-    Raises RecipeError for a value of the wrong type or a number that JSON has no place for (NaN, infinity).
+    Raises RecipeError for a value of the wrong type or out of its range, or a number that JSON has no place for (NaN, infinity).
     """
 
     prompt: str | None
@@ -56,6 +72,11 @@ class Recipe:
     height: int
     clip_skip: int | None = None
     dtype: str
+    vae_dtype: str | None = None
+    text_encoder_dtype: str | None = None
+    autocast: str | None = None
+    attention_slicing: int | None = None
+    vae_tiling: bool = False
     device: str
     model: str
     model_sha256: str | None = None
@@ -64,12 +85,19 @@ class Recipe:
     workflow: Literal["txt2img"] = "txt2img"
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     pixels_sha256: str | None = None
+    unrecorded: str | None = None
 
     def __post_init__(self) -> None:
         for name, kind in _kinds().items():
             value = getattr(self, name)
             if not _fits(value, kind):
                 raise RecipeError(f"the recipe's {name} is {_brief(value)}; expected {_spoken(kind)}")
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:  # NaN is in no range
+                raise RecipeError(f"the recipe's {name} is {_brief(value)}; expected {least:g} to {most:g}")
+        if self.noise_index >= self.noise_count:
+            raise RecipeError(f"the recipe takes noise row {self.noise_index} of {self.noise_count}; rows count from 0")
         try:
             # As JSON gives them back: 7 is 7.0, a tuple is a list. So a recipe equals itself after a round trip.
             for name in ("guidance_scale", "eta"):
@@ -83,6 +111,9 @@ class Recipe:
             base64.b64decode(self.noise_state or "", validate=True)
         except ValueError as error:
             raise RecipeError(f"the recipe's noise_state is damaged: not base64 ({error})") from error
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
 
     def to_json(self) -> str:
         """One line of ASCII; keys in the order above."""

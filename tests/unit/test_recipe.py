@@ -59,13 +59,13 @@ recipes = st.builds(
     negative_prompt=st.none() | texts,
     seed=st.none() | st.integers(min_value=0, max_value=2**64 - 1),
     noise_index=st.integers(min_value=0, max_value=99),
-    noise_count=st.integers(min_value=1, max_value=99),
+    noise_count=st.integers(min_value=100, max_value=999),
     noise_state=st.none() | st.binary(max_size=200).map(lambda state: base64.b64encode(state).decode()),
     sampler=st.sampled_from(["euler", "plms", "dpmpp_2m"]) | st.text(),
     scheduler=configs,
     steps=st.integers(min_value=1, max_value=1000),
-    guidance_scale=numbers,
-    eta=numbers,
+    guidance_scale=st.floats(min_value=0, max_value=1e6),
+    eta=st.floats(min_value=0, max_value=1),
     width=st.integers(min_value=8, max_value=4096),
     height=st.integers(min_value=8, max_value=4096),
     clip_skip=st.none() | st.integers(min_value=0, max_value=12),
@@ -131,11 +131,15 @@ def test_absent_fields_have_their_defaults() -> None:
         ({"seed": "42"}, "seed is '42'; expected a whole number or nothing"),
         ({"seed": 1.5}, "seed is 1.5"),
         ({"steps": True}, "steps is True; expected a whole number"),
-        ({"guidance_scale": 10**400}, "no place for .int too large"),
+        ({"guidance_scale": 10**400}, "guidance_scale is 1000.*; expected 0 to"),
         ({"noise_state": "AAA"}, "noise_state is damaged: not base64"),
         ({"guidance_scale": "high"}, "guidance_scale is 'high'; expected a number"),
         ({"exact": 1}, "exact is 1; expected true or false"),
         ({"safety": "maybe"}, "safety is 'maybe'; expected 'off' or 'passed' or 'flagged'"),
+        ({"steps": 0}, "steps is 0; expected 1 to"),
+        ({"eta": 1.5}, "eta is 1.5; expected 0 to 1"),
+        ({"noise_count": 10**9}, "noise_count is 1000000000; expected 1 to 65536"),
+        ({"noise_index": 3, "noise_count": 3}, "noise row 3 of 3"),
         ({"workflow": "img2img"}, "workflow is 'img2img'; expected 'txt2img'"),
         ({"scheduler": ["euler"]}, "scheduler is .*; expected a table"),
         ({"versions": {"torch": 2}}, "versions is"),
@@ -163,7 +167,7 @@ def test_damaged_json_is_refused(text: str | bytes) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_no_nan(value: float) -> None:
-    with pytest.raises(RecipeError, match="no place"):
+    with pytest.raises(RecipeError, match=r"guidance_scale is (nan|inf); expected 0 to"):
         replace(RECIPE, guidance_scale=value)
     with pytest.raises(RecipeError, match="no place"):
         replace(RECIPE, scheduler={"beta_start": value})
@@ -180,3 +184,8 @@ def test_pixels_hash_is_of_the_rows() -> None:
 def test_reading_recipes_needs_no_torch() -> None:
     script = "import sys, sfumato.images, sfumato.recipe; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_equal_recipes_have_equal_hashes() -> None:
+    assert hash(replace(RECIPE)) == hash(RECIPE)
+    assert len({RECIPE, replace(RECIPE), replace(RECIPE, steps=RECIPE.steps + 1)}) == 2

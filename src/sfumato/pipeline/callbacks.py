@@ -39,6 +39,7 @@ class StepCallback:
         self._pipe = pipe
         self._callback = callback
         self._names = tuple(names)
+        self.changed = False
         self._scale = scheduler.latents_scale
         self._timesteps = scheduler.levels(steps).timesteps
         self._embeds = {"prompt_embeds": torch.stack([row["cond"].context for row in rows])}
@@ -70,6 +71,7 @@ class StepCallback:
             )
         if torch.equal(latents, torch.stack([event.x for event in events]) * scale):
             return
+        self.changed = True
         for event, row in zip(events, latents.to(torch.float32), strict=True):
             event.x = row / scale
 

@@ -1,14 +1,18 @@
 """From words to the contexts that steer the network, and what had to be said about them on the way."""
 
+import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sfumato.engine import Conditioning
+from sfumato.engine import Conditioning, evaluating
 from sfumato.models.clip_text import CLIPTextEncoder
-from sfumato.pipeline.request import Text
+from sfumato.pipeline.request import Text, check_clip_skip, check_count, check_embeds, check_prompts
 from sfumato.text.tokenizer import Tokenizer
+
+logger = logging.getLogger("sfumato")
 
 
 class PromptEncoder:
@@ -39,7 +43,7 @@ class PromptEncoder:
             )
         device = next(self._encoder.parameters()).device
         ids = torch.tensor([tokens.ids], dtype=torch.long, device=device)
-        with torch.no_grad():
+        with torch.no_grad(), evaluating("the prompt"):
             return self._encoder(ids, clip_skip=clip_skip).hidden[0]
 
 
@@ -63,3 +67,35 @@ def condition(
             row["uncond"] = given_negative[i] if text.negative is None else encode(text.negative)
         rows.append(row)
     return rows
+
+
+def encode_prompt(
+    tokenizer: Tokenizer,
+    encoder: CLIPTextEncoder,
+    prompt: Any,
+    negative: Any,
+    embeds: Tensor | None,
+    negative_embeds: Tensor | None,
+    *,
+    images: object,
+    guided: bool,
+    clip_skip: int | None,
+    device: torch.device | str,
+) -> tuple[Tensor, Tensor | None]:
+    """The embeddings of prompts and of negative prompts, `b tokens dim` each, `images` rows for each prompt.
+
+    Raises PromptError or OptionError. Words that find no room are said in the log.
+    """
+    texts = check_prompts(prompt, negative, embeds, negative_embeds)
+    check_embeds(texts, embeds, negative_embeds, encoder.config.width, tokenizer.max_length if guided else None)
+    clip_skip = check_clip_skip(clip_skip, encoder.config.layers)
+    count = check_count("num_images_per_prompt", images)
+    encode = PromptEncoder(tokenizer, encoder)
+    rows = condition(texts, encode, embeds, negative_embeds, clip_skip=clip_skip, guided=guided)
+    for note in encode.notes:
+        logger.warning("%s", note)
+
+    def stacked(name: str) -> Tensor:
+        return torch.stack([row[name].context for row in rows]).repeat_interleave(count, dim=0).to(device)
+
+    return stacked("cond"), stacked("uncond") if guided else None

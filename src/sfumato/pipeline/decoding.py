@@ -10,11 +10,14 @@ from sfumato.models.vae import AutoencoderKL
 
 
 class Decoder:
-    """Decodes latents one image at a time, so that memory stays that of one and no image depends on another."""
+    """Decodes latents one image at a time, so that memory stays that of one and no image depends on another.
+
+    `tiled` decodes large pictures in overlapping tiles.
+    """
 
     def __init__(self, vae: AutoencoderKL, *, tiled: bool = False) -> None:
         self._vae = vae
-        self._tiled = tiled
+        self.tiled = tiled
 
     def pixels(self, latents: Tensor) -> Tensor:
         """Pixels `3 h w` in [-1, 1], float32 on the CPU, of `channels h/f w/f` latents.
@@ -24,7 +27,7 @@ class Decoder:
         weight = next(self._vae.parameters())
         unscaled = (latents / self._vae.config.scaling_factor)[None].to(weight.device, weight.dtype)
         with torch.no_grad():
-            pixels = self._vae.decode_tiled(unscaled) if self._tiled else self._vae.decode(unscaled)
+            pixels = self._vae.decode_tiled(unscaled) if self.tiled else self._vae.decode(unscaled)
         if not is_finite(pixels):
             raise self._diagnosis(unscaled)
         return pixels[0].to("cpu", torch.float32).clamp(-1, 1)

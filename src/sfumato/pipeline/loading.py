@@ -5,14 +5,14 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sfumato import bundled_model
-from sfumato.checkpoints import LoadedFolder, fetch, open_folder, save_folder
+from sfumato.checkpoints import fetch, open_folder, save_folder
 from sfumato.errors import ConfigError, MissingFileError, UnsupportedError, UsageError
 from sfumato.pipeline.placement import parse_dtype
+from sfumato.pipeline.source import Source
 from sfumato.schedulers import scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
 
@@ -24,28 +24,9 @@ HUB_OPTIONS = ("revision", "token", "use_auth_token", "local_files_only", "cache
 HARMLESS = ("low_cpu_mem_usage", "use_safetensors", "resume_download")
 """Options of diffusers that can be granted by doing nothing: memory is always spared, safetensors always read."""
 
-UNSAVED = "unsaved"
 BUNDLED = "sfumato/bundled"
 DEFAULTS_FILE = "sfumato.json"
 RECOMMENDED = ("num_inference_steps", "guidance_scale", "height", "width")
-
-
-@dataclass
-class Source:
-    """Where a pipeline's weights came from: the name a recipe records, and the hash of the files, taken when first needed."""
-
-    name: str = UNSAVED
-    folder: LoadedFolder | None = None
-
-    @cached_property
-    def sha256(self) -> str | None:
-        """sha256 over the weights files of the model; None for one that was never opened from files."""
-        return None if self.folder is None else self.folder.sha256
-
-    def still(self, **networks: object) -> "Source":
-        """This source if the networks are those it gave; else, since their weights are in no file, one without a hash."""
-        replaced = [name for name, network in networks.items() if network is not getattr(self.folder, name, None)]
-        return self if not replaced or self.folder is None else Source(f"{self.name} (another {', '.join(replaced)})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +74,8 @@ def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Open
     if "safety_checker" in overrides and parts["safety_checker"] is None and (path / "safety_checker").is_dir():
         logger.warning("the safety checker is off: pictures are not filtered")
     parts["requires_safety_checker"] = requires_checker
-    # The bundled model has one name everywhere; where it is installed is nobody's business but this machine's.
-    known_as = BUNDLED if path.resolve() == bundled_model().resolve() else str(name)
-    return Opened(parts, read_defaults(path), Source(known_as, folder))
+    networks = {part: getattr(folder, part) for part in ("unet", "vae", "text_encoder")}
+    return Opened(parts, read_defaults(path), Source.of(known_as(name, path), folder.weights, networks))
 
 
 def _local(name: str | os.PathLike[str], variant: str | None, hub: dict[str, Any]) -> Path:
@@ -121,6 +101,13 @@ def _local(name: str | os.PathLike[str], variant: str | None, hub: dict[str, Any
         local_files_only=bool(hub.get("local_files_only", False)),
         cache_dir=hub.get("cache_dir"),
     )
+
+
+def known_as(name: str | os.PathLike[str], path: Path) -> str:
+    """What recipes call a model: a hub id as it is, a folder by its own name; where it lies is nobody else's business."""
+    if path.resolve() == bundled_model().resolve():
+        return BUNDLED
+    return path.resolve().name if Path(name).expanduser().is_dir() else str(name)
 
 
 def read_defaults(path: Path) -> dict[str, Any]:

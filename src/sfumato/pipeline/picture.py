@@ -1,6 +1,8 @@
 """A PIL image that knows its recipe and writes it into every file it is saved to."""
 
+import os
 from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -39,6 +41,17 @@ class Picture(Image.Image):
         **params: Any,
     ) -> None:
         """PIL's save, with the recipe written into the file where its format has a place for it (PNG, JPEG, WebP)."""
-        if format is None and isinstance(fp, str | PathLike):
-            format = Image.registered_extensions().get(Path(str(fp)).suffix.lower())  # noqa: A001
+        if format is None:
+            # As PIL itself decides: by the suffix of the path, or of an open file's name.
+            name = getattr(fp, "name", fp)
+            suffix = Path(os.fsdecode(name)).suffix if isinstance(name, str | bytes | PathLike) else ""
+            format = Image.registered_extensions().get(suffix.lower())  # noqa: A001
         super().save(fp, format, **(embedding(self.recipe, format or "") | params))
+
+    def __getstate__(self) -> list[Any]:
+        return [super().__getstate__(), self.recipe.to_json()]
+
+    def __setstate__(self, state: list[Any]) -> None:
+        image, recipe = state
+        super().__setstate__(image)
+        self._make_recipe = partial(Recipe.from_json, recipe)

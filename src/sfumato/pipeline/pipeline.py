@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
-from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +14,6 @@ from torch import Tensor
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.engine import Event
 from sfumato.errors import OptionError, UnsupportedError, UsageError
-from sfumato.images import to_pil
 from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.models.safety_checker import SafetyChecker
 from sfumato.models.unet import UNet
@@ -23,16 +21,17 @@ from sfumato.models.vae import AutoencoderKL
 from sfumato.pipeline.callbacks import StepCallback, legacy_callback
 from sfumato.pipeline.conditioning import PromptEncoder, condition
 from sfumato.pipeline.decoding import Decoder
-from sfumato.pipeline.loading import Source, open_parts, save_parts
+from sfumato.pipeline.loading import open_parts, save_parts
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
-from sfumato.pipeline.picture import Picture
 from sfumato.pipeline.placement import parse_target
 from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_of
-from sfumato.pipeline.replay import ReplayResult, replay
+from sfumato.pipeline.replay import ReplayResult, autocast_as, replay
 from sfumato.pipeline.request import Request, check_count, check_number, check_prompts, check_size
+from sfumato.pipeline.result import name_of, result_of
 from sfumato.pipeline.safety import SafetyFilter
+from sfumato.pipeline.source import Source
 from sfumato.pipeline.switches import Switches
-from sfumato.pipeline.text_to_image import Outcome, Parts, latent_shape, pack, recipe_of, run, unit_noise
+from sfumato.pipeline.text_to_image import Parts, latent_shape, run, unit_noise
 from sfumato.recipe import Recipe
 from sfumato.schedulers import Scheduler, scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
@@ -255,20 +254,45 @@ class StableDiffusionPipeline(Switches):
             bar=self.progress_bar(request.steps), on_round=on_round, on_event=on_event,
             interrupted=lambda: self._interrupt,
         )  # fmt: skip
-        known = seeds if latents is None else [None] * len(seeds)
-        return self._result(request, parts, outcomes, known, output_type, [*notes, *encode.notes]), sources
+        unrecorded = [
+            why
+            for why, true in (
+                ("it began from latents that its caller supplied", latents is not None),
+                ("its prompt was given as embeddings", embeds[0] is not None),
+                ("its negative prompt was given as embeddings", guided and embeds[1] is not None),
+                ("a callback changed its latents", on_round is not None and on_round.changed),
+                ("the run was interrupted", self._interrupt),
+            )
+            if true
+        ]
+        networks: dict[str, torch.nn.Module] = {"unet": self.unet, "vae": self.vae, "text_encoder": self.text_encoder}
+        dtypes = {part: next(network.parameters()).dtype for part, network in networks.items()}
+        result = result_of(
+            request, parts, outcomes, [None] * len(seeds) if latents is not None else seeds, self.source.now(**networks),
+            output_type=output_type,
+            dtypes={part: name_of(dtype) for part, dtype in dtypes.items() if dtype != dtypes["unet"]},
+            unrecorded=unrecorded, notes=[*notes, *encode.notes],
+        )  # fmt: skip
+        return result, sources
 
     def _draw_recipe(self, recipe: Recipe, seed: Seed) -> StableDiffusionPipelineOutput:
-        """The one picture of a recipe, with its own scheduler, its rows evaluated alone. Leaves this pipeline as it is."""
+        """The one picture of a recipe, with its own scheduler and switches, its rows evaluated alone."""
         again = copy(self)
         again.scheduler = scheduler_from_config(recipe.scheduler)
+        again._tiled = recipe.vae_tiling
         if recipe.safety == "off":
             again.safety_checker = None
         request = again._request(
             recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
             recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip,
         )  # fmt: skip
-        return again._draw(request, [seed], exact=True)[0]
+        sliced = self.unet.attention_slicing
+        self.unet.set_attention_slicing(recipe.attention_slicing)
+        try:
+            with autocast_as(recipe.autocast, self.device.type):
+                return again._draw(request, [seed], exact=True)[0]
+        finally:
+            self.unet.set_attention_slicing(sliced)
 
     def _settle_precision(self) -> list[str]:
         """Widen float16 weights that are still on a CPU when a picture is asked for, and say so.
@@ -317,6 +341,7 @@ class StableDiffusionPipeline(Switches):
             vae_scale=self.vae.scale,
             scheduler=self.scheduler,
             safety=safety,
+            attention_slicing=self.unet.attention_slicing,
             exact=exact,
         )
 
@@ -344,27 +369,3 @@ class StableDiffusionPipeline(Switches):
         if on_step_end is not None:
             raise UsageError("both callback and callback_on_step_end were given; pass one of them")
         return legacy_callback(legacy, check_count("callback_steps", every)), ("latents",)
-
-    def _result(
-        self, request: Request, parts: Parts, outcomes: list[Outcome], seeds: Sequence[Seed | None], output_type: str,
-        notes: list[str],
-    ) -> StableDiffusionPipelineOutput:  # fmt: skip
-        errors = {i: outcome.error for i, outcome in enumerate(outcomes) if outcome.error is not None}
-        if len(errors) == len(outcomes):
-            raise errors[0]
-        source = self.source.still(unet=self.unet, vae=self.vae, text_encoder=self.text_encoder)
-        makers: list[Callable[[], Recipe]] = []
-        pictures: list[Any] = []
-        for i, (outcome, seed) in enumerate(zip(outcomes, seeds, strict=True)):
-            # A recipe holds the hash of the model's files. It is taken when somebody asks for the recipe or saves.
-            make = cache(partial(recipe_of, request, i, parts, seed, outcome, source, dict(self.scheduler.config)))
-            makers.append(make)
-            picture = outcome.picture
-            pictures.append(None if picture is None else Picture.of(to_pil(picture), make))
-            notes += [f"image {i + 1}: {note}" for note in outcome.notes]
-        notes += [f"image {i + 1} failed: {error}" for i, error in errors.items()]
-        for note in notes:
-            logger.warning("%s", note)
-        flagged = None if parts.safety is None else [bool(outcome.flagged) for outcome in outcomes]
-        images = pack(outcomes, output_type, pictures)
-        return StableDiffusionPipelineOutput(images, flagged, makers, notes, errors)

@@ -2,14 +2,16 @@
 
 import base64
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import torch
 from PIL import Image
 
 from sfumato.errors import RecipeError
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.randomness import Seed
-from sfumato.pipeline.text_to_image import versions
+from sfumato.pipeline.result import versions
 from sfumato.recipe import Recipe
 
 
@@ -29,18 +31,25 @@ class ReplayResult:
 def replay(recipe: Recipe, draw: Callable[[Seed], StableDiffusionPipelineOutput]) -> ReplayResult:
     """Make a recipe's image again by `draw`, from the recipe's own noise, and compare.
 
-    Raises RecipeError for an image that no recipe can make again: one that began from latents or embeddings which the
-    caller supplied.
+    Raises RecipeError for an image that was shaped by something no recipe can hold.
     """
-    if recipe.seed is None:
-        raise RecipeError("this image began from latents that its caller supplied; a recipe can't hold them")
-    if recipe.prompt is None or recipe.negative_prompt is None:
-        raise RecipeError("this image was made from embeddings that its caller supplied; a recipe can't hold them")
+    if recipe.unrecorded is not None or recipe.seed is None or recipe.prompt is None:
+        why = recipe.unrecorded or "its noise or prompt is not recorded"
+        raise RecipeError(f"this image can't be made again from its recipe: {why}")
     state = None if recipe.noise_state is None else base64.b64decode(recipe.noise_state)
     result = draw(Seed(seed=recipe.seed, index=recipe.noise_index, count=recipe.noise_count, state=state))
     made = result.recipes[0]
     identical = recipe.pixels_sha256 is not None and made.pixels_sha256 == recipe.pixels_sha256
     return ReplayResult(result.images[0], made, identical, _differences(recipe, made))
+
+
+def autocast_as(dtype: str | None, device: str) -> AbstractContextManager[object]:
+    """The autocast that was on when an image was made, for the device type it is made on now; none for None."""
+    if dtype is None:
+        return torch.autocast(device, enabled=False)
+    if dtype not in ("float16", "bfloat16"):
+        raise RecipeError(f"the recipe's autocast is {dtype!r}; expected 'float16' or 'bfloat16'")
+    return torch.autocast(device, dtype=getattr(torch, dtype))
 
 
 def _differences(was: Recipe, now: Recipe) -> list[str]:
@@ -49,7 +58,7 @@ def _differences(was: Recipe, now: Recipe) -> list[str]:
         found.append(
             f"the model: made with {was.model} ({_short(was.model_sha256)}), now {now.model} ({_short(now.model_sha256)})"
         )
-    for name in ("dtype", "device", "safety"):
+    for name in ("dtype", "vae_dtype", "text_encoder_dtype", "autocast", "device", "safety"):
         before, after = getattr(was, name), getattr(now, name)
         if before != after:
             found.append(f"{name}: {before} then, {after} now")

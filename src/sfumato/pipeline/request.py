@@ -1,8 +1,11 @@
 """What a pipeline call asks for, checked before any work is done."""
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 from torch import Tensor
 
@@ -37,35 +40,79 @@ class Request:
 def check_size(height: object, width: object, vae_scale: int) -> tuple[int, int]:
     """Height and width in pixels. Raises SizeError unless both are positive multiples of 8 and of the VAE's scale."""
     multiple = math.lcm(MULTIPLE, vae_scale)
-    for name, value in (("height", height), ("width", width)):
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise SizeError(f"{name} must be a whole number of pixels, not {value!r}")
-        if value < multiple or value % multiple:
-            near = max(multiple, round(value / multiple) * multiple)
-            raise SizeError(f"{name} must be a positive multiple of {multiple}, not {value}; try {near}")
-    assert isinstance(height, int)
-    assert isinstance(width, int)
-    return height, width
+    sides: list[int] = []
+    for name, given in (("height", height), ("width", width)):
+        side = whole(given)
+        if side is None:
+            raise SizeError(f"{name} must be a whole number of pixels, not {given!r}")
+        if side < multiple or side % multiple:
+            near = max(multiple, round(side / multiple) * multiple)
+            raise SizeError(f"{name} must be a positive multiple of {multiple}, not {side}; try {near}")
+        sides.append(side)
+    return sides[0], sides[1]
+
+
+def whole(value: Any) -> int | None:
+    """A whole number of any kind (NumPy's too) as an int; None for anything else, True and False included."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def check_number(name: str, value: object, *, least: float, most: float = math.inf) -> float:
     """The value as a float. Raises OptionError unless it is a finite number from `least` to `most`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise OptionError(f"{name} must be a finite number, not {value!r}")
     if not least <= value <= most:
         bounds = f"at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
-        raise OptionError(f"{name} must be {bounds}, not {value:g}")
+        raise OptionError(f"{name} must be {bounds}, not {float(value):g}")
     return float(value)
 
 
 def check_count(name: str, value: object, *, least: int = 1, most: int | None = None) -> int:
     """The value as an int. Raises OptionError unless it is a whole number from `least` to `most`."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    count = whole(value)
+    if count is None:
         raise OptionError(f"{name} must be a whole number, not {value!r}")
-    if value < least or (most is not None and value > most):
+    if count < least or (most is not None and count > most):
         bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise OptionError(f"{name} must be {bounds}, not {value}")
-    return value
+        raise OptionError(f"{name} must be {bounds}, not {count}")
+    return count
+
+
+def check_clip_skip(value: object, layers: int) -> int | None:
+    """How many of the text encoder's last layers to leave out; None for none. Raises OptionError unless one is left."""
+    return None if value is None else check_count("clip_skip", value, least=0, most=layers - 1) or None
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Raise OptionError unless the value is a tensor of floating-point numbers, or None."""
+    if value is not None and not (isinstance(value, Tensor) and value.is_floating_point()):
+        kind = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"{type(value).__name__}"
+        raise OptionError(f"{name} must be a tensor of floating-point numbers, not {kind}")
+
+
+def check_embeds(
+    texts: Sequence[Text], embeds: Tensor | None, negative_embeds: Tensor | None, width: int, tokens: int | None
+) -> None:
+    """Raise PromptError unless given embeddings are as wide as the network reads, and their tokens agree with the other side's.
+
+    `texts` are those of check_prompts. `tokens` is how long an encoded prompt is; None without guidance, where no two sides meet.
+    """
+    for name, given, other in (
+        ("prompt_embeds", embeds, negative_embeds),
+        ("negative_prompt_embeds", negative_embeds, embeds),
+    ):
+        if given is None:
+            continue
+        shape = tuple(given.shape)
+        if given.ndim != 3 or shape[0] != len(texts) or shape[2] != width:
+            raise PromptError(f"{name} must have the shape ({len(texts)}, tokens, {width}) for this call, not {shape}")
+        if tokens is not None and other is None and shape[1] != tokens:
+            raise PromptError(
+                f"{name} has {shape[1]} tokens and a prompt in words {tokens}; give embeddings for both, of equal length"
+            )
 
 
 def check_prompts(
@@ -74,7 +121,9 @@ def check_prompts(
     embeds: Tensor | None,
     negative_embeds: Tensor | None,
 ) -> tuple[Text, ...]:
-    """One Text a prompt. Raises PromptError when there is none, two of a kind, or counts that differ."""
+    """One Text a prompt. Raises PromptError when there is none, two of a kind, or counts that differ, OptionError for embeddings of no tensor."""
+    check_tensor("prompt_embeds", embeds)
+    check_tensor("negative_prompt_embeds", negative_embeds)
     if embeds is None:
         if prompt is None:
             raise PromptError('no prompt: pass prompt="…", or prompt_embeds')

@@ -1,10 +1,8 @@
 """Text to image: from a checked request to pictures, through conditioning, the engine, the decoder and the filter."""
 
-import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,21 +10,15 @@ from torch import Tensor
 
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.spacing import Levels
-from sfumato.engine import Conditioning, Engine, Event, Job
+from sfumato.engine import Conditioning, Engine, Event, Job, evaluating
 from sfumato.errors import SfumatoError, SizeError
 from sfumato.images import to_pil
 from sfumato.models.unet import UNet
-from sfumato.pipeline.decoding import Decoder, to_bytes, to_unit
+from sfumato.pipeline.decoding import Decoder, to_bytes
 from sfumato.pipeline.drive import Bar, Round, drive
-from sfumato.pipeline.loading import Source
-from sfumato.pipeline.randomness import Seed
 from sfumato.pipeline.request import Request
 from sfumato.pipeline.safety import BLOCKED, SafetyFilter
-from sfumato.recipe import Recipe, Safety, pixels_sha256
 from sfumato.schedulers import Scheduler
-from sfumato.version import __version__
-
-SAFETY: dict[bool | None, Safety] = {None: "off", True: "flagged", False: "passed"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +30,7 @@ class Parts:
     vae_scale: int
     scheduler: Scheduler
     safety: SafetyFilter | None
+    attention_slicing: int | None
     exact: bool
 
 
@@ -72,7 +65,8 @@ def unit_noise(latents: Tensor | None, sources: Sequence[Callable[[], Tensor]], 
     Raises SizeError unless given latents have one row an image and the request's shape.
     """
     if latents is None:
-        return [draw() for draw in sources]
+        with evaluating("the noise"):
+            return [draw() for draw in sources]
     expected = (len(sources), *shape)
     if tuple(latents.shape) != expected:
         raise SizeError(f"latents must have the shape {expected} for this call, not {tuple(latents.shape)}")
@@ -136,78 +130,14 @@ def _finish(result: Tensor | SfumatoError, scale: float, parts: Parts, *, latent
     if latents_only:
         return outcome
     try:
-        outcome.pixels = parts.decoder.pixels(result * scale)
+        with evaluating("the picture"):
+            outcome.pixels = parts.decoder.pixels(result * scale)
+        if parts.safety is not None:
+            with evaluating("the safety check"):
+                outcome.flagged = parts.safety(to_bytes(outcome.pixels))[1]
     except SfumatoError as error:
         return Outcome(error=error)
-    if parts.safety is not None:
-        _, outcome.flagged = parts.safety(to_bytes(outcome.pixels))
-        if outcome.flagged:
-            outcome.pixels = torch.full_like(outcome.pixels, -1.0)
-            outcome.notes.append(BLOCKED)
+    if outcome.flagged:
+        outcome.pixels = torch.full_like(outcome.pixels, -1.0)
+        outcome.notes.append(BLOCKED)
     return outcome
-
-
-def pack(outcomes: Sequence[Outcome], output_type: str, pictures: Sequence[object]) -> object:
-    """The images in the form `output_type` asks for: a list of PIL images, an `n h w 3` array, an `n 3 h w` tensor or latents.
-
-    Raises the error of the first image that failed where the form has no place for a missing one.
-    """
-    if output_type == "pil":
-        return list(pictures)
-    for outcome in outcomes:
-        if outcome.error is not None:
-            raise outcome.error
-    if output_type == "latent":
-        return torch.stack([o.latents for o in outcomes if o.latents is not None])
-    pixels = to_unit(torch.stack([o.pixels for o in outcomes if o.pixels is not None]))
-    return pixels if output_type == "pt" else pixels.permute(0, 2, 3, 1).numpy()
-
-
-def recipe_of(
-    request: Request,
-    index: int,
-    parts: Parts,
-    seed: Seed | None,
-    outcome: Outcome,
-    source: Source,
-    scheduler: dict[str, Any],
-) -> Recipe:
-    """The recipe of image `index`. `seed` is None where the caller gave latents, which no recipe can hold."""
-    text = request.texts[index // request.images_per_prompt]
-    weight = next(parts.unet.parameters())
-    picture = outcome.picture
-    return Recipe(
-        prompt=text.prompt,
-        negative_prompt=text.negative or "",
-        seed=None if seed is None else seed.seed,
-        noise_index=0 if seed is None else seed.index,
-        noise_count=1 if seed is None else seed.count,
-        noise_state=None if seed is None else seed.state_text,
-        sampler=parts.scheduler.sampler,
-        scheduler=scheduler,
-        steps=request.steps,
-        guidance_scale=request.guidance_scale,
-        eta=request.eta,
-        width=request.width,
-        height=request.height,
-        clip_skip=request.clip_skip,
-        dtype=str(weight.dtype).removeprefix("torch."),
-        device=weight.device.type,
-        model=source.name,
-        model_sha256=source.sha256,
-        safety=SAFETY[outcome.flagged],
-        exact=parts.exact or weight.device.type == "cpu",
-        versions=versions(),
-        pixels_sha256=None if picture is None else pixels_sha256(picture),
-    )
-
-
-def versions() -> dict[str, str]:
-    """What computed an image, as far as it can change the last bit: package versions, threads, processor."""
-    return {
-        "sfumato": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "threads": str(torch.get_num_threads()),
-    }

@@ -1,15 +1,17 @@
 """The engine: many images at once, each as if it were alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from sfumato.diffusion.conversation import Query, Sampling
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.engine import Conditioning, Engine, ImageDone, ImageFailed, Job, StepDone
-from sfumato.errors import Cancelled, NumericalError
+from sfumato.errors import Cancelled, EvaluationError, NumericalError
 from sfumato.models.unet import UNet, UNetConfig
 from sfumato.schedulers import DDIMScheduler, EulerDiscreteScheduler, Scheduler
 
@@ -209,3 +211,49 @@ def test_closing_ends_every_sampler(unet: UNet) -> None:
     assert list(events) == []
     with pytest.raises(StopIteration):
         next(late.sampling)
+
+
+def broken_sampling() -> Sampling:
+    yield Query(torch.zeros(SHAPE), 1.0)
+    raise RuntimeError("no such luck\nand more")
+
+
+def test_a_sampler_that_breaks_ends_its_own_image_only(unet: UNet) -> None:
+    engine = Engine(unet)
+    good = engine.submit(job(1))
+    broken = engine.submit(replace(job(2), sampling=broken_sampling()))
+    ended = {e.image: e for e in engine.run() if not isinstance(e, StepDone)}
+    assert isinstance(ended[good], ImageDone)
+    failure = ended[broken]
+    assert isinstance(failure, ImageFailed)
+    assert isinstance(failure.error, EvaluationError)
+    assert str(failure.error) == "step 1 in the sampler could not be computed: no such luck"
+
+
+def test_memory_that_runs_out_in_a_shared_batch_fails_only_who_does_not_fit(
+    unet: UNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = UNet.forward
+
+    def limited(self: UNet, x: Tensor, *rest: object) -> Tensor:
+        if x.numel() > 2 * 4 * 8 * 8:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(self, x, *rest)
+
+    monkeypatch.setattr(UNet, "forward", limited)
+    assert len(finish(Engine(unet, max_rows=16), job(1), job(2), job(3))) == 3, "each alone fits"
+
+
+def test_a_cancellation_made_while_another_is_told_is_not_lost(unet: UNet) -> None:
+    engine = Engine(unet)
+    tickets = [engine.submit(job(seed)) for seed in range(3)]
+    outcome: dict[int, type] = {}
+    for event in engine.run():
+        if isinstance(event, StepDone) and event.step == 1:
+            engine.cancel(tickets[0])
+        elif isinstance(event, ImageFailed):
+            outcome[event.image] = type(event.error)
+            engine.cancel(tickets[1])
+        elif isinstance(event, ImageDone):
+            outcome[event.image] = ImageDone
+    assert outcome == {tickets[0]: Cancelled, tickets[1]: Cancelled, tickets[2]: ImageDone}

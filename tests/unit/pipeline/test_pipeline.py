@@ -16,7 +16,6 @@ from sfumato.errors import (
     NumericalError,
     OptionError,
     PromptError,
-    RecipeError,
     SizeError,
     UnsupportedError,
     UsageError,
@@ -87,19 +86,12 @@ def test_replay_says_what_differs(pipe: Any) -> None:
 
 def test_a_replaced_part_is_no_longer_the_opened_model(pipe: Any, tiny_folder: Path) -> None:
     known = pipe("a fox", num_inference_steps=1, seeds=[1]).images[0].recipe
-    assert known.model == str(tiny_folder)
+    assert known.model == tiny_folder.name
     assert len(known.model_sha256) == 64
     pipe.vae = sfumato.StableDiffusionPipeline.from_pretrained(tiny_folder).vae
     other = pipe("a fox", num_inference_steps=1, seeds=[1]).images[0].recipe
-    assert other.model == f"{tiny_folder} (another vae)"
+    assert other.model == f"{tiny_folder.name} (changed: vae)"
     assert other.model_sha256 is None
-
-
-def test_images_that_no_recipe_can_make_say_so(pipe: Any) -> None:
-    image = pipe("a fox", latents=torch.zeros(1, 4, 8, 8), num_inference_steps=1).images[0]
-    assert image.recipe.seed is None
-    with pytest.raises(RecipeError, match="latents that its caller supplied"):
-        pipe.replay(image.recipe)
 
 
 def test_pictures_carry_their_recipe_until_they_are_changed(pipe: Any) -> None:
@@ -187,11 +179,11 @@ def test_attention_slicing_and_tiling_do_not_change_the_picture(pipe: Any) -> No
 
 def test_saving_and_opening_again_gives_the_same_picture(pipe: Any, tmp_path: Path) -> None:
     run = {"num_inference_steps": 2, "seeds": [1], "output_type": "np"}
-    pipe.scheduler = sfumato.DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.scheduler = sfumato.EulerDiscreteScheduler.from_config(pipe.scheduler.config)
     pipe.save_pretrained(tmp_path / "copy")
     again = sfumato.StableDiffusionPipeline.from_pretrained(tmp_path / "copy")
     again.set_progress_bar_config(disable=True)
-    assert type(again.scheduler) is sfumato.DDIMScheduler
+    assert type(again.scheduler) is sfumato.EulerDiscreteScheduler
     assert np.array_equal(again("a fox", **run).images, pipe("a fox", **run).images)
 
 

@@ -45,3 +45,38 @@ def test_a_list_has_one_generator_an_image() -> None:
         seeds_of([torch.Generator(), torch.Generator()], 3)
     with pytest.raises(OptionError, match=r"must be a torch\.Generator"):
         seeds_of([1, 2], 2)  # type: ignore[list-item]
+
+
+def test_a_generator_that_stands_twice_in_the_list_is_drawn_from_in_turn() -> None:
+    shared = torch.Generator().manual_seed(3)
+    first, second = seeds_of([shared, shared], 2)
+    expected = torch.randn((2, *SHAPE), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(first.source(SHAPE).draw(), expected[0])
+    assert torch.equal(second.source(SHAPE).draw(), expected[1])
+
+
+class Elsewhere(torch.Generator):
+    """A generator that says it is of another device."""
+
+    device = torch.device("meta")  # type: ignore[assignment]
+
+
+def test_another_device_s_generator_gives_new_noise_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = Elsewhere()
+    generator.manual_seed(3)
+    # A draw on the other device moves its generator on; here it is moved on the CPU.
+    draw = torch.randn
+    monkeypatch.setattr(
+        torch, "randn", lambda *size, **options: draw(*size, **{k: v for k, v in options.items() if k != "device"})
+    )
+    seen: list[Seed] = []
+    for _ in range(3):
+        (seed,) = seeds_of(generator, 1)
+        source = seed.source(SHAPE)
+        source.draw()
+        advance(generator, [source])
+        seen.append(seed)
+    assert seen[0] == Seed(seed=3)
+    assert len({seed.seed for seed in seen}) == 3
+    generator.manual_seed(3)
+    assert seeds_of(generator, 1) == [Seed(seed=3)]

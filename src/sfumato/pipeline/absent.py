@@ -1,0 +1,75 @@
+"""Names of the field that Sfumato does not have, each with a plain reason, so that a notebook says why it stops."""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from sfumato.errors import UnsupportedError
+
+_LORA = "LoRA files can't be loaded yet"
+_EMBEDDING = "textual inversion embeddings can't be loaded yet"
+_IMAGE_PROMPT = "image prompt adapters are not available yet"
+_STEPWISE = "there is no loop to write around the U-Net and the scheduler here: call the pipeline, with callback_on_step_end"
+_TO = 'use .to("cuda"), .to("cpu") or .to(torch.float16)'
+
+REASONS: dict[str, str] = {
+    "load_lora_weights": _LORA,
+    "unload_lora_weights": _LORA,
+    "save_lora_weights": _LORA,
+    "fuse_lora": _LORA,
+    "unfuse_lora": _LORA,
+    "set_adapters": _LORA,
+    "get_active_adapters": _LORA,
+    "get_list_adapters": _LORA,
+    "enable_lora": _LORA,
+    "disable_lora": _LORA,
+    "delete_adapters": _LORA,
+    "load_textual_inversion": _EMBEDDING,
+    "unload_textual_inversion": _EMBEDDING,
+    "load_ip_adapter": _IMAGE_PROMPT,
+    "set_ip_adapter_scale": _IMAGE_PROMPT,
+    "unload_ip_adapter": _IMAGE_PROMPT,
+    "image_encoder": _IMAGE_PROMPT,
+    "from_pipe": "build another pipeline from the same parts: StableDiffusionPipeline(**pipe.components)",
+    "prepare_latents": _STEPWISE,
+    "prepare_extra_step_kwargs": _STEPWISE,
+    "get_timesteps": _STEPWISE,
+    "check_inputs": "a call checks its arguments itself, before any work",
+    "run_safety_checker": "a call runs the safety checker itself",
+    "image_processor": 'choose the form of the pictures by output_type: "pil", "np", "pt" or "latent"',
+    "decode_latents": "use pipe.vae.decode(latents / pipe.vae.config.scaling_factor)",
+    "_encode_prompt": "use encode_prompt(…), which returns the prompt's embeddings and the negative prompt's",
+    "push_to_hub": "save_pretrained(…) writes a folder, which the hub's own command can upload",
+    "register_modules": "assign the part: pipe.unet = …",
+    "set_attention_backend": "PyTorch's own memory-efficient attention is always used",
+    "cuda": _TO,
+    "cpu": _TO,
+    "half": _TO,
+    "float": _TO,
+}
+
+
+class AbsentError(UnsupportedError, AttributeError):
+    """A well-known name that a pipeline does not have; for `hasattr` it is simply not there."""
+
+
+class AbsentNameError(UnsupportedError, ImportError):
+    """A name of diffusers that the package does not have. An ImportError, because `from … import` would swallow another's text."""
+
+
+def refuse(name: str) -> NoReturn:
+    """Raise AbsentError with the reason for a name that pipelines of the field have, AttributeError for any other."""
+    if name in REASONS:
+        raise AbsentError(f"{name} is not available: {REASONS[name]}")
+    raise AttributeError(f"StableDiffusionPipeline has no attribute {name!r}")
+
+
+def refuse_name(name: str, offered: Sequence[str]) -> NoReturn:
+    """Raise AbsentNameError for a name that is exported by diffusers and not by this package, which offers `offered`."""
+    kind = name.rpartition("Pipeline")[1] or name.rpartition("Scheduler")[1]
+    if kind == "Scheduler":
+        there = f"the schedulers there are: {', '.join(known for known in offered if known.endswith('Scheduler'))}"
+    elif kind == "Pipeline":
+        there = "there is StableDiffusionPipeline, text to image"
+    else:
+        there = "StableDiffusionPipeline.from_pretrained(…) opens a whole model, with .unet, .vae, .text_encoder and .tokenizer"
+    raise AbsentNameError(f"sfumato has no {name} yet; {there}")

@@ -1,0 +1,146 @@
+"""What a run made, as its caller gets it: pictures with their recipes, in the form that was asked for."""
+
+import logging
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+import torch
+
+from sfumato.images import to_pil
+from sfumato.pipeline.decoding import to_unit
+from sfumato.pipeline.output import StableDiffusionPipelineOutput
+from sfumato.pipeline.picture import Picture
+from sfumato.pipeline.randomness import Seed
+from sfumato.pipeline.request import Request
+from sfumato.pipeline.source import Origin
+from sfumato.pipeline.text_to_image import Outcome, Parts
+from sfumato.recipe import Recipe, Safety, pixels_sha256
+from sfumato.version import __version__
+
+logger = logging.getLogger("sfumato")
+
+SAFETY: dict[bool | None, Safety] = {None: "off", True: "flagged", False: "passed"}
+
+
+def result_of(
+    request: Request,
+    parts: Parts,
+    outcomes: Sequence[Outcome],
+    seeds: Sequence[Seed | None],
+    origin: Origin,
+    *,
+    output_type: str,
+    dtypes: Mapping[str, str],
+    unrecorded: Sequence[str],
+    notes: list[str],
+) -> StableDiffusionPipelineOutput:
+    """Pack the outcomes, give each picture its recipe, and say what has to be said. Raises the first error if all failed."""
+    errors = {i: outcome.error for i, outcome in enumerate(outcomes) if outcome.error is not None}
+    if len(errors) == len(outcomes):
+        raise errors[0]
+    makers: list[Callable[[], Recipe]] = []
+    pictures: list[Any] = []
+    for i, (outcome, seed) in enumerate(zip(outcomes, seeds, strict=True)):
+        recipe = recipe_of(request, i, parts, seed, outcome, model=origin.name, dtypes=dtypes, unrecorded=unrecorded)
+        # The hash of a large model takes seconds. It is taken once, when somebody asks for a recipe or saves a picture.
+        make = cache(partial(_hashed, recipe, origin))
+        makers.append(make)
+        picture = outcome.picture
+        pictures.append(None if picture is None else Picture.of(to_pil(picture), make))
+        notes += [f"image {i + 1}: {note}" for note in outcome.notes]
+    notes += [f"image {i + 1} failed: {error}" for i, error in errors.items()]
+    for note in notes:
+        logger.warning("%s", note)
+    judged = any(outcome.flagged is not None for outcome in outcomes)
+    flagged = [bool(outcome.flagged) for outcome in outcomes] if judged else None
+    return StableDiffusionPipelineOutput(pack(outcomes, output_type, pictures), flagged, makers, notes, errors)
+
+
+def _hashed(recipe: Recipe, origin: Origin) -> Recipe:
+    return replace(recipe, model_sha256=origin.sha256)
+
+
+def pack(outcomes: Sequence[Outcome], output_type: str, pictures: Sequence[object]) -> object:
+    """The images in the form `output_type` asks for: a list of PIL images, an `n h w 3` array, an `n 3 h w` tensor or latents.
+
+    Raises the error of the first image that failed where the form has no place for a missing one.
+    """
+    if output_type == "pil":
+        return list(pictures)
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+    if output_type == "latent":
+        return torch.stack([o.latents for o in outcomes if o.latents is not None])
+    pixels = to_unit(torch.stack([o.pixels for o in outcomes if o.pixels is not None]))
+    return pixels if output_type == "pt" else pixels.permute(0, 2, 3, 1).numpy()
+
+
+def recipe_of(
+    request: Request,
+    index: int,
+    parts: Parts,
+    seed: Seed | None,
+    outcome: Outcome,
+    *,
+    model: str,
+    dtypes: Mapping[str, str],
+    unrecorded: Sequence[str],
+) -> Recipe:
+    """The recipe of image `index`, all but the model's hash, which takes long and can be had later.
+
+    `seed` is None where the caller gave the latents. `dtypes` are those of the text encoder and VAE where they differ from the U-Net's; `unrecorded` says what else shaped
+    the image.
+    """
+    text = request.texts[index // request.images_per_prompt]
+    weight = next(parts.unet.parameters())
+    device = weight.device.type
+    picture = outcome.picture
+    return Recipe(
+        prompt=text.prompt,
+        negative_prompt=text.negative,
+        seed=None if seed is None else seed.seed,
+        noise_index=0 if seed is None else seed.index,
+        noise_count=1 if seed is None else seed.count,
+        noise_state=None if seed is None else seed.state_text,
+        sampler=parts.scheduler.sampler,
+        scheduler=dict(parts.scheduler.config),
+        steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        eta=request.eta,
+        width=request.width,
+        height=request.height,
+        clip_skip=request.clip_skip,
+        dtype=name_of(weight.dtype),
+        vae_dtype=dtypes.get("vae"),
+        text_encoder_dtype=dtypes.get("text_encoder"),
+        autocast=name_of(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None,
+        attention_slicing=parts.attention_slicing,
+        vae_tiling=parts.decoder.tiled,
+        device=device,
+        model=model,
+        safety=SAFETY[outcome.flagged],
+        exact=parts.exact or device == "cpu",
+        versions=versions(),
+        pixels_sha256=None if picture is None else pixels_sha256(picture),
+        unrecorded="; ".join(unrecorded) or None,
+    )
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """A dtype as people write it: "float32"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def versions() -> dict[str, str]:
+    """What computed an image, as far as it can change the last bit: package versions, threads, processor."""
+    return {
+        "sfumato": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": str(torch.get_num_threads()),
+    }

@@ -1,0 +1,67 @@
+"""Where a pipeline's weights came from, and whether they are still the ones that were opened."""
+
+import logging
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from torch import nn
+
+from sfumato.checkpoints import WeightFiles
+from sfumato.errors import CheckpointError
+
+logger = logging.getLogger("sfumato")
+
+UNSAVED = "unsaved"
+
+
+@dataclass
+class Origin:
+    """A model's name, as recipes record it, and the hash of its files, taken when first needed. Holds no network."""
+
+    name: str = UNSAVED
+    files: WeightFiles | None = None
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """The hash of the weights files; None for weights that are in no file, or whose files have changed since."""
+        try:
+            return None if self.files is None else self.files.sha256
+        except CheckpointError as error:
+            # The picture is made and must be saveable, whatever has become of the model's files.
+            logger.warning("the recipe goes without the model's hash: %s", error)
+            return None
+
+
+@dataclass
+class Source:
+    """A pipeline's origin, and the networks that were opened from it, weakly: they may be replaced, moved or changed."""
+
+    origin: Origin = field(default_factory=Origin)
+    opened: Mapping[str, "weakref.ref[nn.Module]"] = field(default_factory=dict)
+    changes: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, files: WeightFiles, networks: Mapping[str, nn.Module | None]) -> "Source":
+        """The source of networks just opened; those that are None came from elsewhere."""
+        present = {part: network for part, network in networks.items() if network is not None}
+        opened = {part: weakref.ref(network) for part, network in present.items()}
+        return cls(Origin(name, files), opened, {part: changes_of(network) for part, network in present.items()})
+
+    def now(self, **networks: nn.Module) -> Origin:
+        """The origin of these networks: the opened one if they are what it gave, else one that says what was changed, without a hash."""
+        if self.origin.files is None:
+            return self.origin
+        changed: list[str] = []
+        for part, network in networks.items():
+            network = getattr(network, "_orig_mod", network)  # what torch.compile wraps is still itself
+            reference = self.opened.get(part)
+            if reference is None or reference() is not network or changes_of(network) != self.changes[part]:
+                changed.append(part)
+        return Origin(f"{self.origin.name} (changed: {', '.join(changed)})") if changed else self.origin
+
+
+def changes_of(network: nn.Module) -> int:
+    """How often a network's weights were written in place, as PyTorch counts; moving and casting it does not count."""
+    return sum(parameter._version for parameter in network.parameters())
