@@ -191,6 +191,12 @@ def test_every_number_of_steps_visits_the_same_timesteps(name):
             assert scheduler.levels(steps).timesteps == pytest.approx(expected, abs=2e-3), (spacing, steps)
 
 
+def test_dpmpp_trails_through_every_timestep():
+    scheduler, reference = pair("DPMSolverMultistepScheduler", {**STABLE_DIFFUSION, "timestep_spacing": "trailing"})
+    reference.set_timesteps(1000)
+    assert scheduler.levels(1000).timesteps == tuple(float(t) for t in reference.timesteps)
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_a_generator_is_left_where_diffusers_leaves_it(name):
     """So that the next image of the same generator is the same too."""

@@ -12,7 +12,7 @@ import torch
 
 from sfumato.diffusion.noise_schedule import NoiseSchedule
 from sfumato.schedulers import SCHEDULERS, scheduler_from_config
-from sfumato.schedulers.value import _OPTIONS_OF_THE_FIELD
+from sfumato.schedulers.options import OPTIONS_OF_THE_FIELD, SCHEDULERS_OF_THE_FIELD
 
 # As the model folders have them (Stable Diffusion 1.4; 2.1 at 768 pixels; a folder saved by a tool with DPM++).
 STABLE_DIFFUSION_1_4: dict[str, Any] = {
@@ -53,7 +53,8 @@ CONFIGS = [STABLE_DIFFUSION_1_4, STABLE_DIFFUSION_2_1, DPM]
 
 
 def options(kind: type) -> list[str]:
-    return [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", "args", "kwargs")]
+    names = inspect.signature(kind.__init__).parameters
+    return [name for name in names if name not in ("self", "args", "kwargs") and not name.startswith("_")]
 
 
 def assert_same(config: dict[str, Any], reference: Any) -> None:
@@ -109,9 +110,13 @@ def test_diffusers_takes_our_config_as_its_own(name):
 
 def test_every_option_of_the_compatible_classes_is_known():
     kinds = [getattr(diffusers, name) for name in diffusers.DDIMScheduler._compatibles if hasattr(diffusers, name)]
+    installed = [kind for kind in kinds if "Dummy" not in type(kind).__name__]
+    compatible = {name for kind in installed for name in (kind.__name__, *kind._compatibles)}
+    assert compatible <= SCHEDULERS_OF_THE_FIELD | set(SCHEDULERS)
+    assert not SCHEDULERS_OF_THE_FIELD & set(SCHEDULERS)
     for kind in kinds:
         if "Dummy" not in type(kind).__name__:  # classes whose extra dependency is not installed
-            assert set(options(kind)) <= _OPTIONS_OF_THE_FIELD, kind.__name__
+            assert set(options(kind)) <= OPTIONS_OF_THE_FIELD, kind.__name__
 
 
 @pytest.mark.parametrize(

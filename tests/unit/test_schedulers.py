@@ -2,7 +2,7 @@ import copy
 import json
 import math
 import pickle
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from sfumato.schedulers import (
     HeunDiscreteScheduler,
     LMSDiscreteScheduler,
     PNDMScheduler,
+    UnavailableScheduler,
     scheduler_for,
     scheduler_from_config,
 )
@@ -126,17 +127,44 @@ def test_a_config_that_is_no_mapping_is_an_error(config):
         EulerDiscreteScheduler.from_config(config)
 
 
-def test_unknown_options_of_a_config_are_named_unless_they_are_off():
-    with pytest.raises(ConfigError, match="wobble"):
-        scheduler_from_config({**STABLE_DIFFUSION, "wobble": 3})
+def test_unknown_options_of_a_config_are_said_unless_they_are_off(caplog):
     assert scheduler_from_config({**STABLE_DIFFUSION, "wobble": None}).config["wobble"] is None
+    assert not caplog.records
+    scheduler = scheduler_from_config({**STABLE_DIFFUSION, "wobble": 3})
+    assert scheduler == scheduler_from_config(STABLE_DIFFUSION)
+    assert [(record.name, record.levelname) for record in caplog.records] == [("sfumato", "WARNING")]
+    assert "wobble" in caplog.text
+    assert EulerDiscreteScheduler.from_config(scheduler.config).config["wobble"] == 3  # carried on, and not said again
+    assert len(caplog.records) == 1
+    with pytest.raises(UnknownNameError, match="wobble"):
+        EulerDiscreteScheduler.from_config(STABLE_DIFFUSION, wobble=3)
+
+
+def test_options_that_diffusers_no_longer_has_are_dropped_in_silence(caplog):
+    old = {
+        "tensor_format": "pt",
+        "timestep_values": [3],
+        "timesteps": [1],
+        "denoise_final": True,
+        "predict_epsilon": True,
+    }
+    scheduler = scheduler_from_config({**STABLE_DIFFUSION, **old})
+    assert scheduler.config == scheduler_from_config(STABLE_DIFFUSION).config
+    assert not caplog.records
+
+
+def test_a_network_that_predicts_no_epsilon_predicts_the_sample():
+    assert scheduler_from_config({**STABLE_DIFFUSION, "predict_epsilon": False}).prediction_type == "sample"
+    newer = {**STABLE_DIFFUSION, "predict_epsilon": False, "prediction_type": "v_prediction"}
+    assert scheduler_from_config(newer).prediction_type == "v_prediction"
 
 
 def test_a_config_needs_a_known_class():
     with pytest.raises(ConfigError, match="_class_name"):
         scheduler_from_config({})
-    with pytest.raises(UnknownNameError, match="EulerDiscreteScheduler"):
-        scheduler_from_config({"_class_name": "EulerDiscretScheduler"})
+    for wrong in ("EulerDiscretScheduler", "UnavailableScheduler"):
+        with pytest.raises(UnknownNameError, match="did you mean"):
+            scheduler_from_config({"_class_name": wrong})
 
 
 @pytest.mark.parametrize(
@@ -176,7 +204,9 @@ def test_what_is_not_honoured_is_said(kind, options):
         ({"timestep_spacing": "even"}, UnknownNameError),
         ({"final_sigmas_type": "last"}, UnknownNameError),
         ({"beta_start": -1}, ScheduleError),
-        ({"beta_end": math.nan}, ScheduleError),
+        ({"beta_end": math.nan}, OptionError),
+        ({"beta_end": 10**400}, OptionError),
+        ({"num_train_timesteps": 10**9}, ScheduleError),
         ({"trained_betas": [0.1]}, ScheduleError),
         ({"use_karras_sigmas": True, "use_exponential_sigmas": True}, OptionError),
         ({"beta_start": "0.1"}, OptionError),
@@ -187,7 +217,11 @@ def test_what_is_not_honoured_is_said(kind, options):
         ({"beta_schedule": 3}, OptionError),
         ({"trained_betas": ["a"]}, OptionError),
         ({"trained_betas": 0.1}, OptionError),
-        ({"sigma_max": math.nan, "use_karras_sigmas": True}, ScheduleError),
+        ({"trained_betas": "a"}, OptionError),
+        ({"sigma_max": math.nan, "use_karras_sigmas": True}, OptionError),
+        ({"sigma_min": "a"}, OptionError),
+        ({"sigma_min": True}, OptionError),
+        ({"rescale_betas_zero_snr": None}, OptionError),
     ],
 )
 def test_values_out_of_range_are_errors_where_they_are_given(options, error):
@@ -219,6 +253,81 @@ def test_eta_is_ddim_s_alone(name):
         scheduler.start(torch.zeros(1), scheduler.levels(2), lambda: torch.zeros(1), eta=0.5)
 
 
+UNAVAILABLE = [
+    {"_class_name": "DEISMultistepScheduler", "algorithm_type": "deis", "solver_type": "logrho"},
+    {"_class_name": "UniPCMultistepScheduler", "prediction_type": "v_prediction", "disable_corrector": [0]},
+    {"_class_name": "LCMScheduler", "original_inference_steps": 50, "clip_sample": True, "steps_offset": 0},
+    {
+        "_class_name": "DPMSolverMultistepScheduler",
+        "algorithm_type": "sde-dpmsolver++",
+        "lambda_min_clipped": -math.inf,
+    },
+    {"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3},
+    {"_class_name": "DDPMScheduler", "variance_type": "fixed_large"},
+    {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True},
+]
+
+
+@pytest.mark.parametrize("change", UNAVAILABLE, ids=lambda change: "-".join(map(str, change.values())))
+def test_a_model_s_scheduler_that_is_not_ours_opens_and_makes_way_for_another(change, tmp_path):
+    config = {**STABLE_DIFFUSION, **change}
+    scheduler = scheduler_from_config(config)
+    assert isinstance(scheduler, UnavailableScheduler)
+    assert scheduler == scheduler_from_config(config) != scheduler_from_config({**config, "beta_end": 0.02})
+    assert hash(scheduler) == hash(pickle.loads(pickle.dumps(scheduler)))
+    for refused in (scheduler, scheduler.in_pipeline()):
+        for ask in (
+            lambda one: one.levels(5),
+            lambda one: one.start(torch.zeros(1), DDIMScheduler().levels(5), torch.ones),
+            lambda one: scheduler_for(base=one, spacing="trailing"),
+        ):
+            with pytest.raises(UnsupportedError, match=r"scheduler=….*--sampler euler") as caught:
+                ask(refused)
+            assert "\n" not in str(caught.value)
+            assert change["_class_name"] in str(caught.value)
+
+    kept = {key: value for key, value in config.items() if value != -math.inf}
+    assert {**scheduler.config, "_use_default_values": None} == {**kept, "_use_default_values": None}
+    json.dumps(scheduler.config, allow_nan=False)
+    assert scheduler_from_config(scheduler.config).config == scheduler.config
+    scheduler.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "scheduler_config.json").read_text()) == kept
+
+    known = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    assert scheduler.noise_schedule == known.noise_schedule
+    assert scheduler.prediction_type == change.get("prediction_type", "epsilon")
+    repaired = scheduler.in_pipeline()
+    assert repaired.config["steps_offset"] == 1
+    assert not repaired.config.get("clip_sample")
+    assert scheduler_for(base=scheduler) is scheduler
+    if "rescale_betas_zero_snr" in change:
+        with pytest.raises(UnsupportedError, match="rescale_betas_zero_snr"):
+            EulerDiscreteScheduler.from_config(
+                repaired.config
+            )  # which would draw with other levels than were asked for
+        return
+    for swapped in (EulerDiscreteScheduler.from_config(repaired.config), scheduler_for(base=repaired, sampler="euler")):
+        assert swapped.noise_schedule == known.noise_schedule
+        assert swapped.prediction_type == scheduler.prediction_type
+        assert swapped.levels(3).steps == 3
+
+
+def test_unavailable_schedulers_are_no_class_to_choose():
+    assert "UnavailableScheduler" not in SCHEDULERS
+    assert isinstance(UnavailableScheduler.from_config(STABLE_DIFFUSION), UnavailableScheduler)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_replacing_an_option_keeps_what_the_config_carries_and_which_are_defaults(name):
+    scheduler = SCHEDULERS[name].from_config({**STABLE_DIFFUSION, "sigma_data": 0.5})
+    same, other = replace(scheduler), replace(scheduler, beta_end=0.013)
+    assert same.config == scheduler.config
+    assert other.config == {**scheduler.config, "beta_end": 0.013}
+    fresh = replace(SCHEDULERS[name](), beta_end=0.013)
+    assert "beta_end" not in fresh.config["_use_default_values"]
+    assert "timestep_spacing" in fresh.config["_use_default_values"]
+
+
 @pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan])
 def test_eta_out_of_range_is_an_error(eta):
     scheduler = DDIMScheduler()
@@ -227,9 +336,31 @@ def test_eta_out_of_range_is_an_error(eta):
 
 
 def test_pndm_s_runge_kutta_start_is_said_to_be_missing():
-    scheduler = PNDMScheduler()
-    with pytest.raises(UnsupportedError, match="skip_prk_steps=True"):
-        scheduler.start(torch.zeros(1), scheduler.levels(2), lambda: torch.zeros(1))
+    scheduler = scheduler_from_config({**STABLE_DIFFUSION, "skip_prk_steps": False})
+    with pytest.raises(UnsupportedError, match=r"skip_prk_steps=True.*--sampler euler"):
+        scheduler.levels(2)
+    levels = scheduler_from_config(STABLE_DIFFUSION).levels(2)
+    with pytest.raises(UnsupportedError, match=r"skip_prk_steps=True.*--sampler euler"):
+        scheduler.start(torch.zeros(1), levels, lambda: torch.zeros(1))
+    assert EulerDiscreteScheduler.from_config(scheduler.config).config["skip_prk_steps"] is False
+
+
+def test_a_clipping_range_is_finite():
+    with pytest.raises(OptionError, match="clip_sample_range=nan is not a finite number"):
+        DDIMScheduler(clip_sample_range=math.nan)
+
+
+def test_what_may_be_null_may_be_null():
+    nulls = {"flow_shift": None, "variance_type": None, "use_lu_lambdas": None, "use_karras_sigmas": None}
+    assert DPMSolverMultistepScheduler.from_config({**STABLE_DIFFUSION, **nulls}).levels(5).steps == 5
+
+
+def test_trailing_spacing_of_dpmpp_needs_no_timestep_more_than_steps():
+    levels = DPMSolverMultistepScheduler(timestep_spacing="trailing").levels(1000)
+    assert levels.timesteps == tuple(float(t) for t in reversed(range(1000)))
+    for spacing in ("leading", "linspace"):
+        with pytest.raises(ScheduleError, match="1001 timesteps"):
+            DPMSolverMultistepScheduler(timestep_spacing=spacing).levels(1000)
 
 
 def test_a_clipped_lambda_is_not_for_trailing_spacing():

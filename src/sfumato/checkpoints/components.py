@@ -40,14 +40,22 @@ class Component(Generic[ConfigT, NetworkT]):
     build: Callable[[ConfigT], NetworkT]
     config_of: Callable[[NetworkT], ConfigT]
     keys: Callable[[ConfigT], KeyMap]
+    by_architecture: bool = False
+    """Whether its class is one of transformers, whose configs name theirs under `architectures`."""
 
-    def open(self, folder: Path, *, dtype: torch.dtype | None = None, variant: str | None = None) -> NetworkT:
+    def open(
+        self, folder: Path, *, dtype: torch.dtype | None = None, variant: str | None = None, kind: str | None = None
+    ) -> NetworkT:
         """The network in a component's own folder, in evaluation mode, on the CPU, in `dtype` or that of its file.
 
-        Raises MissingFileError, CorruptFileError, ConfigError or KeyMismatchError.
+        `kind` is the class that a model's index names, which decides where the config of a transformers class names another.
+        Raises MissingFileError, CorruptFileError, ConfigError or KeyMismatchError; CheckpointError if memory does not suffice.
         """
         path = folder / "config.json"
-        config = self.read_config(read_json(path), str(path))
+        values = read_json(path)
+        if kind is not None and self.by_architecture:
+            values = values | {"architectures": [kind]}
+        config = self.read_config(values, str(path))
         files = find_weights(folder, self.stem, variant)
         with torch.device("meta"):
             network = self.build(config)
@@ -98,6 +106,7 @@ TEXT_ENCODER: Component[CLIPTextConfig, CLIPTextEncoder] = Component(
     build=CLIPTextEncoder,
     config_of=lambda network: network.config,
     keys=diffusers_layout.text_keys,
+    by_architecture=True,
 )
 SAFETY_CHECKER: Component[SafetyCheckerConfig, SafetyChecker] = Component(
     name="safety_checker",
@@ -107,4 +116,5 @@ SAFETY_CHECKER: Component[SafetyCheckerConfig, SafetyChecker] = Component(
     build=SafetyChecker,
     config_of=lambda network: network.config,
     keys=diffusers_layout.safety_keys,
+    by_architecture=True,
 )

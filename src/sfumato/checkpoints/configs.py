@@ -49,8 +49,13 @@ UNET_FIXED: dict[str, Any] = {
     "time_embedding_type": "positional",
     "timestep_post_act": None,
 }
+# How weights were averaged in training, which saving the average writes into the config; and the dtype they were saved in.
+OF_TRAINING = (
+    "decay", "dtype", "inv_gamma", "min_decay", "optimization_step", "power", "torch_dtype", "update_after_step",
+    "use_ema_warmup",
+)  # fmt: skip
 # Dropout acts in training only; the others say how to compute, or matter only together with an option that is refused above.
-UNET_IGNORED = ("dropout", "upcast_attention", "addition_embed_type_num_heads")
+UNET_IGNORED = ("dropout", "upcast_attention", "addition_embed_type_num_heads", *OF_TRAINING)
 
 VAE_FIXED: dict[str, Any] = {
     "act_fn": "silu",
@@ -62,7 +67,7 @@ VAE_FIXED: dict[str, Any] = {
     "use_quant_conv": True,
 }
 # Whether to compute in float32 is for whoever runs it to say.
-VAE_IGNORED = ("force_upcast",)
+VAE_IGNORED = ("force_upcast", *OF_TRAINING)
 
 
 def read_unet_config(values: Mapping[str, Any], where: str = "unet config") -> UNetConfig:
@@ -179,10 +184,17 @@ def write_vae_config(config: VAEConfig) -> dict[str, Any]:
 def read_text_config(values: Mapping[str, Any], where: str = "text encoder config") -> CLIPTextConfig:
     """Read the config of a CLIPTextModel, or of a CLIPTextModelWithProjection.
 
+    The config of a whole CLIPModel holds it under `text_config`, where transformers looks for it too.
     Raises ConfigError for another class or values of wrong type. A config of transformers repeats dozens of settings of text
     generation, which mean nothing to CLIP: what is not read below changes no result.
     """
-    architecture = class_of(values, ("CLIPTextModel", "CLIPTextModelWithProjection"), where)
+    architecture = class_of(values, ("CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel"), where)
+    if "text_config" in values:
+        values, where = part_of(values, "text_config", where), f"{where}, text_config"
+    if values.get("use_attention_mask"):
+        raise ConfigError(
+            f"{where}: use_attention_mask is set, which hides padding from the text encoder; Sfumato's sees it, as CLIP's does"
+        )
     options = Options(values, where)
     config = CLIPTextConfig(
         vocab_size=options.integer("vocab_size", 49408),
@@ -226,15 +238,12 @@ def write_text_config(config: CLIPTextConfig) -> dict[str, Any]:
 def read_safety_config(values: Mapping[str, Any], where: str = "safety checker config") -> SafetyCheckerConfig:
     """Read the config of a StableDiffusionSafetyChecker. Raises ConfigError for another class or values of wrong type."""
     class_of(values, ("StableDiffusionSafetyChecker",), where)
-    # Older files repeat the vision options under a second name, which wins where both are given.
-    vision: dict[str, Any] = {}
-    for name in ("vision_config", "vision_config_dict"):
-        part: object = values.get(name) or {}
-        if not isinstance(part, dict):
-            raise ConfigError(f"{where}: {name} is a {type(part).__name__}; expected an object")
-        vision |= cast("dict[str, Any]", part)
+    # Older files repeat the vision options under a second name. transformers fills that one up with defaults and lets it win, so
+    # where it is given nothing is left of the first.
+    parts = {name: part_of(values, name, where) for name in ("vision_config", "vision_config_dict")}
+    name = "vision_config" if values.get("vision_config_dict") is None else "vision_config_dict"
     return SafetyCheckerConfig(
-        vision=read_vision_config(vision, f"{where}, vision_config"),
+        vision=read_vision_config(parts[name], f"{where}, {name}"),
         projection_dim=Options(values, where).integer("projection_dim", 512),
     )
 
@@ -280,6 +289,14 @@ def write_safety_config(config: SafetyCheckerConfig) -> dict[str, Any]:
             "layer_norm_eps": vision.norm_eps,
         },
     }
+
+
+def part_of(values: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """A config within a config, empty where it is null or absent. Raises ConfigError for what is no object."""
+    part: object = values.get(name)
+    if part is not None and not isinstance(part, dict):
+        raise ConfigError(f"{where}: {name} is a {type(part).__name__}; expected an object")
+    return cast("dict[str, Any]", part or {})
 
 
 def read_activation(options: Options) -> Activation:

@@ -159,7 +159,8 @@ def both_middles(table: Table) -> Table:
 def text_keys(config: CLIPTextConfig) -> KeyMap:
     """Names of CLIPTextModel and CLIPTextModelWithProjection.
 
-    Written with the `text_model.` that every release of transformers reads; version 5 may leave it out.
+    Written with the `text_model.` that every release of transformers reads; version 5 may leave it out. A whole CLIPModel, of which
+    this is one half, may lie in a text encoder's folder: its other half is left over.
     """
     table: Table = (
         ("embeddings.token_embedding", "token_embedding"),
@@ -170,7 +171,11 @@ def text_keys(config: CLIPTextConfig) -> KeyMap:
     return KeyMap(
         (*under("text_model", "", table), ("text_projection", "projection")),
         also_read=table,
-        leftovers=frozenset({"text_model.embeddings.position_ids", "embeddings.position_ids"}),
+        leftovers=frozenset(
+            {"text_model.embeddings.position_ids", "embeddings.position_ids"}
+            | {"vision_model.", "visual_projection.", "logit_scale"}
+            | ({"text_projection."} if config.projection_dim is None else set[str]())
+        ),
     )
 
 

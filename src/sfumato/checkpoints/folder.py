@@ -1,5 +1,6 @@
 """A whole model as a folder in the diffusers layout: one folder per component, and an index that lists them."""
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping
@@ -13,13 +14,16 @@ from torch import nn
 
 from sfumato.checkpoints.components import SAFETY_CHECKER, TEXT_ENCODER, UNET, VAE, Component, write_json
 from sfumato.checkpoints.options import read_json
-from sfumato.checkpoints.weights import find_weights, sha256
+from sfumato.checkpoints.weights import find_weights, has_weights, sha256
 from sfumato.errors import CheckpointError, ConfigError, MissingFileError, OptionError, OutputError
 from sfumato.models import AutoencoderKL, CLIPTextEncoder, SafetyChecker, UNet
 
 INDEX = "model_index.json"
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
-NETWORKS = ("unet", "vae", "text_encoder", "safety_checker")
+COMPONENTS: tuple[Component[Any, Any], ...] = (UNET, VAE, TEXT_ENCODER, SAFETY_CHECKER)
+NETWORKS = tuple(component.name for component in COMPONENTS)
+
+logger = logging.getLogger("sfumato")
 
 # Classes that an index may name for each component; None for any: of schedulers `sfumato.schedulers` knows which, the feature
 # extractor goes by its config whatever it is called, and only an image prompt adapter looks through the image encoder.
@@ -97,7 +101,8 @@ def open_folder(
 ) -> LoadedFolder:
     """Open a model: its networks in evaluation mode on the CPU, in `dtype` or in that of their files, mapped rather than read.
 
-    `variant` picks weights such as "fp16" where a folder has several; `components` names the networks wanted, by default all.
+    `variant` picks weights such as "fp16" where a folder has several; a component without it is opened without, which the log says,
+    if another has it. `components` names the networks wanted, by default all.
     Raises MissingFileError, CorruptFileError, ConfigError, KeyMismatchError, or CheckpointError for pickled weights.
     """
     path = Path(path)
@@ -115,14 +120,20 @@ def open_folder(
         name for name in ("safety_checker", "feature_extractor") if name in index and not (path / name).is_dir()
     )
 
+    opened = [part.name for part in COMPONENTS if part.name in wanted & index.keys() and part.name not in missing]
+    variants = variants_in(path, opened, variant)
+
     def network(component: Component[Any, Network]) -> Network | None:
-        if component.name not in wanted or component.name not in index or component.name in missing:
+        name = component.name
+        if name not in opened:
             return None
-        return component.open(path / component.name, dtype=dtype, variant=variant)
+        return component.open(path / name, dtype=dtype, variant=variants[name], kind=index[name])
 
     # Looked at before they are opened: were they replaced in between, the digest is refused rather than wrong.
     drawing = [component for component in (UNET, TEXT_ENCODER, VAE) if component.name in wanted]
-    files = [file for part in drawing for file in find_weights(folder_in(path, part.name), part.stem, variant)]
+    files = [
+        file for part in drawing for file in find_weights(folder_in(path, part.name), part.stem, variants[part.name])
+    ]
     times = tuple((file, changed(file)) for file in files)
     with_feature_extractor = "feature_extractor" in index and "feature_extractor" not in missing
     return LoadedFolder(
@@ -143,6 +154,18 @@ def open_folder(
 
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def variants_in(path: Path, names: Collection[str], variant: str | None) -> dict[str, str | None]:
+    """Which variant of each network to open: the one asked for, or none where only others have it; the log says so."""
+    parts = [part for part in COMPONENTS if part.name in names]
+    having = [part.name for part in parts if variant and has_weights(path / part.name, part.stem, variant)]
+    variants: dict[str, str | None] = dict.fromkeys(names, variant)
+    for part in parts:
+        if having and part.name not in having and has_weights(path / part.name, part.stem, None):
+            logger.warning("%s has no %s weights; opening those without a variant", path / part.name, variant)
+            variants[part.name] = None
+    return variants
 
 
 def read_index(path: Path) -> dict[str, str]:

@@ -1,10 +1,24 @@
 """Models by name from the Hugging Face hub, into its own cache."""
 
+import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeGuard
 
-from sfumato.checkpoints.folder import INDEX, NETWORKS
+from sfumato.checkpoints.folder import COMPONENTS, INDEX, NETWORKS
+from sfumato.checkpoints.weights import has_weights
 from sfumato.errors import DownloadError, OptionError
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
+def is_hub_id(name: object) -> TypeGuard[str]:
+    """Whether this can be a model's name on the hub ("owner/name", or the few that are one word) rather than a path only.
+
+    Says nothing of whether there is such a model; a folder of that name goes first wherever either is taken.
+    """
+    return isinstance(name, str) and HUB_ID.fullmatch(name) is not None
 
 
 def fetch(
@@ -19,9 +33,11 @@ def fetch(
 ) -> Path:
     """The folder of a model such as "owner/name", downloaded unless the hub's cache already has it.
 
-    Only what `open_folder` reads: configs, tokenizer, and the safetensors of one variant. `token` is an access token, or True for the
-    one that is logged in. With `local_files_only` the network is not touched. `only` names the files wanted (patterns) instead. Raises DownloadError if there is no such model or
-    revision, it may not be had, or the hub can't be reached; OptionError for a name that can't be a model's.
+    Only what `open_folder` reads: configs, tokenizer, and the safetensors of one variant, or those without a variant of a component
+    that hasn't it. `only` names the files wanted (patterns) instead. `token` is an access token, or True for the one that is logged
+    in. With `local_files_only` the network is not touched.
+    Raises DownloadError if there is no such model or revision, it may not be had, or the hub can't be reached; OptionError for a
+    name that can't be a model's.
     """
     # Imported here: it is slow to import, and most runs need no network.
     from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType] (its progress bar is untyped)
@@ -34,16 +50,20 @@ def fetch(
         RevisionNotFoundError,
     )
 
+    download = partial(
+        snapshot_download,
+        model_id,
+        revision=revision,
+        token=token,
+        local_files_only=local_files_only,
+        cache_dir=cache_dir,
+    )
     of_revision = f" at revision {revision!r}" if revision else ""
     try:
-        folder = snapshot_download(
-            model_id,
-            revision=revision,
-            token=token,
-            local_files_only=local_files_only,
-            cache_dir=cache_dir,
-            allow_patterns=patterns(variant) if only is None else list(only),
-        )
+        folder = download(allow_patterns=patterns(variant) if only is None else list(only))
+        # What the hub has is known once its small files are here: which components come without the variant.
+        if only is None and variant and (lacking := without_variant(Path(folder), variant)):
+            download(allow_patterns=weights(lacking, None))
     except HFValidationError:
         raise OptionError(
             f"{model_id!r} is neither a folder that exists nor a model's name on the hub, such as 'owner/name'"
@@ -73,11 +93,26 @@ def fetch(
 
 def patterns(variant: str | None) -> list[str]:
     """Which files of a model repository are wanted: those of one variant, whole or in shards, and none of its other formats."""
+    return [INDEX, "sfumato.json", "vocabulary.txt", "*/*.json", "*/*.txt", *weights(NETWORKS, variant)]
+
+
+def weights(networks: Sequence[str], variant: str | None) -> list[str]:
+    """The weights of some networks in one variant, as patterns."""
     infix = f".{variant}" if variant else ""
-    weights = [
+    return [
         f"{network}/{stem}{part}"
-        for network in NETWORKS
+        for network in networks
         for stem in ("diffusion_pytorch_model", "model")
-        for part in (f"{infix}.safetensors", f"{infix}-*-of-*.safetensors", f"-*-of-*{infix}.safetensors")
+        for part in dict.fromkeys(
+            (f"{infix}.safetensors", f"{infix}-*-of-*.safetensors", f"-*-of-*{infix}.safetensors")
+        )
     ]
-    return [INDEX, "*/*.json", "*/*.txt", *dict.fromkeys(weights)]
+
+
+def without_variant(folder: Path, variant: str) -> list[str]:
+    """The networks of a downloaded model that have no weights here, where others have them in the variant."""
+    there = [part for part in COMPONENTS if (folder / part.name / "config.json").is_file()]
+    lacking = [part for part in there if not has_weights(folder / part.name, part.stem, variant)]
+    if len(lacking) == len(there):
+        return []  # no such variant at all, which is for open_folder to say
+    return [part.name for part in lacking if not has_weights(folder / part.name, part.stem, None)]

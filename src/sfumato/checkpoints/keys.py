@@ -27,7 +27,7 @@ class KeyMap:
     """The names of one network in one layout.
 
     `table` is used both ways; `also_read` holds their older names, which are read and never written; `leftovers` are tensors that
-    such files are known to hold and the network does not need.
+    such files are known to hold and the network does not need; one that ends in a dot stands for all under it.
     """
 
     table: Table
@@ -43,6 +43,10 @@ class KeyMap:
         assert len(theirs) == len(self.table), "two names of a layout mean one module"
         object.__setattr__(self, "_ours", ours)
         object.__setattr__(self, "_theirs", theirs)
+
+    def is_leftover(self, key: str) -> bool:
+        """Whether a tensor is one that such files are known to hold and the network does not need."""
+        return any(key.startswith(name) if name.endswith(".") else key == name for name in self.leftovers)
 
     def to_ours(self, key: str) -> str | None:
         """Our name of a tensor that the file names `key`; None if the layout knows no such tensor."""

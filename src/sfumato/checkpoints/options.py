@@ -54,9 +54,11 @@ class Options:
             raise self.wrong(name, value, "a number above 0")
         return float(value)
 
-    def flag(self, name: str, default: bool | None = None) -> bool:
-        """Take true or false."""
-        value = self._take(name, default)
+    def flag(self, name: str, default: bool) -> bool:
+        """Take true or false; null is false, as in the classes that read such configs."""
+        value = self._left.pop(name, default)
+        if value is None:
+            return False
         if not isinstance(value, bool):
             raise self.wrong(name, value, "true or false")
         return value
@@ -109,11 +111,11 @@ class Options:
         return self.same_on_every_level(name, default)
 
     def fixed(self, values: Mapping[str, Any]) -> None:
-        """Take options that Sfumato implements at one value only; a list of that value is the same."""
+        """Take options that Sfumato implements at one value only; a list of that value is the same, and null is false."""
         for name, only in values.items():
             value = self._left.pop(name, only)
             given = items(value) or [value]
-            if any(item != only for item in given):
+            if any(item != only and not (item is None and only is False) for item in given):
                 raise self.wrong(name, value, f"{json.dumps(only)}, the only value that Sfumato implements")
 
     def ignore(self, *names: str) -> None:

@@ -18,6 +18,14 @@ from sfumato.errors import CheckpointError, CorruptFileError, KeyMismatchError, 
 WEIGHT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
+def has_weights(folder: Path, stem: str, variant: str | None) -> bool:
+    """Whether a component has safetensors files of that variant (None: of none)."""
+    infix = f".{variant}" if variant else ""
+    return any(
+        (folder / f"{stem}{end}").is_file() for end in (f"{infix}.safetensors", f".safetensors.index{infix}.json")
+    )
+
+
 def find_weights(folder: Path, stem: str, variant: str | None) -> list[Path]:
     """The safetensors files of a component: one, or the shards that an index names.
 
@@ -83,21 +91,46 @@ class TensorFile(Protocol):
 
 
 @contextmanager
-def open_tensors(path: Path) -> Generator[TensorFile]:
-    """Open a safetensors file. Raises CorruptFileError, also within the block, if it is cut short or something else."""
+def reading(path: Path) -> Generator[None]:
+    """What fails within is said of the file: CorruptFileError if it is cut short or something else, CheckpointError for memory."""
     try:
-        with cast("AbstractContextManager[TensorFile]", safe_open(path, framework="pt")) as file:
-            yield file
+        with enough_memory(path):
+            yield
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CorruptFileError(f"{path} can't be read as safetensors ({reason}); download the model again") from error
+
+
+@contextmanager
+def enough_memory(path: Path) -> Generator[None]:
+    """Raise CheckpointError where memory runs out within: nothing is wrong with the file then."""
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError, SafetensorError) as error:
+        # PyTorch's allocator on the CPU and a mapping that fails have no class of their own.
+        said = str(error).lower()
+        if isinstance(error, MemoryError) or any(words in said for words in ("allocate memory", "not enough memory")):
+            raise CheckpointError(
+                f"there is not enough memory to open {path}; free some, or open the model in a smaller dtype such as float16"
+            ) from error
+        raise
+
+
+@contextmanager
+def open_tensors(path: Path) -> Generator[TensorFile]:
+    """Open a safetensors file. Raises CorruptFileError if it is cut short or something else, CheckpointError for memory."""
+    with reading(path):
+        opened = cast("AbstractContextManager[TensorFile]", safe_open(path, framework="pt"))
+    with opened as file:
+        yield file
 
 
 def load_weights(network: nn.Module, files: Sequence[Path], keys: KeyMap, dtype: torch.dtype | None = None) -> None:
     """Fill a network built on the meta device; each tensor is mapped from its file and, if asked, converted on its own.
 
     Strict both ways: every tensor of the files is used or a known leftover, every one of the network filled exactly once.
-    Raises CorruptFileError for a file that is not safetensors or is cut short, and one KeyMismatchError that names all that is amiss.
+    Raises CorruptFileError for a file that is not safetensors or is cut short, CheckpointError if memory does not suffice, and one
+    KeyMismatchError that names all that is amiss.
     """
     expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
     found: dict[str, Tensor] = {}
@@ -109,16 +142,21 @@ def load_weights(network: nn.Module, files: Sequence[Path], keys: KeyMap, dtype:
             for key in file.keys():  # noqa: SIM118 (an open file is no dict, and can't be iterated)
                 name = keys.to_ours(key)
                 if name is None or name not in expected:
-                    if key not in keys.leftovers:
+                    if not keys.is_leftover(key):
                         unexpected.append(key)
                 elif name in found:
                     twice.append(key)
-                elif (shape := file.get_slice(key).get_shape()) != expected[name]:
-                    misfits[name] = f"{key} is {shape}, not {expected[name]}"
-                elif (tensor := file.get_tensor(key)).dtype not in WEIGHT_DTYPES:
-                    misfits[name] = f"{key} is {tensor.dtype}, not a float of 16 to 64 bits"
                 else:
-                    found[name] = tensor if dtype is None else tensor.to(dtype)
+                    with reading(path):
+                        shape = file.get_slice(key).get_shape()
+                        tensor = file.get_tensor(key) if shape == expected[name] else None
+                    if tensor is None:
+                        misfits[name] = f"{key} is {shape}, not {expected[name]}"
+                    elif tensor.dtype not in WEIGHT_DTYPES:
+                        misfits[name] = f"{key} is {tensor.dtype}, not a float of 16 to 64 bits"
+                    else:
+                        with enough_memory(path):
+                            found[name] = tensor if dtype is None else tensor.to(dtype)
 
     missing = [keys.to_theirs(name) for name in expected if name not in found and name not in misfits]
     groups = (

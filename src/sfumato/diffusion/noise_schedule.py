@@ -18,6 +18,9 @@ from torch import Tensor
 
 from sfumato.errors import ScheduleError, UnknownNameError
 
+MOST_STEPS = 100_000
+"""The longest training noise table: models have 1000 timesteps, and a hostile config must not take the machine's memory."""
+
 ScheduleKind: TypeAlias = Literal["scaled_linear", "linear", "squaredcos_cap_v2", "sigmoid", "laplace", "exp"]
 """Shape of the betas over the timesteps, by the names that model configs use."""
 
@@ -27,7 +30,7 @@ class NoiseSchedule:
     """The training noise table of a network; the defaults are Stable Diffusion's.
 
     `trained_betas`, where given, is the table of betas itself and replaces start, end and kind.
-    Raises ScheduleError for betas outside (0, 1) or fewer than two timesteps, UnknownNameError for an unknown kind.
+    Raises ScheduleError for betas outside (0, 1), fewer than two timesteps or more than 100,000; UnknownNameError for an unknown kind.
     """
 
     beta_start: float = 0.00085
@@ -47,8 +50,10 @@ class NoiseSchedule:
             raise ScheduleError(
                 f"trained_betas has {len(self.trained_betas)} values for {self.steps} timesteps; give one for each."
             )
-        if self.steps < 2:
-            raise ScheduleError(f"a noise schedule of {self.steps} timesteps can't be sampled; give at least 2.")
+        if not 2 <= self.steps <= MOST_STEPS:
+            raise ScheduleError(
+                f"a noise schedule of {self.steps} timesteps can't be used; give 2 to {MOST_STEPS:,} (models have 1000)."
+            )
         if self.trained_betas is not None and not all(0 < beta < 1 for beta in self.trained_betas):
             raise ScheduleError(
                 "trained_betas holds values outside (0, 1); each must be the variance that its timestep adds."

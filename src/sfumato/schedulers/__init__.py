@@ -3,7 +3,8 @@
     pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
 
 The fields of a class are the options of the diffusers class of that name, with its defaults, and its `config` reads and writes the
-same `scheduler_config.json`. An option that would change the picture and is not honoured raises UnsupportedError.
+same `scheduler_config.json`. An option that would change the picture and is not honoured raises UnsupportedError; a model whose own
+scheduler is such still opens, with an UnavailableScheduler in its place.
 """
 
 from sfumato.schedulers.choice import scheduler_for, scheduler_from_config
@@ -17,6 +18,7 @@ from sfumato.schedulers.named import (
     LMSDiscreteScheduler,
     PNDMScheduler,
 )
+from sfumato.schedulers.unavailable import UnavailableScheduler
 from sfumato.schedulers.value import SCHEDULERS, Scheduler, SchedulerConfig
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "PNDMScheduler",
     "Scheduler",
     "SchedulerConfig",
+    "UnavailableScheduler",
     "scheduler_for",
     "scheduler_from_config",
 ]

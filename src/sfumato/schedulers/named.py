@@ -8,7 +8,7 @@ import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeAlias, cast, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from sfumato.diffusion.samplers.lms import lms
 from sfumato.diffusion.samplers.plms import plms
 from sfumato.diffusion.spacing import Levels, exponential, karras, leading, linspace, sigmas_at, trailing
 from sfumato.errors import OptionError, ScheduleError, UnsupportedError
-from sfumato.schedulers.value import Scheduler, TimestepSpacing, one_of
+from sfumato.schedulers.value import WAY_OUT, Scheduler, TimestepSpacing
 
 FinalSigma: TypeAlias = Literal["zero", "sigma_min"]
 
@@ -46,7 +46,8 @@ class DDIMScheduler(Scheduler):
     def levels(self, steps: int) -> Levels:  # noqa: D102
         return _strided(self, _timesteps(self, steps), to_zero=self.set_alpha_to_one)
 
-    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:  # noqa: D102
+    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:
+        """The sampler at work, with `eta` of DDPM's noise. Raises OptionError for an eta outside 0 … 1."""
         if not 0 <= eta <= 1:
             raise OptionError(f"eta {eta} is out of range; give 0 (deterministic) to 1 (as DDPM).")
         clip = self.clip_sample_range if self.clip_sample else None
@@ -55,7 +56,10 @@ class DDIMScheduler(Scheduler):
 
 @dataclass(frozen=True, kw_only=True)
 class PNDMScheduler(Scheduler):
-    """PLMS, which is PNDM without its Runge-Kutta start: `skip_prk_steps=True`, as every Stable Diffusion config says."""
+    """PLMS, which is PNDM without its Runge-Kutta start: `skip_prk_steps=True`, as every Stable Diffusion config says.
+
+    One with that start can be made, handed on and saved, as its class's defaults are such; it has no levels and draws nothing.
+    """
 
     timestep_spacing: TimestepSpacing = "leading"
     skip_prk_steps: bool = False
@@ -63,20 +67,27 @@ class PNDMScheduler(Scheduler):
 
     sampler: ClassVar[str] = "plms"
 
-    def levels(self, steps: int) -> Levels:  # noqa: D102
+    def levels(self, steps: int) -> Levels:
+        """The levels of a run. Raises ScheduleError for steps out of range, UnsupportedError unless skip_prk_steps."""
+        self._no_runge_kutta()
         return _strided(self, _timesteps(self, steps), to_zero=self.set_alpha_to_one)
 
-    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:  # noqa: ARG002, D102
+    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:  # noqa: ARG002
+        """The sampler at work. Raises OptionError for an eta, UnsupportedError unless skip_prk_steps."""
         self._no_eta(eta)
-        if not self.skip_prk_steps:
-            raise UnsupportedError(
-                "PNDMScheduler's Runge-Kutta start (skip_prk_steps=False) is not honoured; make it with skip_prk_steps=True."
-            )
+        self._no_runge_kutta()
         # diffusers takes the first step again from one stride above the second level, wherever the first one was.
         stride = _stride(self, levels.steps)
         again = self.noise_schedule.sigma(levels.timesteps[1] + stride) if levels.steps > 1 else None
         mixes = "v_prediction" if self.prediction_type == "v_prediction" else "epsilon"
         return plms(x, levels.sigmas, mixes=mixes, targets=levels.targets, restart=again)
+
+    def _no_runge_kutta(self) -> None:
+        if not self.skip_prk_steps:
+            raise UnsupportedError(
+                "PNDMScheduler's Runge-Kutta start (skip_prk_steps=False) is not honoured; "
+                f"make it with skip_prk_steps=True, or {WAY_OUT}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +112,8 @@ class DDPMScheduler(Scheduler):
     def levels(self, steps: int) -> Levels:  # noqa: D102
         return _between_sigmas(self, _timesteps(self, steps))
 
-    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:  # noqa: D102
+    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:
+        """The sampler at work, which takes noise at every step. Raises OptionError for an eta."""
         self._no_eta(eta)
         return ddpm(x, levels.sigmas, noise=noise, clip=self.clip_sample_range if self.clip_sample else None)
 
@@ -172,14 +184,11 @@ class EulerDiscreteScheduler(_FreeSigmas, _SigmaScheduler):
         "timestep_type": ("discrete",),
     }
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("final_sigmas_type", self.final_sigmas_type, get_args(FinalSigma))
-
     def levels(self, steps: int) -> Levels:  # noqa: D102
         return _ending(self, super().levels(steps), self.final_sigmas_type)
 
-    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:  # noqa: ARG002, D102
+    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:  # noqa: ARG002
+        """The sampler at work, which takes no noise. Raises OptionError for an eta."""
         self._no_eta(eta)
         return euler(x, levels.sigmas)
 
@@ -192,7 +201,8 @@ class EulerAncestralDiscreteScheduler(_SigmaScheduler):
 
     sampler: ClassVar[str] = "euler_a"
 
-    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:  # noqa: D102
+    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:
+        """The sampler at work, which takes noise at every step. Raises OptionError for an eta."""
         self._no_eta(eta)
         return euler_ancestral(x, levels.sigmas, noise=noise)
 
@@ -208,7 +218,8 @@ class HeunDiscreteScheduler(_FreeSigmas, _SigmaScheduler):
 
     sampler: ClassVar[str] = "heun"
 
-    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:  # noqa: ARG002, D102
+    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:  # noqa: ARG002
+        """The sampler at work, which takes no noise. Raises OptionError for an eta."""
         self._no_eta(eta)
         return heun(x, levels.sigmas, clip=self.clip_sample_range if self.clip_sample else None)
 
@@ -219,7 +230,8 @@ class LMSDiscreteScheduler(_FreeSigmas, _SigmaScheduler):
 
     sampler: ClassVar[str] = "lms"
 
-    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:  # noqa: ARG002, D102
+    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:  # noqa: ARG002
+        """The sampler at work, which takes no noise. Raises OptionError for an eta."""
         self._no_eta(eta)
         return lms(x, levels.sigmas)
 
@@ -259,11 +271,11 @@ class DPMSolverMultistepScheduler(_FreeSigmas):
         "use_dynamic_shifting": (False, None),
     }
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("final_sigmas_type", self.final_sigmas_type, get_args(FinalSigma))
+    def levels(self, steps: int) -> Levels:
+        """The levels of a run. Raises ScheduleError for steps out of range, of which most spacings need a timestep more.
 
-    def levels(self, steps: int) -> Levels:  # noqa: D102
+        Raises UnsupportedError for lambda_min_clipped with trailing spacing.
+        """
         schedule, steps = self.noise_schedule, _whole(steps)
         if self.spacing == self.timestep_spacing:
             timesteps = self._spare_timesteps(steps)
@@ -280,7 +292,7 @@ class DPMSolverMultistepScheduler(_FreeSigmas):
         """Timesteps, without those noisier than lambda_min_clipped allows; of one level more, where the last is left out."""
         lambdas = -self.noise_schedule.sigmas.log()
         usable = int((lambdas >= self.lambda_min_clipped).sum())
-        if steps >= usable:
+        if steps >= usable and self.timestep_spacing != "trailing":
             raise ScheduleError(f"{steps} steps of DPM++ need {steps + 1} timesteps of {usable}; ask for fewer steps.")
         match self.timestep_spacing:
             case "leading":
@@ -294,7 +306,8 @@ class DPMSolverMultistepScheduler(_FreeSigmas):
             case "linspace":
                 return linspace(usable, steps + 1)[:-1]
 
-    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:  # noqa: ARG002, D102
+    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:  # noqa: ARG002
+        """The sampler at work, which takes no noise. Raises OptionError for an eta."""
         self._no_eta(eta)
         return dpmpp_2m(
             x,

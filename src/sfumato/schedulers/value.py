@@ -1,18 +1,18 @@
 """What a scheduler is here: a value that names a sampler, a spacing and a noise schedule, and reads and writes diffusers' configs."""
 
 import json
+import logging
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from pathlib import Path
-from types import NoneType
-from typing import Any, ClassVar, Literal, NoReturn, Self, TypeAlias, cast, get_args
+from typing import Any, ClassVar, Literal, NoReturn, Self, TypeAlias, cast
 
 from torch import Tensor
 
-from sfumato.checkpoints.hub import fetch
+from sfumato.checkpoints.hub import fetch, is_hub_id
 from sfumato.diffusion.conversation import Noise, Sampling
 from sfumato.diffusion.noise_schedule import NoiseSchedule, ScheduleKind
 from sfumato.diffusion.prediction import PredictionType
@@ -26,24 +26,13 @@ from sfumato.errors import (
     UnknownNameError,
     UnsupportedError,
 )
+from sfumato.schedulers.options import OPTIONS_OF_THE_FIELD, RETIRED_OPTIONS, check_kinds
+
+logger = logging.getLogger("sfumato")
 
 TimestepSpacing: TypeAlias = Literal["leading", "trailing", "linspace"]
 
 CONFIG_NAME = "scheduler_config.json"
-
-# Every option that a scheduler class of the field has: a config carries them from class to class, for the one that reads them.
-# An option outside this list is a slip of the pen, or newer than this program.
-_OPTIONS_OF_THE_FIELD = {
-    "algorithm_type", "beta_end", "beta_schedule", "beta_start", "clip_sample", "clip_sample_range",
-    "corrector_order", "disable_corrector", "dynamic_thresholding_ratio", "euler_at_final", "final_sigmas_type",
-    "flow_shift", "interpolation_type", "lambda_min_clipped", "lower_order_final", "num_train_timesteps",
-    "original_inference_steps", "predict_x0", "prediction_type", "predictor_order", "rescale_betas_zero_snr", "rho",
-    "sample_max_value", "set_alpha_to_one", "shift_terminal", "sigma_data", "sigma_max", "sigma_min",
-    "sigma_schedule", "skip_prk_steps", "snr_shift_scale", "solver_order", "solver_p", "solver_type",
-    "steps_offset", "tau_func", "thresholding", "time_shift_type", "timestep_scaling", "timestep_spacing",
-    "timestep_type", "trained_betas", "use_beta_sigmas", "use_dynamic_shifting", "use_exponential_sigmas",
-    "use_flow_sigmas", "use_karras_sigmas", "use_lu_lambdas", "variance_type",
-}  # fmt: skip
 
 # What diffusers' schedulers keep or do in the middle of a run.
 _STATE_OF_THE_FIELD = {
@@ -76,6 +65,22 @@ class SchedulerConfig(dict[str, Any]):
 SCHEDULERS: dict[str, type["Scheduler"]] = {}
 """The scheduler classes by name, each entered where it is defined."""
 
+WAY_OUT = (
+    "use another: pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config), "
+    "from_pretrained(…, scheduler=…), or --sampler euler for the command."
+)
+"""What to do about a model whose own scheduler can't be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a scheduler's options come from, which is no part of what it does: for the classes made from its config."""
+
+    given: frozenset[str] = frozenset()
+    """Options that were said; the rest are the class's defaults, in whose place another class has its own."""
+    foreign: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Options that its config carries for other classes."""
+
 
 @dataclass(frozen=True)
 class Scheduler:
@@ -93,6 +98,7 @@ class Scheduler:
     prediction_type: PredictionType = "epsilon"
     timestep_spacing: TimestepSpacing = "linspace"
     steps_offset: int = 0
+    _origin: Origin | None = field(default=None, repr=False, compare=False)
 
     sampler: ClassVar[str]
     # Options that are known and must keep one of these values, because nothing here acts on another.
@@ -101,29 +107,33 @@ class Scheduler:
         "thresholding": (False, None),
         "use_beta_sigmas": (False, None),
     }
-    _given: ClassVar[frozenset[str]]
-    _foreign: ClassVar[Mapping[str, Any]]
+    _said: ClassVar[frozenset[str]]
 
     def __new__(cls, *args: object, **options: object) -> Self:  # noqa: D102
         self = super().__new__(cls)
-        # Which options were said: the rest are this class's defaults, and another class made from this config has its own.
-        said = frozenset(options) | {field.name for field, _ in zip(fields(cls), args, strict=False)}
-        object.__setattr__(self, "_given", said)
-        object.__setattr__(self, "_foreign", {})
+        # Only here is seen which options were said, and which are defaults.
+        object.__setattr__(self, "_said", {*options, *(name for name, _ in zip(cls.options(), args, strict=False))})
         return self
 
     def __post_init__(self) -> None:
         if self.trained_betas is not None:
             object.__setattr__(self, "trained_betas", _numbers("trained_betas", self.trained_betas))
-        for option in fields(self):
-            _check_kind(option.name, getattr(self, option.name), option.default)
+        defaults = self.options()
+        values = {name: getattr(self, name) for name in defaults}
+        check_kinds(type(self), values, defaults)
+        if self._origin is None:
+            origin = Origin(given=frozenset(self._said & values.keys()))
+        else:  # made from another: what differs from the default was said there or now (dataclasses.replace says everything)
+            origin = Origin(
+                given=self._origin.given | {name for name in values if values[name] != defaults[name]},
+                foreign=self._origin.foreign,
+            )
+        object.__setattr__(self, "_origin", origin)
         for option, allowed in self._fixed.items():
             if getattr(self, option, allowed[0]) not in allowed:
                 raise UnsupportedError(
                     f"{type(self).__name__} does not honour {option}={getattr(self, option)!r}; leave it at {allowed[0]!r}."
                 )
-        one_of("prediction type", self.prediction_type, get_args(PredictionType))
-        one_of("timestep spacing", self.timestep_spacing, get_args(TimestepSpacing))
         _ = self.noise_schedule.alphas_cumprod  # betas that make no schedule are said here, not when an image is drawn
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -132,6 +142,16 @@ class Scheduler:
                 f"{type(self).__name__} has no {name}: it is a value and holds no run; see levels(steps) and start(x, levels, noise)."
             )
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
+
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """The options of this class by name, each with its default."""
+        return {option.name: option.default for option in fields(cls) if not option.name.startswith("_")}
+
+    @property
+    def origin(self) -> Origin:
+        """Which options were said, and those carried for other classes."""
+        return self._origin or Origin()
 
     @property
     def noise_schedule(self) -> NoiseSchedule:
@@ -173,14 +193,15 @@ class Scheduler:
     @property
     def config(self) -> SchedulerConfig:
         """All options and `_class_name`, as in a `scheduler_config.json`; options carried for other classes included."""
-        options = {**self._foreign, **{field.name: _plain(getattr(self, field.name)) for field in fields(self)}}
+        own = self.options()
+        options = {**self.origin.foreign, **{name: _plain(getattr(self, name)) for name in own}}
         # JSON has no infinity. Only lambda_min_clipped may be infinite, which is its default and means that nothing is clipped.
         options = {name: value for name, value in options.items() if value not in (math.inf, -math.inf)}
-        defaulted = sorted({field.name for field in fields(self)} - self._given)
+        defaulted = sorted(own.keys() - self.origin.given)
         return SchedulerConfig({**options, "_class_name": type(self).__name__, "_use_default_values": defaulted})
 
-    def __init_subclass__(cls) -> None:
-        if not cls.__name__.startswith("_"):
+    def __init_subclass__(cls, *, named: bool = True) -> None:
+        if named and not cls.__name__.startswith("_"):
             SCHEDULERS[cls.__name__] = cls
 
     @property
@@ -192,42 +213,31 @@ class Scheduler:
     def from_config(cls, config: "Mapping[str, Any] | Scheduler", **overrides: Any) -> Self:
         """A scheduler of this class with another's options where it has them, and with those given here.
 
+        Options of a config that nobody knows are said in the log and left alone, as diffusers does.
         Raises UnsupportedError for an override that this class does not act on, UnknownNameError for one that no class has,
-        ConfigError for a config that is no mapping or has unknown keys.
+        ConfigError for a config that is no mapping.
         """
-        source = config.config if isinstance(config, Scheduler) else config
-        if not isinstance(source, Mapping):
-            raise ConfigError(
-                f"a scheduler config must be a mapping or a scheduler, not {type(source).__name__}; for a folder use from_pretrained."
-            )
-        own = {field.name for field in fields(cls)}
-        for option in overrides.keys() - own:
-            if option not in _OPTIONS_OF_THE_FIELD:
+        own = cls.options()
+        for option in overrides.keys() - own.keys():
+            if option not in OPTIONS_OF_THE_FIELD:
                 raise UnknownNameError(f"option of {cls.__name__}", option, sorted(own))
             if overrides[option] not in (None, False):
                 raise UnsupportedError(f"{cls.__name__} has no option {option}, which would do nothing; leave it out.")
-        defaulted = set(source.get("_use_default_values") or ())
-        said = {key: value for key, value in source.items() if not key.startswith("_") and key not in defaulted}
-        if unknown := [
-            key for key, value in said.items() if key not in _OPTIONS_OF_THE_FIELD and value not in (None, False)
-        ]:
-            raise ConfigError(
-                f"the scheduler config has unknown options {', '.join(unknown)}; remove them if the pictures don't depend on them."
-            )
-        said |= overrides
-        scheduler = cls(**{key: value for key, value in said.items() if key in own})
-        object.__setattr__(scheduler, "_foreign", {key: value for key, value in said.items() if key not in own})
-        return scheduler
+        said = {**said_in(config), **overrides}
+        chosen = {name: value for name, value in said.items() if name in own}
+        foreign = {name: value for name, value in said.items() if name not in own}
+        return cls(**chosen, _origin=Origin(given=frozenset(chosen), foreign=foreign))
 
     def in_pipeline(self) -> Self:
         """This scheduler as a Stable Diffusion pipeline of diffusers has it from the moment it is built with it: with steps_offset 1
         and without clip_sample. Folders older than these options depend on that; a scheduler put in later is taken as it is.
         """
-        config = {**self.config, "steps_offset": 1, "_use_default_values": ()}
-        if config.get("clip_sample"):
-            config["clip_sample"] = False
-        scheduler = type(self).from_config(config)
-        object.__setattr__(scheduler, "_given", self._given)  # another class made from it still has its own defaults
+        repaired = {"steps_offset": 1} | ({"clip_sample": False} if "clip_sample" in self.options() else {})
+        values = {name: getattr(self, name) for name in self.options()}
+        foreign = {**self.origin.foreign, **({"clip_sample": False} if self.origin.foreign.get("clip_sample") else {})}
+        scheduler = type(self)(**{**values, **repaired})
+        # Another class made from it still has its own defaults.
+        object.__setattr__(scheduler, "_origin", Origin(given=self.origin.given, foreign=foreign))
         return scheduler
 
     @classmethod
@@ -246,13 +256,8 @@ class Scheduler:
 
         Raises MissingFileError, CorruptFileError, DownloadError, and as from_config.
         """
-        folder = Path(name)
-        if (
-            not folder.exists()
-            and isinstance(name, str)
-            and name.count("/") == 1
-            and not name.startswith((".", "/", "~"))
-        ):
+        folder = Path(name).expanduser()
+        if not folder.exists() and is_hub_id(name):
             wanted = f"{subfolder}/{CONFIG_NAME}" if subfolder else CONFIG_NAME
             where = None if cache_dir is None else Path(cache_dir)
             folder = fetch(
@@ -285,26 +290,27 @@ class Scheduler:
             raise OptionError(f"eta {eta} is only for DDIM, and {type(self).__name__} has none; leave it at 0.")
 
 
-def one_of(kind: str, value: object, known: tuple[str, ...]) -> None:
-    """Raise UnknownNameError unless `value` is a known name of that kind."""
-    if value not in known:
-        raise UnknownNameError(kind, str(value), known)
+def said_in(config: Mapping[str, Any] | Scheduler) -> dict[str, Any]:
+    """The options that a config says, leaving out defaults of its class, private keys and what is retired.
 
-
-def _check_kind(option: str, value: object, default: object) -> None:
-    """Raise OptionError unless a value is of the kind that its option's default shows; an option that may be None shows none."""
-    kinds: dict[type, tuple[tuple[type, ...], str]] = {
-        bool: ((bool, NoneType), "True or False"),
-        int: ((int,), "a whole number"),
-        float: ((int, float), "a number"),
-        str: ((str,), "a name"),
-    }
-    if type(default) in kinds:
-        kind, expected = kinds[type(default)]
-        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind):
-            raise OptionError(
-                f"{option}={value!r} is not {expected}; give {expected}, such as the default {default!r}."
-            )
+    An option that nobody knows is said in the log, once: not again where a scheduler's own config carries it on.
+    Raises ConfigError for what is no mapping.
+    """
+    source = config.config if isinstance(config, Scheduler) else config
+    if not isinstance(source, Mapping):
+        raise ConfigError(
+            f"a scheduler config must be a mapping or a scheduler, not {type(source).__name__}; for a folder use from_pretrained."
+        )
+    defaulted = {*(source.get("_use_default_values") or ()), *RETIRED_OPTIONS}
+    said = {key: value for key, value in source.items() if not key.startswith("_") and key not in defaulted}
+    if source.get("predict_epsilon") is False:
+        said.setdefault("prediction_type", "sample")
+    unknown = [key for key, value in said.items() if key not in OPTIONS_OF_THE_FIELD and value not in (None, False)]
+    if unknown and not isinstance(source, SchedulerConfig):
+        logger.warning(
+            "the scheduler config has options that Sfumato does not know and leaves alone: %s", ", ".join(unknown)
+        )
+    return said
 
 
 def _numbers(option: str, values: Iterable[Any]) -> tuple[float, ...]:

@@ -97,3 +97,9 @@ def test_equal_schedules_are_equal_values():
     assert NoiseSchedule() == NoiseSchedule(steps=1000)
     assert hash(NoiseSchedule()) == hash(NoiseSchedule(steps=1000))
     assert NoiseSchedule() != NoiseSchedule(kind="linear")
+
+
+@pytest.mark.parametrize("steps", [100_001, 10**9])
+def test_a_table_that_would_take_the_memory_is_refused(steps: int) -> None:
+    with pytest.raises(ScheduleError, match="give 2 to 100,000"):
+        NoiseSchedule(steps=steps)
