@@ -110,9 +110,8 @@ def weights(networks: Sequence[str], variant: str | None) -> list[str]:
 
 
 def without_variant(folder: Path, variant: str) -> list[str]:
-    """The networks of a downloaded model that have no weights here, where others have them in the variant."""
+    """The networks of a downloaded model that haven't the variant, where others have it."""
     there = [part for part in COMPONENTS if (folder / part.name / "config.json").is_file()]
     lacking = [part for part in there if not has_weights(folder / part.name, part.stem, variant)]
-    if len(lacking) == len(there):
-        return []  # no such variant at all, which is for open_folder to say
-    return [part.name for part in lacking if not has_weights(folder / part.name, part.stem, None)]
+    # With no such variant at all, nothing is downloaded in its place: open_folder says so.
+    return [part.name for part in lacking] if len(lacking) < len(there) else []

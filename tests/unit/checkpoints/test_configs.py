@@ -207,6 +207,7 @@ def test_other_configs_come_back() -> None:
         ("vae", {"scaling_factor": None}, "scaling_factor is not given"),
         ("text encoder", {"architectures": ["T5EncoderModel"]}, "architectures names 'T5EncoderModel'"),
         ("text encoder", {"architectures": 5}, "architectures names 5"),
+        ("text encoder", {"use_attention_mask": True}, "use_attention_mask is set"),
         ("text encoder", {"hidden_act": "relu"}, 'hidden_act is "relu"; expected quick_gelu or gelu'),
         ("text encoder", {"num_attention_heads": 7}, "7 attention heads do not divide a width of 768"),
         ("safety checker", {"vision_config": [1]}, "vision_config is a list; expected an object"),
@@ -223,6 +224,55 @@ def test_what_is_not_implemented_is_refused(kind: str, change: dict[str, Any], m
         read(released | change, "the/config.json")
     assert str(caught.value).startswith("the/config.json")
     assert "\n" not in str(caught.value)
+
+
+def test_a_flag_that_is_null_is_off() -> None:
+    flags = (
+        "class_embeddings_concat",
+        "dual_cross_attention",
+        "only_cross_attention",
+        "resnet_skip_time_act",
+        "use_linear_projection",
+    )
+    assert read_unet_config(SD14_UNET | dict.fromkeys(flags)) == UNetConfig()
+    with pytest.raises(ConfigError, match="use_quant_conv is null; expected true"):
+        read_vae_config(SD14_VAE | {"use_quant_conv": None})
+
+
+def test_what_training_left_in_a_config_is_accepted() -> None:
+    left = {
+        "decay": 0.9999,
+        "inv_gamma": 1.0,
+        "min_decay": 0.0,
+        "optimization_step": 12000,
+        "power": 2 / 3,
+        "update_after_step": 0,
+        "use_ema_warmup": True,
+        "dtype": "float16",
+        "torch_dtype": "float32",
+    }
+    assert read_unet_config(SD14_UNET | left) == UNetConfig()
+    assert read_vae_config(SD14_VAE | left) == VAEConfig()
+    assert read_text_config(SD14_TEXT | left) == read_text_config(SD14_TEXT)
+
+
+def test_a_text_encoder_within_the_config_of_a_whole_clip() -> None:
+    whole = {"model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": 768, "text_config": SD14_TEXT}
+    assert read_text_config(whole) == read_text_config(SD14_TEXT)
+    projected = whole | {"architectures": ["CLIPTextModelWithProjection"]}
+    assert read_text_config(projected | {"text_config": SD14_TEXT | {"projection_dim": 640}}).projection_dim == 640
+    with pytest.raises(ConfigError, match="text_config is a list; expected an object"):
+        read_text_config(whole | {"text_config": [1]})
+    with pytest.raises(ConfigError, match="text_config: hidden_act is"):
+        read_text_config(whole | {"text_config": SD14_TEXT | {"hidden_act": "relu"}})
+
+
+def test_the_older_vision_config_leaves_nothing_of_the_other() -> None:
+    given = SD14_SAFETY | {"vision_config_dict": {"patch_size": 16}}
+    assert read_safety_config(given).vision == CLIPVisionConfig(
+        patch_size=16, width=768, layers=12, heads=12, mlp_width=3072
+    )
+    assert read_safety_config(SD14_SAFETY | {"vision_config_dict": None}) == SafetyCheckerConfig()
 
 
 def test_unknown_options_that_are_off_are_accepted() -> None:

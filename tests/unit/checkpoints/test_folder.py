@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sfumato.checkpoints import LoadedFolder, components, open_folder, save_folder
 from sfumato.errors import (
@@ -91,6 +92,49 @@ def test_in_another_dtype(folder: Path) -> None:
     loaded = open_folder(folder, dtype=torch.bfloat16)
     for network in (loaded.unet, loaded.vae, loaded.text_encoder):
         assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
+
+
+def rename_weights(folder: Path, variant: str, *names: str) -> None:
+    for name in names:
+        file = next((folder / name).glob("*.safetensors"))
+        file.rename(file.with_name(f"{file.stem}.{variant}.safetensors"))
+
+
+def test_a_component_without_the_variant_is_opened_without(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    digest = open_folder(folder).sha256
+    rename_weights(folder, "fp16", "unet", "text_encoder")
+    loaded = open_folder(folder, variant="fp16")
+    assert [(record.name, record.levelname) for record in caplog.records] == [("sfumato", "WARNING")]
+    assert "vae has no fp16 weights" in caplog.text
+    assert loaded.sha256 == digest
+    assert open_folder(folder, variant="fp16", components=["unet"]).vae is None
+    assert len(caplog.records) == 1, "of what is not asked for nothing is said"
+
+
+def test_a_variant_that_no_component_has(folder: Path) -> None:
+    with pytest.raises(MissingFileError, match="there are weights without a variant; pass variant=None"):
+        open_folder(folder, variant="fp16")
+    rename_weights(folder, "fp16", "unet")
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(MissingFileError, match=r"vae/diffusion_pytorch_model\.fp16\.safetensors is missing"):
+        open_folder(folder, variant="fp16")
+
+
+def test_the_index_decides_on_the_text_encoder_s_class(folder: Path) -> None:
+    whole = open_folder(folder)
+    config = folder / "text_encoder" / "config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps({"architectures": ["CLIPModel"], "model_type": "clip", "text_config": values}))
+    weights = folder / "text_encoder" / "model.safetensors"
+    rest = {"logit_scale": torch.zeros(()), "text_projection.weight": torch.zeros(4, 8)}
+    rest |= {"vision_model.pre_layrnorm.weight": torch.zeros(3), "visual_projection.weight": torch.zeros(4, 3)}
+    save_file(load_file(weights) | rest, weights, metadata={"format": "pt"})
+    loaded = open_folder(folder)
+    assert loaded.text_encoder.config == whole.text_encoder.config
+    assert all(
+        torch.equal(tensor, whole.text_encoder.state_dict()[key])
+        for key, tensor in loaded.text_encoder.state_dict().items()
+    )
 
 
 def test_only_some_components(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import errors
 
 from sfumato.checkpoints import fetch
-from sfumato.checkpoints.hub import patterns
+from sfumato.checkpoints.hub import is_hub_id, patterns
 from sfumato.errors import DownloadError, OptionError
 
 
@@ -49,6 +49,9 @@ REPOSITORY = [
     "v1-5-pruned.ckpt",
     "v1-5-pruned.safetensors",
     "model_index.json",
+    "sfumato.json",
+    "vocabulary.txt",
+    "requirements.txt",
     "tokenizer/merges.txt",
     "unet/config.json",
     "unet/diffusion_pytorch_model.bin",
@@ -64,6 +67,8 @@ REPOSITORY = [
 ]
 SMALL = [
     "model_index.json",
+    "sfumato.json",
+    "vocabulary.txt",
     "tokenizer/merges.txt",
     "unet/config.json",
     "unet/diffusion_pytorch_model.safetensors.index.fp16.json",
@@ -94,6 +99,52 @@ SMALL = [
 def test_only_one_variant_and_no_other_format_is_downloaded(variant: str | None, weights: list[str]) -> None:
     wanted = [name for name in REPOSITORY if any(fnmatch(name, pattern) for pattern in patterns(variant))]
     assert sorted(wanted) == sorted(SMALL + weights)
+
+
+def test_components_without_the_variant_come_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first answer holds the configs; which weights are wanting is seen in it, and only they are asked for."""
+    for name in ("unet/config.json", "vae/config.json", "safety_checker/config.json", "tokenizer/merges.txt"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    asked = answers(monkeypatch, str(tmp_path))
+    fetch("owner/name", variant="fp16")
+    assert len(asked) == 1, "no such variant: nothing else is downloaded in its place"
+    (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").touch()
+    fetch("owner/name", variant="fp16", revision="v2", only=["x"])
+    assert len(asked) == 2
+    fetch("owner/name", variant="fp16", revision="v2")
+    assert len(asked) == 4
+    assert asked[3]["revision"] == "v2"
+    assert asked[3]["allow_patterns"] == [
+        f"{name}/{stem}{end}.safetensors"
+        for name in ("vae", "safety_checker")
+        for stem in ("diffusion_pytorch_model", "model")
+        for end in ("", "-*-of-*")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("CompVis/stable-diffusion-v1-4", True),
+        ("gpt2", True),
+        ("a_b/c.d-e", True),
+        ("", False),
+        (None, False),
+        (Path("owner/name"), False),
+        ("./model", False),
+        ("../model", False),
+        ("~/model", False),
+        ("/models/sd", False),
+        ("models/sd/v1", False),
+        ("models/", False),
+        ("C:\\models", False),
+        ("my model", False),
+        ("owner/name\n", False),
+    ],
+)
+def test_what_can_be_a_name_on_the_hub(name: object, expected: bool) -> None:
+    assert is_hub_id(name) is expected
 
 
 # Of what the hub answered, its errors keep only this. Its client has changed the library it asks by, twice.

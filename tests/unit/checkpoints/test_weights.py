@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from sfumato.checkpoints import weights
 from sfumato.checkpoints.components import VAE
 from sfumato.checkpoints.keys import KeyMap
 from sfumato.checkpoints.weights import find_weights, load_weights, save_weights, sha256
@@ -128,6 +129,39 @@ def test_a_file_cut_short_says_so(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(CorruptFileError, match=r"can't be read as safetensors .*; download the model again"):
         load_weights(network(), [file], KEYS)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("not enough memory: you tried to allocate 3 bytes"),
+        OSError(12, "Cannot allocate memory"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("where", ["safe_open", "to"])
+def test_memory_that_runs_out_is_no_fault_of_the_file(
+    file: Path, error: Exception, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(*((weights, where) if where == "safe_open" else (torch.Tensor, where)), fail)
+    with pytest.raises(CheckpointError, match="not enough memory to open") as caught:
+        load_weights(network(), [file], KEYS, torch.bfloat16)
+    assert not isinstance(caught.value, CorruptFileError)
+    assert str(file) in str(caught.value)
+
+
+def test_another_failure_while_a_file_is_open_stays_what_it_is(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(torch.Tensor, "to", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        load_weights(network(), [file], KEYS, torch.bfloat16)
 
 
 def test_the_older_names_of_the_autoencoders_attention(tmp_path: Path) -> None:
