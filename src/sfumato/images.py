@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import json
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +62,8 @@ def embedding(recipe: Recipe | Sequence[Recipe], format: str) -> dict[str, Any]:
             details[ExifTags.Base.UserComment] = USER_COMMENT_UNICODE + theirs.encode("utf-16-be")
             details[ExifTags.Base.MakerNote] = ours.encode("ascii")
             packed = exif.tobytes()
+            for tag in (ExifTags.Base.UserComment, ExifTags.Base.MakerNote):
+                packed = _as_undefined(packed, tag, len(details[tag]))
             if known == "JPEG" and len(packed) > JPEG_EXIF_LIMIT:
                 raise OutputError(
                     f"the recipe takes {len(packed)} bytes and a JPEG has room for {JPEG_EXIF_LIMIT}; save as PNG or WebP"
@@ -131,21 +135,40 @@ def read_recipe(path: Path) -> Recipe:
     """
     if path.suffix.lower() == ".json":
         try:
-            return Recipe.from_json(path.read_bytes())
+            text = path.read_bytes()
         except OSError as error:
             raise ImageError(f"can't read {path}: {error.strerror or error}") from error
+        return _parse_recipe(text)
     recipe, text = read_embedded(path)
-    if recipe is not None and recipe.startswith("["):
-        raise RecipeError(
-            f"{path} is a grid of pictures; take one of them, or one of the recipes that `sfumato inspect` shows"
-        )
     if recipe is not None:
-        return Recipe.from_json(recipe)
+        if recipe.startswith("["):
+            raise RecipeError(
+                f"{path} is a grid of pictures; take one of them, or one of the recipes that `sfumato inspect` shows"
+            )
+        return _parse_recipe(recipe)
     if text is not None:
         raise RecipeError(f"{path} carries the settings of another program and no recipe; `sfumato inspect` shows them")
     raise RecipeError(
         f"{path} carries no recipe; only pictures that Sfumato saved do, unless another program has rewritten them"
     )
+
+
+def parse_recipes(text: str) -> list[Recipe]:
+    """The recipes of an embedded JSON text: one, or a list of a grid's. Raises RecipeError."""
+    if not text.startswith("["):
+        return [_parse_recipe(text)]
+    try:
+        entries = [json.dumps(entry) for entry in json.loads(text)]
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"the recipes of this grid are damaged: not valid JSON ({error})") from error
+    return [_parse_recipe(entry) for entry in entries]
+
+
+def _parse_recipe(text: str | bytes) -> Recipe:
+    try:
+        return Recipe.from_json(text)
+    except RecursionError as error:
+        raise RecipeError(f"the recipe is damaged: nested too deeply ({error})") from error
 
 
 def read_embedded(path: Path) -> tuple[str | None, str | None]:
@@ -199,6 +222,13 @@ def _encoded(image: Image.Image, kind: str, options: dict[str, Any]) -> bytes:
             f"a picture of {image.width}x{image.height} can't be written as {kind} ({error}); save as PNG"
         ) from error
     return buffer.getvalue()
+
+
+def _as_undefined(exif: bytes, tag: int, count: int) -> bytes:
+    """EXIF with a tag of the type "undefined", as the standard (CIPA DC-008, 4.6.5) has it; Pillow makes bytes "byte", which piexif reads as numbers."""
+    byte, undefined = (struct.pack(">HHI", tag, kind, count) for kind in (1, 7))
+    assert byte in exif, "Pillow writes big-endian entries of tag, type and count"
+    return exif.replace(byte, undefined, 1)
 
 
 def _text(value: object) -> str | None:

@@ -1,13 +1,20 @@
-"""A reader that others wrote finds in our pictures what we put there."""
+"""Readers that others wrote find in our pictures what we put there.
+
+sd-parsers whole; and piexif, with which the web UI itself and sd-prompt-reader read the EXIF of a JPEG or WebP.
+"""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import piexif
+import piexif.helper
 import pytest
+from PIL import Image
 from sd_parsers import ParserManager
 
 from sfumato.images import save_image, to_pil
+from sfumato.infotext import infotext
 from sfumato.recipe import Recipe
 
 RECIPE = Recipe(
@@ -62,3 +69,13 @@ def test_sd_parsers_reads_the_rest_where_a_seed_alone_would_mislead(tmp_path: Pa
     assert (sampler.name, sampler.parameters["steps"], sampler.model.name) == ("DPM++ 2M", "28", "dreamshaper-8")
     assert "seed" not in sampler.parameters
     assert found.metadata["Noise"] == "row 2 of 3 from seed 7"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_piexif_reads_the_comment_as_the_web_ui_does(tmp_path: Path, suffix: str) -> None:
+    save_image(to_pil(np.zeros((48, 64, 3), np.uint8)), tmp_path / f"picture{suffix}", RECIPE)
+    with Image.open(tmp_path / f"picture{suffix}") as image:
+        exif = piexif.load(image.info["exif"])["Exif"]
+    comment = exif[piexif.ExifIFD.UserComment]
+    assert piexif.helper.UserComment.load(comment) == infotext(RECIPE)
+    assert exif[piexif.ExifIFD.MakerNote] == RECIPE.to_json().encode()

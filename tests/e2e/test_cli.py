@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,8 +163,14 @@ def test_a_picture_that_fails_leaves_the_others_alone(
     with Image.open(here / "a-grid.png") as grid:
         assert grid.getpixel((grid.width // 2, 0)) == (255, 255, 255)
     assert sfumato("generate", "bad", *common, "b.png") == 2
-    assert capsys.readouterr().err.endswith("error: NaN at step 1 in down.0\n")
+    assert capsys.readouterr().err == "error: NaN at step 1 in down.0\n", "a single picture's failure is said once"
     assert not (here / "b.png").exists()
+    assert sfumato("generate", "bad", "-n", 2, *common, "b.png") == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "note: picture 1 failed: NaN at step 1 in down.0",
+        "note: picture 2 failed: NaN at step 1 in down.0",
+        "error: none of the 2 pictures could be made; the notes above say why",
+    ]
 
 
 def test_files_are_left_alone_unless_asked(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
@@ -176,7 +183,15 @@ def test_files_are_left_alone_unless_asked(tiny_folder: Path, here: Path, capsys
     assert read_recipe(here / "cat.png").prompt == "cat"
 
 
-def test_replay(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
+@pytest.fixture
+def model_here(tiny_folder: Path, here: Path) -> Path:
+    """The tiny model in the current folder, where replay looks for it."""
+    (here / tiny_folder.name).symlink_to(tiny_folder)
+    return Path(tiny_folder.name)
+
+
+def test_replay(model_here: Path, here: Path, capsys: OUTPUT) -> None:
+    tiny_folder = model_here
     common = ["--model", tiny_folder, "--steps", 2, "--seed", 1]
     assert sfumato("generate", "cat", *common, "--sampler", "euler_a", "--out", "cat.png") == 0
     capsys.readouterr()
@@ -188,9 +203,8 @@ def test_replay(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
     assert pixels_sha256_of(here / "again.png") == pixels_sha256_of(here / "cat.png")
 
 
-def test_replay_says_what_differs(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
-    from dataclasses import replace
-
+def test_replay_says_what_differs(model_here: Path, here: Path, capsys: OUTPUT) -> None:
+    tiny_folder = model_here
     assert sfumato("generate", "cat", "--model", tiny_folder, "--steps", 2, "--out", "cat.png", "--seed", 1) == 0
     recipe = read_recipe(here / "cat.png")
     other = replace(recipe, pixels_sha256="0" * 64, versions={**recipe.versions, "torch": "1.0"})
@@ -207,6 +221,71 @@ def test_replay_says_what_differs(tiny_folder: Path, here: Path, capsys: OUTPUT)
     (here / "blank.json").write_text(replace(recipe, pixels_sha256=None).to_json())
     assert sfumato("replay", "blank.json") == 0
     assert "nothing can be compared" in capsys.readouterr().out
+
+
+def test_replay_looks_for_the_model_here_and_beside_the_picture(
+    tiny_folder: Path, here: Path, capsys: OUTPUT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "pictures").mkdir()
+    picture = "pictures/cat.png"
+    assert sfumato("generate", "cat", "--model", tiny_folder, "--steps", 1, "--seed", 1, "--out", picture) == 0
+    capsys.readouterr()
+    assert sfumato("replay", picture) == 2
+    missing = capsys.readouterr().err
+    assert missing == (
+        f"error: pictures/cat.png was made with the model {tiny_folder.name!r}, and no such folder is here or beside the "
+        "picture; pass --model PATH\n"
+    )
+    assert sfumato("replay", picture, "--model", tiny_folder) == 0
+    recipe = read_recipe(here / picture)
+    for somewhere in (tiny_folder, f"../../{tiny_folder.name}", f"\\\\server\\share\\{tiny_folder.name}"):
+        (here / "pictures" / "path.json").write_text(replace(recipe, model=str(somewhere)).to_json())
+        assert sfumato("replay", "pictures/path.json") == 2, "a picture does not say which paths are opened"
+        assert "pass --model PATH" in capsys.readouterr().err
+    (here / "pictures" / tiny_folder.name).symlink_to(tiny_folder)
+    assert sfumato("replay", picture) == 0
+    assert capsys.readouterr().out == "bit-identical\n"
+    monkeypatch.chdir(here / "pictures")
+    assert sfumato("replay", "cat.png") == 0
+    (here / "other.json").write_text(replace(recipe, model_sha256="0" * 64).to_json())
+    capsys.readouterr()
+    assert sfumato("replay", here / "other.json", "--model", tiny_folder) == 0
+    assert "differs: the model: made with" in capsys.readouterr().out
+    for odd in ("", ".", "..", "unsaved", "a\0b"):
+        (here / "odd.json").write_text(replace(recipe, model=odd).to_json())
+        assert sfumato("replay", here / "odd.json") == 2
+        assert capsys.readouterr().err.endswith("; pass --model PATH\n")
+
+
+def test_replay_asks_no_network_because_a_picture_names_it(
+    tiny_folder: Path, here: Path, capsys: OUTPUT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    asked: list[bool] = []
+
+    def hub(model_id: str, *, local_files_only: bool, **options: object) -> str:
+        asked.append(local_files_only)
+        assert model_id == "owner/name"
+        if local_files_only:
+            raise LocalEntryNotFoundError("not cached")
+        return str(tiny_folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    common = ["--model", tiny_folder, "--steps", 1, "--seed", 1, "--out", "cat.png"]
+    assert sfumato("generate", "cat", *common) == 0
+    (here / "cat.json").write_text(replace(read_recipe(here / "cat.png"), model="owner/name").to_json())
+    capsys.readouterr()
+    assert sfumato("replay", "cat.json") == 2
+    assert capsys.readouterr().err == (
+        "error: cat.json was made with owner/name, which is not on this machine; pass --model owner/name to allow the "
+        "download, or --model PATH\n"
+    )
+    assert set(asked) == {True}
+    assert sfumato("replay", "cat.json", "--model", "owner/name") == 0
+    assert asked[-1] is False
+    assert capsys.readouterr().out == "bit-identical\n"
 
 
 def test_inspect_a_model_and_pictures(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
@@ -251,6 +330,7 @@ def test_a_blocked_picture_is_said_and_not_filmed(tiny_folder_with_checker: Path
     blocked = {number for number in range(1, 9) if read_recipe(here / f"c-{number}.png").safety == "flagged"}
     assert blocked
     assert blocked == {number for number in range(1, 9) if f"note: picture {number}: the safety checker" in err}
+    assert "(--no-safety turns it off)" in err
     assert blocked == {number for number in range(1, 9) if not (here / f"c-{number}.gif").exists()}
     assert sfumato("generate", "cat", *common, "--no-safety", "--out", "d.png") == 0
     assert {read_recipe(here / f"d-{number}.png").safety for number in range(1, 9)} == {"off"}
@@ -270,15 +350,18 @@ def test_a_cut_prompt_is_said_once(tiny_folder: Path, here: Path, capsys: OUTPUT
     ("options", "message"),
     [
         (["--size", "60x64"], "multiple of 8"),
-        (["--steps", "0"], "not 0"),
-        (["--steps", "10000"], "not 10000"),
-        (["--guidance", "nan"], "finite number"),
+        (["--steps", "0"], "--steps must be from 1 to 1000, not 0"),
+        (["--steps", "10000"], "--steps must be from 1 to 1000, not 10000"),
+        (["--guidance", "nan"], "--guidance must be a finite number"),
         (["--sampler", "eulr"], "did you mean Euler"),
         (["--spacing", "karas"], "did you mean karras"),
         (["--spacing", "karras"], "karras spacing is not for plms"),
         (["--device", "abacus"], "device 'abacus'"),
+        (["--device", "cuda:99"], "CUDA device"),
+        (["--device", "meta"], "not made on 'meta' devices"),
         (["--dtype", "int8"], "dtype"),
-        (["--clip-skip", "99"], "clip_skip"),
+        (["--dtype", "float8_e4m3fn"], "dtype"),
+        (["--clip-skip", "99"], "--clip-skip must"),
         (["--eta", "2"], "eta"),
         (["--out", "/proc/self/pictures/"], "can't write"),
         (["--model", "no/such/model/here"], "no model folder"),
@@ -293,7 +376,7 @@ def test_bad_input_is_one_line(tiny_folder: Path, here: Path, capsys: OUTPUT, op
     assert message in output.err
     assert output.err.count("\n") == 1
     assert output.out == ""
-    assert [file for file in here.rglob("*") if file.is_file()] == []
+    assert os.listdir(here) == [], "not even an empty folder is left"
 
 
 def test_ctrl_c_stops_within_a_step_and_keeps_what_is_finished(tiny_folder: Path, here: Path) -> None:

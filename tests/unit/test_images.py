@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -140,6 +141,15 @@ def test_a_damaged_recipe_is_said(image: Image.Image, tmp_path: Path) -> None:
     image.save(tmp_path / "picture.png", pnginfo=chunks)
     with pytest.raises(RecipeError, match="damaged"):
         read_recipe(tmp_path / "picture.png")
+
+
+def test_a_deeply_nested_recipe_is_said(tmp_path: Path) -> None:
+    """At some depth it can be read and no longer be written; at all of them it is a recipe, or an error that says so."""
+    start = RECIPE.to_json().replace('"scheduler": {', '"scheduler": {"x": DEEP, ', 1)
+    for depth in (*range(300, 1000, 7), 10**5):
+        (tmp_path / "deep.json").write_text(start.replace("DEEP", "[" * depth + "]" * depth))
+        with contextlib.suppress(RecipeError):
+            read_recipe(tmp_path / "deep.json")
 
 
 def test_a_camera_maker_note_is_not_a_recipe(image: Image.Image, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ THEIRS = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
 
 @settings(max_examples=1000)
-@given(st.lists(st.sampled_from(list('ab1 -/:,"\\\t.é') + ["Ab: ", 'Cd: "', '",']), max_size=30).map("".join))
+@given(st.lists(st.sampled_from([*list('ab1 -/:,"\\\t.é'), "Ab: ", 'Cd: "', '",']), max_size=30).map("".join))
 def test_settings_are_found_where_the_web_ui_finds_them(line: str) -> None:
     line = line.strip()
     found = {name: _unquoted(value) for name, value in THEIRS.findall(line)} if len(THEIRS.findall(line)) >= 3 else {}

@@ -10,7 +10,7 @@ from sfumato.cli.generate import generate
 from sfumato.cli.inspect import inspect
 from sfumato.cli.replay import replay
 from sfumato.cli.samplers import samplers
-from sfumato.cli.terminal import say
+from sfumato.cli.terminal import say, say_error
 from sfumato.cli.training import data, train
 from sfumato.errors import SfumatoError
 from sfumato.version import __version__
@@ -64,11 +64,11 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(arguments, prog_name="sfumato", standalone_mode=False)
     except SfumatoError as error:
-        say(f"error: {error}")
+        say_error(str(error))
         return EXIT_WRONG
     except CommandLineError as error:
         message = " ".join(error.format_message().split())  # pyright: ignore[reportAttributeAccessIssue]
-        say(f"error: {message.rstrip('.')}; `sfumato --help` and `sfumato COMMAND --help` say how")
+        say_error(f"{message.rstrip('.')}; `sfumato --help` and `sfumato COMMAND --help` say how")
         return EXIT_WRONG
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
@@ -76,6 +76,12 @@ def run(arguments: list[str]) -> int:
         # Whoever read our output has gone. Python would complain once more while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A file of the person's that the system keeps from us; what we know more of, we say where it happens.
+        say_error(f"can't open {error.filename}: {error.strerror}; check that it is there and may be read")
+        return EXIT_WRONG
     if code == EXIT_INTERRUPTED:
         say("stopped; what was finished is saved, and nothing half-written is left")
     return code if isinstance(code, int) else 0

@@ -12,7 +12,7 @@ from PIL import Image
 from sfumato.cli.outputs import Outputs, Shot
 from sfumato.cli.progress import DrawingProgress
 from sfumato.engine import Event, StepDone
-from sfumato.errors import EvaluationError, NumericalError, SfumatoError
+from sfumato.errors import EvaluationError, NumericalError
 from sfumato.images import image_grid, save_animation, save_image
 from sfumato.pipeline import StableDiffusionPipeline
 from sfumato.recipe import Recipe
@@ -44,17 +44,18 @@ class Drawing:
         self._said: set[str] = set()
 
     def run(self, settings: dict[str, Any]) -> None:
-        """Draw and save all of them. One that fails leaves the others alone; raises its error when none could be made."""
-        failure: SfumatoError | None = None
+        """Draw and save all of them. One that fails leaves the others alone; raises EvaluationError when none could be made, or the error of the only one."""
         for first, group in self._groups():
             try:
                 self._draw(first, group, settings)
             except (NumericalError, EvaluationError) as error:  # of the whole group
-                failure = failure or error
+                if len(self.shots) == 1:
+                    raise
                 self.drawn += [None] * len(group)
-                self._note(f"picture {first + 1} failed: {error}")
-        if failure is not None and not any(self.drawn):
-            raise failure
+                which = f"picture {first + 1}" if len(group) == 1 else f"pictures {first + 1}–{first + len(group)}"
+                self._note(f"{which} failed: {error}")
+        if not any(self.drawn):
+            raise EvaluationError(f"none of the {len(self.shots)} pictures could be made; the notes above say why")
 
     def _groups(self) -> Iterator[tuple[int, Sequence[Shot]]]:
         size = PICTURES_PER_CALL.get(self.pipe.device.type, PICTURES_PER_CALL_ELSEWHERE)

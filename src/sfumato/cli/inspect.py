@@ -3,15 +3,20 @@
 import json
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from operator import index
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sfumato.cli.terminal import table
-from sfumato.errors import ConfigError, CorruptFileError, MissingFileError, RecipeError, UnsupportedError
+from sfumato.errors import ConfigError, CorruptFileError, MissingFileError, UnsupportedError
+
+if TYPE_CHECKING:
+    from sfumato.recipe import Recipe
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 # The format's own limit on its header; a longer one is damage, or an attempt to fill the memory.
@@ -65,11 +70,11 @@ def read_header(path: Path) -> WeightsSummary:
         text = file.read(length)
     try:
         header: dict[str, Any] = json.loads(text)
-        metadata = header.pop("__metadata__", {})
-        tensors = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        metadata = {name: str(value) for name, value in header.pop("__metadata__", {}).items()}
+        tensors = {name: tuple(map(index, entry["shape"])) for name, entry in header.items()}
         dtypes = Counter(str(entry["dtype"]) for entry in header.values())
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        end = max((index(entry["data_offsets"][1]) for entry in header.values()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise CorruptFileError(f"{path} has a damaged header ({type(error).__name__}); download it again") from error
     if end != size - 8 - length:
         raise CorruptFileError(
@@ -87,7 +92,7 @@ def inspect_weights(path: Path) -> None:
         ("tensors", f"{len(summary.tensors):,}"),
         ("parameters", f"{summary.parameters:,}"),
         ("dtypes", ", ".join(f"{name} ({count})" for name, count in summary.dtypes.most_common())),
-        *((f"metadata {name}", str(value)) for name, value in summary.metadata.items()),
+        *((f"metadata {name}", value) for name, value in summary.metadata.items()),
     ]
     table(rows)
     groups: Counter[str] = Counter()
@@ -99,12 +104,12 @@ def inspect_weights(path: Path) -> None:
 
 def inspect_folder(path: Path) -> None:
     """Show a model folder's parts, and whether Sfumato opens it. Raises CheckpointError when it does not."""
-    index = _read_json(path / "model_index.json")
+    parts = _read_json(path / "model_index.json")
     rows = [("part", "class", "parameters", "dtype", "size")]
-    for name, entry in index.items():
+    for name, entry in parts.items():
         if isinstance(entry, list) and entry and entry[-1] is not None:
             rows.append((name, str(entry[-1]), *_weights_of(path / name)))
-    print(f"{index.get('_class_name', 'no pipeline class')} in {path}\n")
+    print(f"{parts.get('_class_name', 'no pipeline class')} in {path}\n")
     table(rows)
     scheduler = path / "scheduler" / "scheduler_config.json"
     if scheduler.exists():
@@ -135,19 +140,18 @@ def _check_opens(path: Path) -> None:
 
 def inspect_picture(path: Path) -> None:
     """Show a picture's recipe, or the settings that another program left, and whether its pixels are still those of the recipe."""
-    from sfumato.images import pixels_sha256_of, read_embedded, read_recipe
+    from sfumato.images import parse_recipes, pixels_sha256_of, read_embedded, read_recipe
     from sfumato.infotext import parse_infotext
-    from sfumato.recipe import Recipe
 
     if path.suffix.lower() == ".json":
         _show_recipe(read_recipe(path))
         return
     recipe, text = read_embedded(path)
     if recipe is not None and recipe.startswith("["):
-        _show_grid(path, recipe)
+        _show_grid(parse_recipes(recipe))
         return
     if recipe is not None:
-        shown = Recipe.from_json(recipe)
+        (shown,) = parse_recipes(recipe)
         _show_recipe(shown)
         if shown.pixels_sha256 is not None:
             same = pixels_sha256_of(path) == shown.pixels_sha256
@@ -167,20 +171,14 @@ def inspect_picture(path: Path) -> None:
     )
 
 
-def _show_grid(path: Path, recipes: str) -> None:
-    from sfumato.recipe import Recipe
-
-    try:
-        entries = list(json.loads(recipes))
-    except ValueError as error:
-        raise RecipeError(f"{path} carries damaged recipes: not valid JSON ({error})") from error
-    print(f"a grid of {len(entries)} pictures")
-    for number, entry in enumerate(entries, start=1):
+def _show_grid(recipes: Sequence["Recipe"]) -> None:
+    print(f"a grid of {len(recipes)} pictures")
+    for number, recipe in enumerate(recipes, start=1):
         print(f"\npicture {number}")
-        _show_recipe(Recipe.from_json(json.dumps(entry)))
+        _show_recipe(recipe)
 
 
-def _show_recipe(recipe: Any) -> None:
+def _show_recipe(recipe: "Recipe") -> None:
     values = json.loads(recipe.to_json())
     values["noise_state"] = values["noise_state"] and "…"  # thousands of letters for no reader
     rows = [(name.replace("_", " "), _one_line(value)) for name, value in values.items() if value not in (None, "", {})]
@@ -223,7 +221,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         contents = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MissingFileError(f"there is no {path}; expected a model folder in the diffusers layout") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CorruptFileError(f"{path} can't be read as JSON ({error}); download it again") from error
     if not isinstance(contents, dict):
         raise ConfigError(f"{path} is not a JSON object")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from sfumato.cli.terminal import say
+from sfumato.cli.terminal import say_note
 
 if TYPE_CHECKING:
     from sfumato.engine import Event
@@ -92,4 +92,4 @@ class DrawingProgress:
     def note(self, line: str) -> None:
         """Say something on stderr."""
         with self.paused():
-            say(f"note: {line}")
+            say_note(line)

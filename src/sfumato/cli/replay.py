@@ -1,16 +1,24 @@
 """`sfumato replay`: make a picture again from the recipe it carries, and judge whether it is the same."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from sfumato.errors import DownloadError, MissingFileError
+
+if TYPE_CHECKING:
+    from sfumato.pipeline import StableDiffusionPipeline
+    from sfumato.recipe import Recipe
 
 EXIT_DIFFERS = 1
 
 
 def replay(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture that Sfumato saved, or a recipe as .json.")],
-    model: Annotated[str | None, typer.Option(help="Model folder or hub id. (default: the recipe's)")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model folder or hub id. (default: the recipe's, if it is on this machine)")
+    ] = None,
     variant: Annotated[str | None, typer.Option(help="Which weights of the model, such as fp16.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. (default: the recipe's)")] = None,
     out: Annotated[
@@ -29,17 +37,7 @@ def replay(
         format_of(out, FORMATS)
         check_writable(out, overwrite=overwrite)
     with DrawingProgress(1, quiet=quiet):
-        from sfumato.cli.opening import has_device, open_model, usual_device
-        from sfumato.pipeline.loading import BUNDLED
-
-        pipe = open_model(
-            model or (None if recipe.model == BUNDLED else recipe.model),
-            # Where its device is missing the picture is made all the same, and the device is among what differs.
-            device=device or (recipe.device if has_device(recipe.device) else usual_device()),
-            dtype=recipe.dtype,
-            variant=variant,
-            safety=recipe.safety != "off",
-        )
+        pipe = _open(recipe, file, model=model, variant=variant, device=device)
         result = pipe.replay(recipe)
     if out is not None:
         save_image(result.image, out, result.recipe, overwrite=overwrite)
@@ -58,3 +56,49 @@ def replay(
         print(f"differs: {difference}")
     if recipe.pixels_sha256 is not None and not result.identical:
         raise typer.Exit(EXIT_DIFFERS)
+
+
+def _open(
+    recipe: "Recipe", file: Path, *, model: str | None, variant: str | None, device: str | None
+) -> "StableDiffusionPipeline":
+    """The model that was asked for, or else the recipe's: for a picture that somebody sent, the network is not touched."""
+    from sfumato.cli.opening import has_device, open_model, usual_device
+
+    try:
+        return open_model(
+            model or model_of(recipe, file),
+            # Where its device is missing the picture is made all the same, and the device is among what differs.
+            device=device or (recipe.device if has_device(recipe.device) else usual_device()),
+            dtype=recipe.dtype,
+            variant=variant,
+            safety=recipe.safety != "off",
+            download=model is not None,
+        )
+    except DownloadError as error:
+        if model is not None:
+            raise
+        raise MissingFileError(
+            f"{file} was made with {recipe.model}, which is not on this machine; pass --model {recipe.model} to allow the "
+            "download, or --model PATH"
+        ) from error
+
+
+def model_of(recipe: "Recipe", file: Path) -> str | Path | None:
+    """The model that a recipe names: None for the bundled one, a hub id, or the folder of that name here or beside the picture.
+
+    Raises MissingFileError when there is no such folder. A path is not followed: only its last part is looked for.
+    """
+    from sfumato.checkpoints.hub import is_hub_id
+    from sfumato.pipeline.loading import BUNDLED
+
+    if recipe.model == BUNDLED:
+        return None
+    if "/" in recipe.model and is_hub_id(recipe.model):
+        return recipe.model
+    name = recipe.model.replace("\\", "/").rpartition("/")[2]
+    for folder in (Path(), file.parent):
+        if name not in ("", ".", "..") and "\0" not in name and (folder / name).is_dir():
+            return folder / name
+    raise MissingFileError(
+        f"{file} was made with the model {name!r}, and no such folder is here or beside the picture; pass --model PATH"
+    )

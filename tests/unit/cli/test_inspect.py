@@ -1,9 +1,13 @@
+import errno
 import json
+import os
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors.numpy import save_file
 
 from sfumato.cli.app import run
@@ -46,7 +50,19 @@ def test_cut_files_are_said(weights: Path, size: int) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    [b"[]", b"{", b'{"a": 1}', b'{"a": {"shape": [1]}}', b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}'],
+    [
+        b"[]",
+        b"{",
+        b'{"a": 1}',
+        b'{"a": {"shape": [1]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}',
+        b'{"__metadata__": [1]}',
+        b'{"__metadata__": 1}',
+        b'{"a": {"dtype": "F32", "shape": "ab", "data_offsets": [0, 0]}}',
+        b'{"a": {"dtype": "F32", "shape": [1.5], "data_offsets": [0, 0]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, "0"]}}',
+        b'{"a": ' + b"[" * 100_000,
+    ],
 )
 def test_damaged_headers_are_said(tmp_path: Path, header: bytes) -> None:
     (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
@@ -85,3 +101,34 @@ def test_foreign_folders_are_said(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def png_with(folder: Path, recipe: str) -> Path:
+    chunks = PngInfo()
+    chunks.add_text("sfumato", recipe)
+    Image.new("RGB", (8, 8)).save(folder / "picture.png", pnginfo=chunks)
+    return folder / "picture.png"
+
+
+@pytest.mark.parametrize("recipe", ["[" * 100_000, "[1]", '["a"', "[[]]", "{", '{"scheduler": ' + "[" * 100_000])
+def test_hostile_recipes_are_said(tmp_path: Path, recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(png_with(tmp_path, recipe))]) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1
+    assert len(output.err) < 500
+
+
+def test_a_file_that_may_not_be_read_is_said(
+    weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *args: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert run(["inspect", str(weights)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: can't open {weights}: Permission denied; check that it is there and may be read\n"
+    )
+    assert run(["inspect", "x" * 5000]) == 2
+    assert "File name too long" in capsys.readouterr().err
