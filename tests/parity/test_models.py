@@ -1,5 +1,6 @@
 """Each network against diffusers' or transformers' with the same random weights, at small odd sizes, through files."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,12 @@ import diffusers
 import pytest
 import torch
 import transformers
-from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
 from torch import Tensor
 
 from sfumato.checkpoints.components import SAFETY_CHECKER, TEXT_ENCODER, UNET, VAE
-from sfumato.models import KeysValues
+from sfumato.models import KeysValues, SafetyChecker
+from sfumato.models.safety_checker import SafetyVerdict
 
 TOLERANCE = 1e-4
 
@@ -28,11 +30,15 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-def saved(reference: Any, folder: Path) -> Any:
-    """The reference with every weight random (a norm's are all alike at first, and would hide a mistaken name), and saved."""
+def perturbed(reference: Any) -> Any:
+    """The reference with every weight random: a norm's are all alike at first, and would hide a mistaken name."""
     for parameter in reference.parameters():
         parameter.add_(0.05 * torch.randn_like(parameter))
-    reference.eval().save_pretrained(folder)
+    return reference.eval()
+
+
+def saved(reference: Any, folder: Path) -> Any:
+    perturbed(reference).save_pretrained(folder)
     return reference
 
 
@@ -190,35 +196,77 @@ def test_text_encoder(activation: str, eos_token_id: int, projected: bool, tmp_p
         assert relative_error(ours(tokens, clip_skip).hidden, skipped) < TOLERANCE
 
 
-def test_safety_checker_decides_alike(tmp_path: Path) -> None:
-    config = transformers.CLIPConfig(
-        projection_dim=20,
-        vision_config={
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 64,
-            "image_size": 30,
-            "patch_size": 14,
-        },
-    )
-    theirs = StableDiffusionSafetyChecker(config)
-    pixels = 2 * torch.randn(256, 3, 30, 30)
-    seen = torch.nn.functional.normalize(theirs.visual_projection(theirs.vision_model(pixels)[1]))
+VISION = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "image_size": 30,
+    "patch_size": 14,
+}
+
+
+def reference_checker(pixels: Tensor, **vision: Any) -> StableDiffusionSafetyChecker:
+    """A checker whose thresholds lie within what it sees, so that both decisions occur."""
+    config = transformers.CLIPConfig(projection_dim=20, vision_config={**VISION, **vision})
+    checker = perturbed(StableDiffusionSafetyChecker(config))
+    seen = torch.nn.functional.normalize(checker.visual_projection(checker.vision_model(pixels)[1]))
     for concepts, thresholds, passing in (
-        (theirs.concept_embeds, theirs.concept_embeds_weights, 0.96),
-        (theirs.special_care_embeds, theirs.special_care_embeds_weights, 0.9),
+        (checker.concept_embeds, checker.concept_embeds_weights, 0.96),
+        (checker.special_care_embeds, checker.special_care_embeds_weights, 0.9),
     ):
         concepts.normal_()
         nearness = seen @ torch.nn.functional.normalize(concepts).T
         thresholds.copy_(nearness.quantile(passing, dim=0))
-    theirs.eval().save_pretrained(tmp_path)
-    ours = SAFETY_CHECKER.open(tmp_path)
+    return checker
 
-    _, expected = theirs(pixels, images=torch.zeros(256, 1))
+
+def assert_judged_alike(ours: SafetyChecker, theirs: StableDiffusionSafetyChecker, pixels: Tensor) -> SafetyVerdict:
+    tower = theirs.vision_model(pixels)[1]
+    assert relative_error(ours.vision(pixels), tower) < TOLERANCE
+    seen = theirs.visual_projection(tower)
+    assert relative_error(ours.projection(ours.vision(pixels)), seen) < TOLERANCE
     verdict = ours(pixels)
+    special = cosine_distance(seen, theirs.special_care_embeds) - theirs.special_care_embeds_weights
+    stricter = 0.01 * (special.round(decimals=3) > 0).any(dim=1, keepdim=True)
+    concept = cosine_distance(seen, theirs.concept_embeds) - theirs.concept_embeds_weights + stricter
+    # To the third decimal, and to half of one more where a score lies between two.
+    torch.testing.assert_close(verdict.special_scores, special, rtol=0, atol=5.1e-4)
+    torch.testing.assert_close(verdict.concept_scores, concept, rtol=0, atol=5.1e-4)
+    _, expected = theirs(pixels, images=torch.zeros(len(pixels), 1))
     assert verdict.flagged.tolist() == expected
-    assert 20 < sum(expected) < 236, "the pictures should be of both kinds"
+    return verdict
+
+
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+def test_safety_checker_decides_alike(activation: str, tmp_path: Path) -> None:
+    pixels = 2 * torch.randn(256, 3, 30, 30)
+    theirs = reference_checker(pixels, hidden_act=activation, layer_norm_eps=1e-3)
+    theirs.save_pretrained(tmp_path)
+    verdict = assert_judged_alike(SAFETY_CHECKER.open(tmp_path), theirs, pixels)
+    assert 20 < verdict.flagged.sum() < 236, "the pictures should be of both kinds"
     # Some are blocked only because a special concept is near.
     plain = (verdict.concept_scores > 0.01).any(dim=1)
     assert (verdict.flagged & ~plain & (verdict.special_scores > 0).any(dim=1)).any()
+
+
+def test_a_swapped_norm_of_the_vision_tower_would_show(tmp_path: Path) -> None:
+    pixels = 2 * torch.randn(16, 3, 30, 30)
+    theirs = reference_checker(pixels)
+    theirs.save_pretrained(tmp_path)
+    ours = SAFETY_CHECKER.open(tmp_path)
+    ours.vision.norm_in, ours.vision.norm_out = ours.vision.norm_out, ours.vision.norm_in
+    assert relative_error(ours.vision(pixels), theirs.vision_model(pixels)[1]) > 100 * TOLERANCE
+
+
+def test_the_vision_config_of_older_files(tmp_path: Path) -> None:
+    """They repeat it as `vision_config_dict`; what that leaves out is at its default, whatever the other says."""
+    pixels = 2 * torch.randn(64, 3, 30, 30)
+    reference_checker(pixels).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text())
+    contradicting = values["vision_config"] | {"hidden_act": "gelu", "layer_norm_eps": 0.3, "num_attention_heads": 8}
+    path.write_text(json.dumps(values | {"vision_config": contradicting, "vision_config_dict": VISION}))
+    theirs = StableDiffusionSafetyChecker.from_pretrained(tmp_path).eval()
+    assert theirs.config.vision_config.hidden_act == "quick_gelu"
+    assert_judged_alike(SAFETY_CHECKER.open(tmp_path), theirs, pixels)

@@ -9,7 +9,7 @@ import diffusers
 import pytest
 import torch
 import transformers
-from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
 from torch import Tensor
 
 from sfumato.checkpoints.components import SAFETY_CHECKER, TEXT_ENCODER, UNET, VAE
@@ -32,8 +32,16 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
+def perturbed(reference: Any) -> Any:
+    """The reference with random norms and biases, which are all alike at first and would hide a mistaken name; matrices are not."""
+    for parameter in reference.parameters():
+        if parameter.dim() == 1:
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return reference.eval()
+
+
 def test_unet(tmp_path: Path) -> None:
-    theirs = diffusers.UNet2DConditionModel(sample_size=64, cross_attention_dim=768).eval()
+    theirs = perturbed(diffusers.UNet2DConditionModel(sample_size=64, cross_attention_dim=768))
     assert sum(parameter.numel() for parameter in theirs.parameters()) == 859_520_964
     x, timesteps, context = torch.randn(2, 4, 24, 32), torch.tensor([981, 21]), torch.randn(2, 77, 768)
     expected = theirs(x, timesteps, context).sample
@@ -43,13 +51,15 @@ def test_unet(tmp_path: Path) -> None:
 
 
 def test_autoencoder(tmp_path: Path) -> None:
-    theirs = diffusers.AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        sample_size=512,
-    ).eval()
+    theirs = perturbed(
+        diffusers.AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            sample_size=512,
+        )
+    )
     assert sum(parameter.numel() for parameter in theirs.parameters()) == 83_653_863
     pixels, latents = torch.randn(1, 3, 192, 256), torch.randn(1, 4, 24, 32)
     expected = theirs.encode(pixels).latent_dist.mode(), theirs.decode(latents).sample
@@ -64,7 +74,7 @@ def test_text_encoder(tmp_path: Path) -> None:
     config = transformers.CLIPTextConfig(
         hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, projection_dim=768
     )
-    theirs = transformers.CLIPTextModel(config).eval()
+    theirs = perturbed(transformers.CLIPTextModel(config))
     assert sum(parameter.numel() for parameter in theirs.parameters()) == 123_060_480
     tokens = torch.randint(0, 49406, (2, 77))
     tokens[:, 40:] = 49407
@@ -84,9 +94,10 @@ def test_safety_checker(tmp_path: Path) -> None:
         "num_attention_heads": 16,
         "patch_size": 14,
     }
-    theirs = StableDiffusionSafetyChecker(transformers.CLIPConfig(projection_dim=768, vision_config=vision)).eval()
+    theirs = perturbed(StableDiffusionSafetyChecker(transformers.CLIPConfig(projection_dim=768, vision_config=vision)))
     pixels = torch.randn(4, 3, 224, 224)
-    seen: Any = theirs.visual_projection(theirs.vision_model(pixels)[1])
+    tower: Any = theirs.vision_model(pixels)[1]
+    seen: Any = theirs.visual_projection(tower)
     # Concepts near what is seen in the first picture only, a special one among them.
     theirs.concept_embeds.data.normal_()
     theirs.concept_embeds.data[5] = seen[0] - seen[1:].mean(0)
@@ -101,5 +112,12 @@ def test_safety_checker(tmp_path: Path) -> None:
     assert not all(expected)
 
     ours = SAFETY_CHECKER.open(tmp_path)
+    assert relative_error(ours.vision(pixels), tower) < TOLERANCE
     assert relative_error(ours.projection(ours.vision(pixels)), seen) < TOLERANCE
-    assert ours(pixels).flagged.tolist() == expected
+    verdict = ours(pixels)
+    assert verdict.flagged.tolist() == expected
+    special = cosine_distance(seen, theirs.special_care_embeds) - theirs.special_care_embeds_weights
+    stricter = 0.01 * (special.round(decimals=3) > 0).any(dim=1, keepdim=True)
+    concept = cosine_distance(seen, theirs.concept_embeds) - theirs.concept_embeds_weights + stricter
+    torch.testing.assert_close(verdict.special_scores, special, rtol=0, atol=6e-4)
+    torch.testing.assert_close(verdict.concept_scores, concept, rtol=0, atol=6e-4)

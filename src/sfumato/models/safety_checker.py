@@ -37,7 +37,8 @@ class SafetyVerdict(NamedTuple):
     concept_scores: Tensor
     """`b concepts`, float32."""
     special_scores: Tensor
-    """`b special_concepts`, float32."""
+    """`b special_concepts`, float32. The released checker adds 0.01 to those after the first that is above 0, within its loop; here
+    they are left as they are, which changes no decision: that one is above 0 already, and nothing else is asked of them."""
 
 
 class SafetyChecker(Network):
