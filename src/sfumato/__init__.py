@@ -8,6 +8,7 @@
 Names are loaded when they are first used, so that `import sfumato` itself costs nothing.
 """
 
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,13 @@ from sfumato.version import __version__
 
 if TYPE_CHECKING:
     from sfumato.images import image_grid
-    from sfumato.pipeline import ReplayResult, StableDiffusionPipeline, StableDiffusionPipelineOutput
+    from sfumato.pipeline import (
+        AutoencoderKL,
+        DiffusionPipeline,
+        ReplayResult,
+        StableDiffusionPipeline,
+        StableDiffusionPipelineOutput,
+    )
     from sfumato.recipe import Recipe
     from sfumato.schedulers import (
         DDIMScheduler,
@@ -31,7 +38,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "sfumato.images": ("image_grid",),
-    "sfumato.pipeline": ("ReplayResult", "StableDiffusionPipeline", "StableDiffusionPipelineOutput"),
+    "sfumato.pipeline": (
+        "AutoencoderKL",
+        "DiffusionPipeline",
+        "ReplayResult",
+        "StableDiffusionPipeline",
+        "StableDiffusionPipelineOutput",
+    ),
     "sfumato.recipe": ("Recipe",),
     "sfumato.schedulers": (
         "DDIMScheduler",
@@ -46,9 +59,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "AutoencoderKL",
     "DDIMScheduler",
     "DDPMScheduler",
     "DPMSolverMultistepScheduler",
+    "DiffusionPipeline",
     "EulerAncestralDiscreteScheduler",
     "EulerDiscreteScheduler",
     "HeunDiscreteScheduler",
@@ -73,6 +88,8 @@ def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(home), name)
+    if re.search("Scheduler$|Pipeline|Model$|^Autoencoder|^CLIP", name):
+        import_module("sfumato.pipeline.absent").refuse_name(name, __all__)
     raise AttributeError(f"module 'sfumato' has no attribute {name!r}")
 
 

@@ -1,7 +1,14 @@
 """The pipeline: the engine with one customer, behind the field's public face."""
 
+from sfumato.pipeline.autoencoder import AutoencoderKL
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
-from sfumato.pipeline.pipeline import StableDiffusionPipeline
+from sfumato.pipeline.pipeline import DiffusionPipeline, StableDiffusionPipeline
 from sfumato.pipeline.replay import ReplayResult
 
-__all__ = ["ReplayResult", "StableDiffusionPipeline", "StableDiffusionPipelineOutput"]
+__all__ = [
+    "AutoencoderKL",
+    "DiffusionPipeline",
+    "ReplayResult",
+    "StableDiffusionPipeline",
+    "StableDiffusionPipelineOutput",
+]

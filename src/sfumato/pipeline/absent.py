@@ -8,7 +8,9 @@ from sfumato.errors import UnsupportedError
 _LORA = "LoRA files can't be loaded yet"
 _EMBEDDING = "textual inversion embeddings can't be loaded yet"
 _IMAGE_PROMPT = "image prompt adapters are not available yet"
-_STEPWISE = "there is no loop to write around the U-Net and the scheduler here: call the pipeline, with callback_on_step_end"
+_STEPWISE = (
+    "there is no loop to write around the U-Net and the scheduler here: call the pipeline, with callback_on_step_end"
+)
 _TO = 'use .to("cuda"), .to("cpu") or .to(torch.float16)'
 
 REASONS: dict[str, str] = {

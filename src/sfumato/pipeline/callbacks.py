@@ -16,6 +16,8 @@ TENSOR_INPUTS = ("latents", "prompt_embeds", "negative_prompt_embeds")
 class StepCallback:
     """Calls `callback_on_step_end(pipe, step, timestep, tensors)` once a step with the latents of the whole batch.
 
+    PLMS evaluates its second timestep twice, which is one step here; diffusers counts two, and calls once more.
+
     The tensors a callback returns under "latents" become the images' x; they are in the scaling that the scheduler's
     latents have at that level, as callbacks written for diffusers expect. The embeddings can be read; changing them mid-run raises
     UnsupportedError, since the network's keys and values of the text are computed once.
@@ -53,7 +55,12 @@ class StepCallback:
         tensors: dict[str, Any] = {"latents": torch.stack([event.x for event in events]) * scale, **self._embeds}
         offered = {name: tensors[name] for name in self._names if name in tensors}
         timestep = torch.tensor(self._timesteps[min(step, len(self._timesteps) - 1)])
+        guidance = getattr(self._pipe, "_guidance_scale", None)
         returned = self._callback(self._pipe, step, timestep, dict(offered)) or {}
+        if getattr(self._pipe, "_guidance_scale", None) != guidance:
+            raise UnsupportedError(
+                "the step callback changed _guidance_scale; guidance stays the same while an image is being made"
+            )
         for name, value in returned.items():
             if name != "latents" and value is not offered.get(name):
                 raise UnsupportedError(

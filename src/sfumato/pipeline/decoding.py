@@ -27,7 +27,7 @@ class Decoder:
         weight = next(self._vae.parameters())
         unscaled = (latents / self._vae.config.scaling_factor)[None].to(weight.device, weight.dtype)
         with torch.no_grad():
-            pixels = self._vae.decode_tiled(unscaled) if self.tiled else self._vae.decode(unscaled)
+            pixels = self._vae.decode_tiled(unscaled) if self.tiled else self._vae.decode_whole(unscaled)
         if not is_finite(pixels):
             raise self._diagnosis(unscaled)
         return pixels[0].to("cpu", torch.float32).clamp(-1, 1)
@@ -36,7 +36,7 @@ class Decoder:
         if not is_finite(unscaled):
             return NumericalError("the finished latents hold NaN or infinity, so there is no picture to decode")
         with torch.no_grad():
-            layer = first_nonfinite_layer(self._vae, lambda: self._vae.decode(unscaled))
+            layer = first_nonfinite_layer(self._vae, lambda: self._vae.decode_whole(unscaled))
         dtype = str(unscaled.dtype).removeprefix("torch.")
         return NumericalError(
             f"NaN or infinity arose in VAE layer {layer!r}, computing in {dtype}; decode in float32: pipe.vae.to(torch.float32)"

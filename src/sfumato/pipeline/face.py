@@ -1,7 +1,7 @@
 """What notebooks read from a pipeline beside calling it, under the names they know."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -18,6 +18,7 @@ from sfumato.pipeline.absent import refuse
 from sfumato.pipeline.conditioning import encode_prompt
 from sfumato.pipeline.parts import as_part
 from sfumato.pipeline.request import Request
+from sfumato.schedulers import Scheduler
 from sfumato.text.tokenizer import Tokenizer
 
 
@@ -39,7 +40,9 @@ class Face:
     text_encoder: CLIPTextEncoder
     tokenizer: Tokenizer
     requires_safety_checker: bool
-    components: dict[str, Any]
+    scheduler: Scheduler
+    safety_checker: Any
+    feature_extractor: Mapping[str, Any] | None
     _progress: dict[str, Any]
     _interrupt: bool = False
     _num_timesteps: int = 0
@@ -62,6 +65,25 @@ class Face:
             f"single files such as {os.fspath(pretrained_model_link_or_path)!r} can't be opened yet; "
             "from_pretrained opens folders in the diffusers layout, and models of the hub"
         )
+
+    # -- what it is made of ------------------------------------------------------------------------------------------
+
+    def _networks(self) -> dict[str, torch.nn.Module]:
+        networks: dict[str, torch.nn.Module] = {"unet": self.unet, "vae": self.vae, "text_encoder": self.text_encoder}
+        if isinstance(self.safety_checker, torch.nn.Module):
+            networks["safety_checker"] = self.safety_checker
+        return networks
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """Every part by name, as the constructor takes them."""
+        others = {
+            "tokenizer": self.tokenizer,
+            "scheduler": self.scheduler,
+            "safety_checker": self.safety_checker,
+            "feature_extractor": self.feature_extractor,
+        }
+        return self._networks() | others
 
     # -- where it is, and how far ------------------------------------------------------------------------------------
 

@@ -3,14 +3,19 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sfumato import bundled_model
 from sfumato.checkpoints import fetch, open_folder, save_folder
-from sfumato.errors import ConfigError, MissingFileError, UnsupportedError, UsageError
+from sfumato.checkpoints.folder import INDEX
+from sfumato.errors import ConfigError, MissingFileError, OutputError, UnsupportedError, UsageError
+from sfumato.models.safety_checker import SafetyChecker
+from sfumato.pipeline.parts import unwrapped
 from sfumato.pipeline.placement import parse_dtype
 from sfumato.pipeline.source import Source
 from sfumato.schedulers import scheduler_from_config
@@ -22,7 +27,8 @@ NETWORKS = ("unet", "vae", "text_encoder", "safety_checker")
 PARTS = (*NETWORKS, "tokenizer", "scheduler", "feature_extractor")
 HUB_OPTIONS = ("revision", "token", "use_auth_token", "local_files_only", "cache_dir")
 HARMLESS = ("low_cpu_mem_usage", "use_safetensors", "resume_download")
-"""Options of diffusers that can be granted by doing nothing: memory is always spared, safetensors always read."""
+"""Options of diffusers that can be granted by doing nothing: memory is always spared, safetensors always read.
+Any other option that is off (None or False) asks for nothing."""
 
 BUNDLED = "sfumato/bundled"
 DEFAULTS_FILE = "sfumato.json"
@@ -45,16 +51,9 @@ def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Open
     """
     options = dict(options)
     overrides = {part: options.pop(part) for part in PARTS if part in options}
-    dtype = parse_dtype(options.pop("dtype", None) or options.pop("torch_dtype", None))
-    options.pop("torch_dtype", None)
-    variant = options.pop("variant", None)
-    hub = {option: options.pop(option) for option in HUB_OPTIONS if option in options}
     requires_checker = options.pop("requires_safety_checker", True)
-    for option, value in options.items():
-        if option not in HARMLESS and value is not None:
-            raise UnsupportedError(f"from_pretrained does not know the option {option}={value!r}; leave it out")
-
-    path = _local(name, variant, hub)
+    dtype, variant, hub = take_options(options)
+    path = local_folder(name, hub, variant=variant)
     folder = open_folder(path, dtype=dtype, variant=variant, components=set(NETWORKS) - overrides.keys())
     for part in folder.missing:
         logger.warning("the model lists a %s but its folder is not there; going on without", part)
@@ -78,9 +77,39 @@ def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Open
     return Opened(parts, read_defaults(path), Source.of(known_as(name, path), folder.weights, networks))
 
 
-def _local(name: str | os.PathLike[str], variant: str | None, hub: dict[str, Any]) -> Path:
+def take_options(options: dict[str, Any]) -> tuple[torch.dtype | None, str | None, dict[str, Any]]:
+    """The dtype (None: the file's), the variant and the hub's options of a `from_pretrained`, taken out of `options`.
+
+    Raises UnsupportedError for one left that is not off, OptionError for a dtype that no picture is computed in.
+    """
+    dtypes = [options.pop(option, None) for option in ("dtype", "torch_dtype")]
+    dtype = parse_dtype(next((given for given in dtypes if given is not None), None))
+    variant = options.pop("variant", None)
+    hub = {option: options.pop(option) for option in HUB_OPTIONS if option in options}
+    if options.get("use_safetensors") is False:
+        raise UnsupportedError("only safetensors weights are read; leave out use_safetensors=False")
+    for option, value in options.items():
+        if option not in HARMLESS and value is not None and value is not False:
+            raise UnsupportedError(f"from_pretrained does not know the option {option}={value!r}; leave it out")
+    return dtype, variant, hub
+
+
+def local_folder(
+    name: str | os.PathLike[str],
+    hub: Mapping[str, Any],
+    *,
+    variant: str | None = None,
+    only: Sequence[str] | None = None,
+    needed: str = INDEX,
+) -> Path:
+    """The folder of that path, or that a hub id's files are fetched into; `hub` are options of HUB_OPTIONS.
+
+    Raises MissingFileError where there is none, UnsupportedError for a single file, and as `fetch`.
+    """
     path = Path(name).expanduser()
     if path.is_dir():
+        if hub.get("revision") is not None:
+            logger.warning("%s is a folder of this machine: revision=%r was not needed", path, hub["revision"])
         return path
     text = os.fspath(name)
     if path.exists():
@@ -88,18 +117,15 @@ def _local(name: str | os.PathLike[str], variant: str | None, hub: dict[str, Any
             f"{text!r} is a file; from_pretrained opens model folders, and single files are not supported yet"
         )
     if not isinstance(name, str) or text.startswith((".", "~", os.sep)) or text.count("/") > 1 or not text:
-        raise MissingFileError(
-            f"there is no model folder {text!r}; give the folder that holds model_index.json, or a hub id"
-        )
-    token = hub.pop("token", None) or hub.pop("use_auth_token", None)
-    hub.pop("use_auth_token", None)
+        raise MissingFileError(f"there is no model folder {text!r}; give the folder that holds {needed}, or a hub id")
     return fetch(
         text,
         revision=hub.get("revision"),
         variant=variant,
-        token=token,
+        token=hub.get("token") or hub.get("use_auth_token"),
         local_files_only=bool(hub.get("local_files_only", False)),
         cache_dir=hub.get("cache_dir"),
+        only=only,
     )
 
 
@@ -124,21 +150,56 @@ def read_defaults(path: Path) -> dict[str, Any]:
     return {name: values[name] for name in RECOMMENDED if name in values}
 
 
-def save_parts(parts: Mapping[str, Any], path: Path, *, variant: str | None, options: Mapping[str, Any]) -> None:
-    """Write a pipeline's components as a folder in the diffusers layout. Raises OutputError, or UnsupportedError."""
+def save_parts(
+    parts: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    path: Path,
+    *,
+    variant: str | None,
+    overwrite: bool,
+    options: Mapping[str, Any],
+) -> None:
+    """Write a pipeline's components, and what its makers recommend, as a folder in the diffusers layout.
+
+    With `overwrite`, a folder that holds a model and nothing besides is replaced, whole or not at all.
+    Raises OutputError, or UnsupportedError for an option that is not honoured.
+    """
     for option, value in options.items():
         if option != "safe_serialization" and value:
             raise UnsupportedError(f"save_pretrained does not know the option {option}={value!r}; leave it out")
-    if options.get("safe_serialization") is False:
+    if not options.get("safe_serialization", True):
         raise UnsupportedError("save_pretrained writes safetensors only; leave out safe_serialization=False")
+    if overwrite and path.is_dir():
+        _check_replaceable(path)
+    checker = parts["safety_checker"]
+    if checker is not None and not isinstance(unwrapped(checker), SafetyChecker):
+        logger.warning("the function in the safety checker's place is not saved; the model is saved without a checker")
+        checker = None
+
+    def write_tokenizer(folder: Path) -> None:
+        parts["tokenizer"].save(folder)
+        if defaults:
+            text = json.dumps(dict(defaults), indent=2) + "\n"
+            (folder.parent / DEFAULTS_FILE).write_text(text, encoding="utf-8")
+
     save_folder(
         path,
-        unet=parts["unet"],
-        vae=parts["vae"],
-        text_encoder=parts["text_encoder"],
-        tokenizer_files=parts["tokenizer"].save,
+        unet=unwrapped(parts["unet"]),
+        vae=unwrapped(parts["vae"]),
+        text_encoder=unwrapped(parts["text_encoder"]),
+        tokenizer_files=write_tokenizer,
         scheduler_config=dict(parts["scheduler"].config),
-        safety_checker=parts["safety_checker"],
+        safety_checker=unwrapped(checker),
         feature_extractor=parts["feature_extractor"],
         variant=variant,
+        overwrite=overwrite,
     )
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise OutputError if a model's folder holds something that replacing the model would lose."""
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in (*PARTS, INDEX, DEFAULTS_FILE))
+    if others and (path / INDEX).is_file():
+        raise OutputError(
+            f"{path} holds more than a model ({', '.join(others[:3])}), which saving there would remove; give another folder"
+        )

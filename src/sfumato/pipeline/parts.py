@@ -11,7 +11,7 @@ from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.models.safety_checker import SafetyChecker
 from sfumato.models.unet import UNet
 from sfumato.models.vae import AutoencoderKL
-from sfumato.schedulers import SCHEDULERS, Scheduler, scheduler_from_config
+from sfumato.schedulers import SCHEDULERS, Scheduler, UnavailableScheduler, scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
 
 logger = logging.getLogger("sfumato")
@@ -60,7 +60,10 @@ def as_scheduler(value: Any) -> Scheduler:
             "EulerDiscreteScheduler.from_config(pipe.scheduler.config)"
         )
     # Not the config's own _class_name: diffusers leaves there the class that the config was first written by.
-    return scheduler_from_config({**config, "_class_name": type(value).__name__})
+    scheduler = scheduler_from_config({**config, "_class_name": type(value).__name__})
+    if isinstance(scheduler, UnavailableScheduler):
+        scheduler.refuse()
+    return scheduler
 
 
 def as_safety_checker(value: Any) -> SafetyChecker | Callable[..., Any] | None:

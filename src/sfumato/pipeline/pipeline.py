@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from copy import copy
 from pathlib import Path
 from typing import Any, Self
@@ -21,12 +20,24 @@ from sfumato.models.vae import AutoencoderKL
 from sfumato.pipeline.callbacks import StepCallback, legacy_callback
 from sfumato.pipeline.conditioning import PromptEncoder, condition
 from sfumato.pipeline.decoding import Decoder
+from sfumato.pipeline.face import Face
 from sfumato.pipeline.loading import open_parts, save_parts
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
+from sfumato.pipeline.parts import as_scheduler, check_fit
 from sfumato.pipeline.placement import parse_target
 from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_of
 from sfumato.pipeline.replay import ReplayResult, autocast_as, replay
-from sfumato.pipeline.request import Request, check_count, check_number, check_prompts, check_size
+from sfumato.pipeline.request import (
+    Request,
+    check_clip_skip,
+    check_count,
+    check_embeds,
+    check_number,
+    check_prompts,
+    check_size,
+    check_tensor,
+    whole,
+)
 from sfumato.pipeline.result import name_of, result_of
 from sfumato.pipeline.safety import SafetyFilter
 from sfumato.pipeline.source import Source
@@ -41,14 +52,15 @@ logger = logging.getLogger("sfumato")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-class StableDiffusionPipeline(Switches):
+class StableDiffusionPipeline(Switches, Face):
     """Text to image with a Stable Diffusion checkpoint.
 
         pipe = StableDiffusionPipeline.from_pretrained("path/or/hub-id").to("cuda")
         image = pipe("a red apple", num_inference_steps=30).images[0]
 
     Every part is an attribute and can be replaced: `unet`, `vae`, `text_encoder`, `tokenizer`, `scheduler`,
-    `safety_checker` (None turns it off). `defaults` are the settings that the model's makers recommend.
+    `safety_checker` (None turns it off; a function `(images, clip_input) → (images, flags)` stands in for it), and a scheduler
+    may be one of diffusers'. `defaults` are the settings that the model's makers recommend.
     """
 
     def __init__(
@@ -59,23 +71,23 @@ class StableDiffusionPipeline(Switches):
         tokenizer: Tokenizer,
         unet: UNet,
         scheduler: Scheduler,
-        safety_checker: SafetyChecker | None = None,
+        safety_checker: SafetyChecker | Callable[..., Any] | None = None,
         feature_extractor: Mapping[str, Any] | None = None,
         requires_safety_checker: bool = True,
     ) -> None:
-        self.vae = vae
+        self.vae = vae  # every part is checked as it is put in: see Face
         self.text_encoder = text_encoder
         self.tokenizer = tokenizer
         self.unet = unet
         # As diffusers repairs configs older than two of their options; a scheduler that is put in later is taken as it is.
-        self.scheduler = scheduler.in_pipeline()
+        self.scheduler = as_scheduler(scheduler).in_pipeline()
         self.safety_checker = safety_checker
         self.feature_extractor = feature_extractor
         self.requires_safety_checker = requires_safety_checker
         self.defaults: dict[str, Any] = {}
         self.source = Source()
-        self._interrupt = False
         self._progress: dict[str, Any] = {}
+        check_fit(self.unet, self.vae, self.text_encoder)
 
     # -- opening and saving ------------------------------------------------------------------------------------------
 
@@ -97,10 +109,23 @@ class StableDiffusionPipeline(Switches):
         return pipe
 
     def save_pretrained(
-        self, save_directory: str | os.PathLike[str], *, variant: str | None = None, **options: Any
+        self,
+        save_directory: str | os.PathLike[str],
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        *,
+        overwrite: bool = True,
+        **options: Any,
     ) -> None:
-        """Write the model as a folder in the diffusers layout, which diffusers opens too."""
-        save_parts(self.components, Path(save_directory), variant=variant, options=options)
+        """Write the model as a folder in the diffusers layout, which diffusers opens too.
+
+        A folder that holds a model and nothing else is replaced, whole or not at all, unless `overwrite` is off.
+        Raises OutputError, or UnsupportedError for an option that is not honoured.
+        """
+        options["safe_serialization"] = safe_serialization
+        save_parts(
+            self.components, self.defaults, Path(save_directory), variant=variant, overwrite=overwrite, options=options
+        )
 
     def to(self, *where: str | torch.device | torch.dtype, **named: Any) -> Self:
         """Move to a device, a dtype or both, in any order: `.to("cuda")`, `.to("cuda", torch.float16)`. Returns self."""
@@ -108,55 +133,6 @@ class StableDiffusionPipeline(Switches):
         for part in self._networks().values():
             part.to(device=device, dtype=dtype)
         return self
-
-    # -- what it is made of ------------------------------------------------------------------------------------------
-
-    def _networks(self) -> dict[str, torch.nn.Module]:
-        networks = {"unet": self.unet, "vae": self.vae, "text_encoder": self.text_encoder}
-        if self.safety_checker is not None:
-            networks["safety_checker"] = self.safety_checker
-        return networks
-
-    @property
-    def components(self) -> dict[str, Any]:
-        """Every part by name, as the constructor takes them."""
-        others = {
-            "tokenizer": self.tokenizer,
-            "scheduler": self.scheduler,
-            "safety_checker": self.safety_checker,
-            "feature_extractor": self.feature_extractor,
-        }
-        return self._networks() | others
-
-    @property
-    def device(self) -> torch.device:
-        """Where the U-Net is."""
-        return next(self.unet.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What the U-Net computes in."""
-        return next(self.unet.parameters()).dtype
-
-    @property
-    def vae_scale_factor(self) -> int:
-        """Pixels a latent, along each side."""
-        return self.vae.scale
-
-    @property
-    def interrupt(self) -> bool:
-        """Whether the running call was asked to stop; set `pipe._interrupt = True` in a callback to ask."""
-        return self._interrupt
-
-    def set_progress_bar_config(self, **config: Any) -> None:
-        """Options for the progress bar, as tqdm takes them: `disable=True`, `desc="…"`, `leave=False`."""
-        self._progress = config
-
-    def progress_bar(self, total: int) -> AbstractContextManager[Any]:
-        """A tqdm bar for `total` steps, fit for the terminal or the notebook it is in."""
-        from tqdm.auto import tqdm
-
-        return tqdm(total=total, **self._progress)
 
     # -- making pictures ---------------------------------------------------------------------------------------------
 
@@ -191,6 +167,7 @@ class StableDiffusionPipeline(Switches):
         recommend others (`defaults`). Noise comes from `generator` (one, or one an image), else from `seeds` (one an
         image), else from torch's global generator; it is always drawn on the CPU. `latents` are unit noise to start
         from instead. `exact` evaluates each image by itself on an accelerator too. `on_event` hears the engine's events.
+        A step callback is called once a step: PLMS's second timestep, evaluated twice, is one step here and two in diffusers.
 
         Returns a StableDiffusionPipelineOutput, or `(images, nsfw_content_detected)` with `return_dict=False`.
         Raises UsageError for what can't be drawn as asked, and an image's own error when no image could be made.
@@ -202,6 +179,8 @@ class StableDiffusionPipeline(Switches):
             prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, height, width,
             num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip,
         )  # fmt: skip
+        check_tensor("latents", latents)
+        self._begin(request)
         seeds_used = self._seeds(seeds, generator, len(request.texts) * request.images_per_prompt)
         result, sources = self._draw(
             request, seeds_used, embeds=(prompt_embeds, negative_prompt_embeds), latents=latents, output_type=output_type,
@@ -308,15 +287,16 @@ class StableDiffusionPipeline(Switches):
         self, prompt: Any, negative: Any, embeds: Tensor | None, negative_embeds: Tensor | None, height: Any, width: Any,
         steps: Any, guidance_scale: Any, images: Any, eta: Any, clip_skip: Any,
     ) -> Request:  # fmt: skip
+        check_fit(self.unet, self.vae, self.text_encoder)
         texts = check_prompts(prompt, negative, embeds, negative_embeds)
         own = self.unet.config.sample_size * self.vae.scale
         height = self.defaults.get("height", own) if height is None else height
         width = self.defaults.get("width", own) if width is None else width
         height, width = check_size(height, width, self.vae.scale)
-        if clip_skip is not None:
-            clip_skip = check_count("clip_skip", clip_skip, least=0, most=self.text_encoder.config.layers - 1)
         guidance = self.defaults.get("guidance_scale", 7.5) if guidance_scale is None else guidance_scale
         guidance = check_number("guidance_scale", guidance, least=0.0)
+        tokens = self.tokenizer.max_length if guidance > 1 else None
+        check_embeds(texts, embeds, negative_embeds, self.unet.config.context_dim, tokens)
         usual = self.defaults.get("num_inference_steps", 50)
         return Request(
             texts=texts,
@@ -328,7 +308,7 @@ class StableDiffusionPipeline(Switches):
             ),
             guidance_scale=guidance,
             eta=check_number("eta", eta, least=0.0, most=1.0),
-            clip_skip=clip_skip or None,
+            clip_skip=check_clip_skip(clip_skip, self.text_encoder.config.layers),
         )
 
     def _parts(self, *, exact: bool) -> Parts:
@@ -337,7 +317,7 @@ class StableDiffusionPipeline(Switches):
             safety = SafetyFilter(self.safety_checker, self.feature_extractor)
         return Parts(
             unet=self.unet,
-            decoder=Decoder(self.vae, tiled=self._tiled),
+            decoder=Decoder(self.vae, tiled=self.vae.use_tiling if self._tiled is None else self._tiled),
             vae_scale=self.vae.scale,
             scheduler=self.scheduler,
             safety=safety,
@@ -351,6 +331,9 @@ class StableDiffusionPipeline(Switches):
             return seeds_of(generator, images)
         if generator is not None:
             raise OptionError("both generator and seeds were given; pass one of them")
+        seeds = [one] if (one := whole(seeds)) is not None else seeds
+        if not hasattr(seeds, "__len__"):
+            raise OptionError(f"seeds must be a list of whole numbers, one for each image, not {seeds!r}")
         if len(seeds) != images:
             raise OptionError(f"{len(seeds)} seeds for {images} images; pass one for each image")
         return [Seed(seed=check_count("seed", seed, least=0, most=2**64 - 1)) for seed in seeds]
@@ -369,3 +352,7 @@ class StableDiffusionPipeline(Switches):
         if on_step_end is not None:
             raise UsageError("both callback and callback_on_step_end were given; pass one of them")
         return legacy_callback(legacy, check_count("callback_steps", every)), ("latents",)
+
+
+DiffusionPipeline = StableDiffusionPipeline
+"""diffusers' name for a pipeline whose class the model decides on; here there is one."""

@@ -62,12 +62,13 @@ def whole(value: Any) -> int | None:
 
 def check_number(name: str, value: object, *, least: float, most: float = math.inf) -> float:
     """The value as a float. Raises OptionError unless it is a finite number from `least` to `most`."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not math.isfinite(number):
         raise OptionError(f"{name} must be a finite number, not {value!r}")
-    if not least <= value <= most:
+    if not least <= number <= most:
         bounds = f"at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
-        raise OptionError(f"{name} must be {bounds}, not {float(value):g}")
-    return float(value)
+        raise OptionError(f"{name} must be {bounds}, not {number:g}")
+    return number
 
 
 def check_count(name: str, value: object, *, least: int = 1, most: int | None = None) -> int:

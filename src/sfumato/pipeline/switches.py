@@ -1,9 +1,13 @@
 """The pipeline's switches for memory and speed: honoured, or answered with a plain reason."""
 
 import logging
+from typing import Any, Self
+
+import torch
 
 from sfumato.errors import OptionError, UnsupportedError
 from sfumato.models.unet import UNet
+from sfumato.models.vae import AutoencoderKL
 
 logger = logging.getLogger("sfumato")
 
@@ -12,7 +16,13 @@ class Switches:
     """`enable_…` and `disable_…` as people know them from diffusers. Mixed into the pipeline, which owns the parts."""
 
     unet: UNet
-    _tiled: bool = False
+    vae: AutoencoderKL
+    _tiled: bool | None = None
+    """Whether to decode in tiles, for this pipeline alone; None: as the VAE is switched."""
+
+    def to(self, *where: Any, **named: Any) -> Self:
+        """Move to a device, a dtype or both."""
+        raise NotImplementedError
 
     def enable_attention_slicing(self, slice_size: str | int | None = "auto") -> None:
         """Compute attention a few heads at a time: less memory, a little slower.
@@ -38,11 +48,11 @@ class Switches:
 
     def enable_vae_tiling(self) -> None:
         """Decode large pictures in overlapping tiles: memory stays that of one tile."""
-        self._tiled = True
+        self.vae.enable_tiling()
 
     def disable_vae_tiling(self) -> None:
         """Decode pictures whole."""
-        self._tiled = False
+        self.vae.disable_tiling()
 
     def enable_vae_slicing(self) -> None:
         """Nothing to switch: pictures are always decoded one at a time."""
@@ -59,14 +69,26 @@ class Switches:
     def disable_xformers_memory_efficient_attention(self) -> None:
         """Nothing to switch: xformers is never used."""
 
-    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: str = "cuda") -> None:
-        """Not offered yet, and says so; the picture is made on the device the pipeline is on."""
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: str | torch.device | None = None) -> None:
+        """Not offered yet, and says so: the whole pipeline moves to the accelerator, if there is one, and stays there."""
+        if device is None and torch.backends.mps.is_available():
+            device = "mps"
+        elif device is None and torch.cuda.is_available():
+            device = "cuda"
+        if device is None or torch.device(device).type == "cpu":
+            logger.warning("there is no accelerator to offload from: the pipeline stays on the CPU")
+            return
+        device = f"cuda:{gpu_id}" if gpu_id is not None else device
+        self.to(device)
         logger.warning(
-            "model offloading is not available yet: the pipeline stays where .to(…) put it; "
-            "enable_attention_slicing() and enable_vae_tiling() lower the memory it needs"
+            "offloading is not available yet: the whole pipeline is now on %s and stays there; "
+            "enable_attention_slicing() and enable_vae_tiling() lower the memory it needs",
+            device,
         )
 
-    def enable_sequential_cpu_offload(self, gpu_id: int | None = None, device: str = "cuda") -> None:
+    def enable_sequential_cpu_offload(
+        self, gpu_id: int | None = None, device: str | torch.device | None = None
+    ) -> None:
         """Not offered yet, and says so; see `enable_model_cpu_offload`."""
         self.enable_model_cpu_offload(gpu_id, device)
 

@@ -1,15 +1,17 @@
 """CLIP's tokenizer: a prompt becomes the row of ids that the text encoder reads."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken, Regex, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 
 from sfumato.errors import ConfigError, OptionError
+from sfumato.text.batch import TokenBatch, batch_of
 from sfumato.text.cleaning import clean
 from sfumato.text.tokenizer_folder import TokenizerSpec, read_tokenizer_folder, write_tokenizer_folder
 from sfumato.text.vocabulary import WORD_END, clip_vocabulary
@@ -91,6 +93,40 @@ class Tokenizer:
         dropped = cleaned[encoding.offsets[room][0] :] if len(encoding.ids) > room else ""
         padding = [self.pad_id] * (room - len(kept))
         return Tokens(ids=(self.start_id, *kept, self.end_id, *padding), kept=len(kept), dropped=dropped)
+
+    def __call__(self, text: str | Sequence[str], **options: Any) -> TokenBatch:
+        """The ids of one text or of several, in the form that transformers' tokenizers give; `batch_of` knows the options."""
+        return batch_of(self, text, **options)
+
+    def token_ids(self, text: str) -> list[int]:
+        """The ids of a text, however long, without start, end and padding."""
+        return self._backend.encode(clean(text)).ids
+
+    def tokenize(self, text: str) -> list[str]:
+        """The pieces of a text as the vocabulary spells them."""
+        return self._backend.encode(clean(text)).tokens
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
+        """The text that ids stand for, cleaned as it was read. Raises OptionError for an id that is no token's."""
+        special = {self.start_id, self.end_id, self.pad_id} if skip_special_tokens else set[int]()
+        tokens: list[str] = []
+        for number in map(int, ids):
+            token = self._backend.id_to_token(number) if number >= 0 else None
+            if token is None:
+                raise OptionError(f"{number} is no token's id; this tokenizer has ids from 0 to {self.vocab_size - 1}")
+            if number not in special:
+                tokens.append(token)
+        # Bytes are spelled as letters, so a word's end is put in place of its mark only afterwards.
+        return decoders.ByteLevel().decode(tokens).replace(WORD_END, " ").strip()
+
+    def batch_decode(self, rows: Iterable[Iterable[int]], skip_special_tokens: bool = False) -> list[str]:
+        """The text of each row of ids."""
+        return [self.decode(row, skip_special_tokens) for row in rows]
+
+    @property
+    def model_max_length(self) -> int:
+        """`max_length`, by its name in transformers."""
+        return self.max_length
 
     @property
     def max_length(self) -> int:

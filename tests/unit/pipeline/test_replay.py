@@ -141,7 +141,7 @@ def test_copies_of_a_picture_are_pictures(pipe: Any, tmp_path: Path, again: Any)
 
 
 def test_memory_that_runs_out_is_an_error_of_one_image(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode, calls = type(pipe.vae).decode, []
+    decode, calls = type(pipe.vae).decode_whole, []
 
     def failing(self: Any, latents: torch.Tensor) -> torch.Tensor:
         calls.append(latents)
@@ -149,7 +149,7 @@ def test_memory_that_runs_out_is_an_error_of_one_image(pipe: Any, monkeypatch: p
             raise torch.OutOfMemoryError("out of memory: tried to allocate 3 EiB\nlong explanation")
         return decode(self, latents)
 
-    monkeypatch.setattr(type(pipe.vae), "decode", failing)
+    monkeypatch.setattr(type(pipe.vae), "decode_whole", failing)
     result = pipe(["a fox", "a cat"], num_inference_steps=1, seeds=[1, 2])
     assert isinstance(result.errors[0], EvaluationError)
     assert "make the picture smaller" in str(result.errors[0])
