@@ -9,6 +9,10 @@ TORCH  ?= torch==2.13.0
 PROMPT ?= a red apple, 3d style
 ARGS   ?=
 
+# As it was typed: neither make nor the shell reads anything into a $, a quote or a backtick.
+override PROMPT := $(value PROMPT)
+export PROMPT
+
 BIN := $(VENV)/bin
 
 help:  ## this list
@@ -16,7 +20,10 @@ help:  ## this list
 
 $(VENV)/.core: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Sfumato needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another one with PYTHON=…" if sys.version_info < (3, 11) else 0)'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "This Python can't make environments; install its venv module (on Debian and Ubuntu: apt install python3-venv) and run make again" >&2; exit 1; }; \
+	  $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install -q --disable-pip-version-check "$(TORCH)"
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
 	@touch $@
@@ -26,10 +33,10 @@ $(VENV)/.dev: $(VENV)/.core
 	@touch $@
 
 generate: $(VENV)/.core  ## draw PROMPT with the bundled model (ARGS="--seed 1 -n 4" for more)
-	@$(BIN)/sfumato generate "$(PROMPT)" $(ARGS)
+	@$(BIN)/sfumato generate $(ARGS) -- "$$PROMPT"
 
 test: $(VENV)/.dev  ## the fast tests (ARGS="-k euler" for some)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-slow: $(VENV)/.dev  ## the tests at true sizes: minutes and gigabytes
 	$(BIN)/python -m pytest -m slow $(ARGS)
