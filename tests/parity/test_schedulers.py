@@ -143,7 +143,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {"clip_sample": True, "clip_sample_range": 0.4}) for name in ("DDIMScheduler", "DDPMScheduler")),
     *((name, {"steps_offset": 0}) for name in SCHEDULERS),
     *((name, {"beta_schedule": "linear"}) for name in SCHEDULERS),
-    ("DDPMScheduler", {"variance_type": "fixed_small_log"}),
+    *(("DDPMScheduler", {"variance_type": kind}) for kind in ("fixed_small_log", None)),
     ("EulerDiscreteScheduler", {"final_sigmas_type": "sigma_min"}),
     ("EulerDiscreteScheduler", {"use_karras_sigmas": True, "sigma_min": 0.1, "sigma_max": 10.0}),
     ("EulerDiscreteScheduler", {"use_exponential_sigmas": True, "sigma_min": 0.1, "sigma_max": 10.0}),

@@ -95,7 +95,7 @@ class DDPMScheduler(Scheduler):
     """DDPM's ancestral sampling. `clip_sample` bounds the denoised latents, which Stable Diffusion's must not be."""
 
     timestep_spacing: TimestepSpacing = "leading"
-    variance_type: str = "fixed_small"
+    variance_type: str | None = "fixed_small"
     clip_sample: bool = True
     clip_sample_range: float = 1.0
     thresholding: bool = False
@@ -106,7 +106,8 @@ class DDPMScheduler(Scheduler):
     sampler: ClassVar[str] = "ddpm"
     _fixed: ClassVar[Mapping[str, tuple[object, ...]]] = {
         **Scheduler._fixed,
-        "variance_type": ("fixed_small", "fixed_small_log"),  # the logarithm is taken and undone: one and the same
+        # The logarithm is taken and undone, and null, which DPM++'s configs bring along, is read as the default: all the same.
+        "variance_type": ("fixed_small", "fixed_small_log", None),
     }
 
     def levels(self, steps: int) -> Levels:  # noqa: D102
