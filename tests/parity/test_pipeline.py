@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import sfumato
+from sfumato.errors import UnsupportedError
 
 SCHEDULERS = ["PNDMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"]
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -133,31 +134,78 @@ def test_output_types(reference: Any, ours: sfumato.StableDiffusionPipeline, out
         np.testing.assert_allclose(np.asarray(got), np.asarray(expected), atol=1e-3, rtol=1e-3)
 
 
-def test_step_callbacks_see_and_change_the_same_latents(reference: Any, ours: sfumato.StableDiffusionPipeline) -> None:
-    seen: dict[str, list[tuple[int, float, torch.Tensor]]] = {"theirs": [], "ours": []}
+@pytest.mark.parametrize("name", ["PNDMScheduler", "EulerDiscreteScheduler"])
+def test_step_callbacks_see_and_change_the_same_latents(
+    reference: Any, ours: sfumato.StableDiffusionPipeline, name: str
+) -> None:
+    seen: dict[str, list[tuple[float, torch.Tensor]]] = {"theirs": [], "ours": []}
+    steps: dict[str, list[int]] = {"theirs": [], "ours": []}
+    # PLMS evaluates its second timestep twice, first to correct the first step: one step of ours, and diffusers' steps 0 and 1.
+    between = [0] if name == "PNDMScheduler" else []
 
-    def callback(who: str) -> Any:
+    def callback(who: str, halved: int, unseen: list[int]) -> Any:
         def call(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            seen[who].append((step, float(timestep), tensors["latents"].clone()))
-            if step == 1:
+            steps[who].append(step)
+            if step not in unseen:
+                seen[who].append((float(timestep), tensors["latents"].clone()))
+            if step == halved:
                 tensors["latents"] = tensors["latents"] * 0.5
             return tensors
 
         return call
 
-    for name in ("PNDMScheduler", "EulerDiscreteScheduler"):
-        swap(reference, ours, name)
-        run = {"prompt": ["a fox", "a cat"], "num_inference_steps": 3, "output_type": "np"}
-        g = torch.Generator
-        expected = reference(**run, generator=g().manual_seed(3), callback_on_step_end=callback("theirs")).images
-        got = ours(**run, generator=g().manual_seed(3), callback_on_step_end=callback("ours")).images
-        if name == "EulerDiscreteScheduler":
-            assert_same_pictures(got, expected)
-            assert [s[:2] for s in seen["ours"]] == [s[:2] for s in seen["theirs"]]
-            for mine, theirs in zip(seen["ours"], seen["theirs"], strict=True):
-                torch.testing.assert_close(mine[2], theirs[2], rtol=1e-3, atol=1e-3)
-        seen["ours"].clear()
-        seen["theirs"].clear()
+    swap(reference, ours, name)
+    run = {"prompt": ["a fox", "a cat"], "num_inference_steps": 4, "output_type": "np"}
+    g = torch.Generator
+    theirs = callback("theirs", 2 + len(between), between)
+    expected = reference(**run, generator=g().manual_seed(3), callback_on_step_end=theirs).images
+    got = ours(**run, generator=g().manual_seed(3), callback_on_step_end=callback("ours", 2, [])).images
+    swap(reference, ours, "PNDMScheduler")
+    assert steps == {"theirs": list(range(4 + len(between))), "ours": [0, 1, 2, 3]}
+    times = {who: [time for time, _ in seen[who]] for who in seen}
+    assert times["ours"][len(between) :] == times["theirs"][len(between) :]
+    for (_, mine), (_, their_latents) in zip(seen["ours"], seen["theirs"], strict=True):
+        torch.testing.assert_close(mine, their_latents, rtol=1e-3, atol=1e-3)
+    assert_same_pictures(got, expected)
+
+
+@pytest.mark.parametrize("name", [*SCHEDULERS, "EulerAncestralDiscreteScheduler"])
+def test_schedulers_of_diffusers_are_taken_over(
+    reference: Any, ours: sfumato.StableDiffusionPipeline, tiny_folder: Path, name: str
+) -> None:
+    # from_config leaves the class that the config was first written by in it: the scheduler's own class counts.
+    theirs = getattr(diffusers, name).from_config(reference.scheduler.config)
+    ours.scheduler = theirs
+    assert type(ours.scheduler) is getattr(sfumato, name)
+    expected = getattr(sfumato, name).from_config(dict(reference.scheduler.config))
+    assert ours.scheduler.levels(5) == expected.levels(5)
+    again = sfumato.StableDiffusionPipeline.from_pretrained(tiny_folder, scheduler=theirs)
+    assert type(again.scheduler) is getattr(sfumato, name)
+    swap(reference, ours, "PNDMScheduler")
+
+
+def test_parts_of_diffusers_and_transformers_are_refused(reference: Any, ours: sfumato.StableDiffusionPipeline) -> None:
+    for name, library in (
+        ("unet", "diffusers"), ("vae", "diffusers"), ("text_encoder", "transformers"), ("tokenizer", "transformers"),
+    ):  # fmt: skip
+        with pytest.raises(UnsupportedError, match=rf"{name} can't be a \w+ of {library}: .* take its \.{name}$"):
+            setattr(ours, name, getattr(reference, name))
+    with pytest.raises(UnsupportedError, match="UniPCMultistepScheduler"):
+        ours.scheduler = diffusers.UniPCMultistepScheduler.from_config(reference.scheduler.config)
+
+
+def test_encode_prompt_gives_the_same_embeddings(reference: Any, ours: sfumato.StableDiffusionPipeline) -> None:
+    for arguments in (
+        {"prompt": "a fox"},
+        {"prompt": ["a fox", "a cat"], "num_images_per_prompt": 2, "negative_prompt": ["x", "y"], "clip_skip": 1},
+        {"prompt": "a fox", "do_classifier_free_guidance": False},
+    ):
+        common = {"device": "cpu", "num_images_per_prompt": 1, "do_classifier_free_guidance": True, **arguments}
+        for mine, theirs in zip(ours.encode_prompt(**common), reference.encode_prompt(**common), strict=True):
+            if theirs is None:
+                assert mine is None
+            else:
+                torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_safety_decisions_equal_diffusers(tiny_folder_with_checker: Path) -> None:

@@ -12,12 +12,15 @@ import html
 import random
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import ftfy
+import numpy as np
 import pytest
 import regex
 from transformers import CLIPTokenizer
 
+from sfumato.errors import OptionError, PromptError, UnsupportedError
 from sfumato.text import Tokenizer, clean
 
 VOCABULARY = """a an the red apple 3d style cat dog's castle we've they'll it'd I'm don't isn't rock'n'roll 8k 4K 1024x768 1,000.50 f/1.4 artstation
@@ -173,6 +176,26 @@ def test_ids_equal_openai_rule(ours: Tokenizer) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize(
+    ("prompt", "cleaned", "first"),
+    [
+        ("a “red” apple", 'a "red" apple', 2),  # curly quotes: ftfy uncurls them
+        ("the witch’s hat", "the witch's hat", 3),
+        ("a cafÃ© by the sea", "a café by the sea", 2),  # mojibake: ftfy repairs it
+        ("cat &amp; dog", "cat & dog", 3),  # entities: unescaped; the "&" itself is the same token
+        ("caf&eacute;, 3d style", "café, 3d style", 1),
+    ],
+)
+def test_openai_s_cleaning_gives_other_ids_than_diffusers_has(
+    prompt: str, cleaned: str, first: int, ours: Tokenizer, theirs: CLIPTokenizer
+) -> None:
+    """Decision 5: the ids differ from diffusers' for the raw prompt, from `first` on, and are diffusers' for the cleaned one."""
+    mine, (raw, plain) = ours.encode(prompt).ids, their_ids(theirs, [prompt, cleaned])
+    assert clean(prompt) == cleaned
+    assert mine == plain
+    assert [mine[i] == raw[i] for i in range(first + 1)] == [True] * first + [False]
+
+
 def openai_letters() -> dict[int, str]:
     """Bytes that print stand for themselves, the others for the code points from 256 on. Source: Radford et al. 2019, its published code."""
     printing = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
@@ -206,3 +229,52 @@ def test_folders_read_alike(change: str, ours: Tokenizer, tmp_path: Path) -> Non
         theirs.eos_token_id,
         theirs.pad_token_id,
     )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": "max_length", "max_length": 77, "truncation": True, "return_tensors": "pt"},
+        {"padding": "max_length", "truncation": True, "return_tensors": "np"},
+        {"padding": True, "max_length": 10, "truncation": True, "return_tensors": "pt"},
+        {"padding": "longest"},
+        {"truncation": True, "max_length": 5},
+        {"add_special_tokens": False},
+        {},
+    ],
+)
+def test_a_call_gives_what_transformers_gives(ours: Tokenizer, theirs: CLIPTokenizer, options: dict[str, Any]) -> None:
+    for text in ("a red apple", ["a red apple", "an octopus, 3d style, " * 2], [""]):
+        if isinstance(text, list) and len(text) > 1 and "return_tensors" in options and "padding" not in options:
+            continue
+        mine, expected = ours(text, **options), theirs(text, **options)
+        for name in ("input_ids", "attention_mask"):
+            assert type(mine[name]) is type(expected[name])
+            assert np.array_equal(np.asarray(mine[name], dtype=object), np.asarray(expected[name], dtype=object))
+        assert mine.input_ids is mine["input_ids"]
+    assert ours.model_max_length == theirs.model_max_length
+
+
+def test_ids_are_decoded_as_transformers_does(ours: Tokenizer, theirs: CLIPTokenizer) -> None:
+    texts = ["a red apple", "café 東京 🍎, don't!", "", "two  spaces"]
+    rows = ours(texts, padding="max_length", return_tensors="pt").input_ids
+    for skip in (True, False):
+        assert ours.batch_decode(rows, skip_special_tokens=skip) == [
+            text.strip() for text in theirs.batch_decode(rows, skip_special_tokens=skip)
+        ]
+    assert ours.tokenize("a red apple") == theirs.tokenize("a red apple")
+
+
+def test_what_a_call_can_not_do_is_said(ours: Tokenizer) -> None:
+    with pytest.raises(UnsupportedError, match="return_overflowing_tokens"):
+        ours("a", return_overflowing_tokens=True)
+    with pytest.raises(OptionError, match="different lengths"):
+        ours(["a", "a b"], return_tensors="pt")
+    with pytest.raises(OptionError, match="return_tensors 'tf'"):
+        ours("a", return_tensors="tf")
+    with pytest.raises(OptionError, match="max_length is 2"):
+        ours("a", max_length=2)
+    with pytest.raises(PromptError, match="a list of strings"):
+        ours([1])  # type: ignore[list-item]
+    with pytest.raises(OptionError, match="no token's id"):
+        ours.decode([49408])

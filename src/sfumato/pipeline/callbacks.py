@@ -16,7 +16,7 @@ TENSOR_INPUTS = ("latents", "prompt_embeds", "negative_prompt_embeds")
 class StepCallback:
     """Calls `callback_on_step_end(pipe, step, timestep, tensors)` once a step with the latents of the whole batch.
 
-    PLMS evaluates its second timestep twice, which is one step here; diffusers counts two, and calls once more.
+    PLMS evaluates its second timestep twice, first to correct its first step: one step here; diffusers counts two, and calls twice.
 
     The tensors a callback returns under "latents" become the images' x; they are in the scaling that the scheduler's
     latents have at that level, as callbacks written for diffusers expect. The embeddings can be read; changing them mid-run raises

@@ -123,7 +123,10 @@ class Face:
 
     @property
     def num_timesteps(self) -> int:
-        """Steps of the running or last call. PLMS evaluates its second timestep twice: one step here, two in diffusers."""
+        """Steps of the running or last call.
+
+        PLMS evaluates its second timestep twice, first to correct its first step: one step here, two in diffusers.
+        """
         return self._num_timesteps
 
     @property

@@ -167,7 +167,7 @@ class StableDiffusionPipeline(Switches, Face):
         recommend others (`defaults`). Noise comes from `generator` (one, or one an image), else from `seeds` (one an
         image), else from torch's global generator; it is always drawn on the CPU. `latents` are unit noise to start
         from instead. `exact` evaluates each image by itself on an accelerator too. `on_event` hears the engine's events.
-        A step callback is called once a step: PLMS's second timestep, evaluated twice, is one step here and two in diffusers.
+        A step callback is called once a step: PLMS's first, which evaluates the second timestep to correct itself, is two in diffusers.
 
         Returns a StableDiffusionPipelineOutput, or `(images, nsfw_content_detected)` with `return_dict=False`.
         Raises UsageError for what can't be drawn as asked, and an image's own error when no image could be made.

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,3 +58,14 @@ def test_embeddings_stand_in_for_prompts() -> None:
         check_prompts(None, None, embeds[0], None)
     with pytest.raises(PromptError, match="must have the shape"):
         check_prompts(None, None, embeds, embeds[:1])
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert check_size(np.int64(64), np.uint16(32), 8) == (64, 32)
+    assert type(check_count("steps", np.int64(5))) is int
+    assert type(check_number("guidance_scale", np.float32(2.5), least=0.0)) is float
+    for bad in (np.bool_(True), np.float64(2.0), np.nan):
+        with pytest.raises(OptionError):
+            check_count("steps", bad)
+    with pytest.raises(OptionError):
+        check_number("guidance_scale", np.float32("nan"), least=0.0)
