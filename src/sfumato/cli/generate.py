@@ -30,7 +30,12 @@ def generate(
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow the prompt; 1 is no guidance. (default: the model's)")
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="Sampler, see `sfumato samplers`. (default: the model's)")] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="plms, ddim, ddpm, euler, euler_a, heun, lms, dpmpp_2m; `sfumato samplers` tells them apart. (default: the model's)"
+        ),
+    ] = None,
     spacing: Annotated[
         str | None, typer.Option(help="Which noise levels to visit: leading, trailing, linspace, karras, exponential.")
     ] = None,

@@ -1,12 +1,15 @@
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
-from sfumato.cli.app import run
+from sfumato.cli.app import app, run
 from sfumato.errors import SfumatoError
 from sfumato.version import __version__
 
@@ -23,18 +26,35 @@ HEAVY = (
 )
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["generate", "--help"], ["train", "base", "--help"], ["--version"], []]
-)
-def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command and group of commands, as the words that call it."""
+    yield words
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*words, name))
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Of every command: one process runs them one after the other, since what one of them imports stays."""
+    asked = [[*words, "--help"] for words in commands(typer.main.get_command(app))] + [["--version"], [], ["data"]]
+    assert ["train", "vae", "--help"] in asked
     script = (
         "import sys; from sfumato.cli.app import run\n"
-        f"code = run({arguments!r})\n"
-        f"print([name for name in {HEAVY!r} if name in sys.modules], code)"
+        f"for arguments in {asked!r}:\n"
+        f"    code = run(arguments)\n"
+        f"    print('after', arguments, [name for name in {HEAVY!r} if name in sys.modules], code)"
     )
     result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert result.stdout.splitlines()[-1] == "[] 0"
+    told = [line for line in result.stdout.splitlines() if line.startswith("after ")]
+    assert told == [f"after {arguments!r} [] 0" for arguments in asked]
     assert result.stderr == ""
+
+
+def test_help_names_the_samplers_and_spacings() -> None:
+    from sfumato.diffusion.samplers import SAMPLERS, SPACINGS
+
+    options = {option.name: option for option in typer.main.get_command(app).commands["generate"].params}  # type: ignore[attr-defined]
+    assert ", ".join(SAMPLERS) in options["sampler"].help
+    assert ", ".join(SPACINGS) in options["spacing"].help
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
