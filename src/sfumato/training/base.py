@@ -3,95 +3,28 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.diffusion.noise_schedule import NoiseSchedule
 from sfumato.errors import TrainingError
 from sfumato.models import AutoencoderKL, CLIPTextConfig, CLIPTextEncoder, UNet, UNetConfig
 from sfumato.text import Tokenizer
 from sfumato.training.average import MovingAverage
-from sfumato.training.config import RunConfig, read_config
+from sfumato.training.base_config import BaseTrainConfig, TextSizes
+from sfumato.training.config import read_config
 from sfumato.training.data import ArtDataset, read_dataset
 from sfumato.training.data.sheet import write_sheet
 from sfumato.training.latents import encode, normalise
 from sfumato.training.loop import run_steps
 from sfumato.training.run import RunFolder, plain_weights, shuffled, step_generator
 from sfumato.training.samples import draw
+from sfumato.training.storage import taking_in, vocabulary_sha256, weights_sha256
 from sfumato.training.vae import load_vae
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TextSizes:
-    """The text encoder and its tokenizer: CLIP's shape, smaller; `base_merges` of CLIP's merges are kept besides those captions need."""
-
-    width: int = 192
-    layers: int = 2
-    heads: int = 6
-    max_length: int = 24
-    base_merges: int = 1000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NoiseLevels:
-    """The noise schedule, and how often each of its levels is trained.
-
-    log sigma is drawn from a normal distribution, which in rectified flow's time sigma / (1 + sigma) is the logit-normal of Esser et al.
-    2024 (arXiv:2403.03206, section 3.1), and rounded to the nearest timestep; a share `uniform` of timesteps is drawn evenly.
-    With beta_end 0.02 the last level is sigma = 65.93: starting from pure noise there leaves white grounds white.
-    """
-
-    kind: str = "scaled_linear"
-    beta_start: float = 0.00085
-    beta_end: float = 0.02
-    log_mean: float = 0.3
-    log_std: float = 1.1
-    uniform: float = 0.2
-
-    def schedule(self) -> NoiseSchedule:
-        """The noise schedule. Raises UnknownNameError or ScheduleError."""
-        return NoiseSchedule(beta_start=self.beta_start, beta_end=self.beta_end, kind=self.kind)  # type: ignore[arg-type]
-
-    def draw(self, count: int, sigmas: Tensor, generator: torch.Generator) -> Tensor:
-        """Whole timesteps for a batch; `sigmas` is the schedule's table."""
-        wanted = torch.randn(count, generator=generator).mul(self.log_std).add(self.log_mean)
-        logs = sigmas.log().float()
-        nearest = torch.searchsorted((logs[1:] + logs[:-1]) / 2, wanted)
-        evenly = torch.randint(len(sigmas), (count,), generator=generator)
-        return torch.where(torch.rand(count, generator=generator) < self.uniform, evenly, nearest)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BaseTrainConfig(RunConfig):
-    """A run of text encoder and U-Net. `data` is a dataset file, `vae` the run folder of the autoencoder, `prompts` the sheet's."""
-
-    data: str
-    vae: str
-    unet: UNetConfig
-    text: TextSizes = TextSizes()
-    noise: NoiseLevels = NoiseLevels()
-    guidance_dropout: float = 0.1
-    average_decay: float = 0.998
-    scheduler: str = "DPMSolverMultistepScheduler"
-    prompts: tuple[str, ...] = ("a red apple, 3d style", "cat face", "pizza", "rocket")
-    prompt_steps: int = 20
-    prompt_guidance: float = 3.0
-
-    def scheduler_config(self) -> dict[str, Any]:
-        """What `scheduler_config.json` says: the training noise, v-prediction, and a run from the noisiest level down."""
-        return {
-            "_class_name": self.scheduler,
-            "num_train_timesteps": 1000,
-            "beta_start": self.noise.beta_start,
-            "beta_end": self.noise.beta_end,
-            "beta_schedule": self.noise.kind,
-            "prediction_type": "v_prediction",
-            "timestep_spacing": "trailing",
-            "steps_offset": 0,
-        }
+# The parts of the autoencoder that latents come through.
+_MAKES_LATENTS = ("encoder.", "quant_conv.")
 
 
 class BaseModel(nn.Module):
@@ -164,11 +97,44 @@ def text_config(sizes: TextSizes, tokenizer: Tokenizer) -> CLIPTextConfig:
     )
 
 
-def normalised_vae(run: Path | str, data: ArtDataset) -> AutoencoderKL:
-    """The autoencoder of a run, its latents brought to unit variance over the art taught: what a base run learns on."""
-    vae = load_vae(run)
-    normalise(vae, torch.from_numpy(data.pixels[data.where(split="train", captioned=True)]))
-    return vae
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Inputs:
+    """What a base run learns from: dataset, rows of it, autoencoder as its run left it, tokenizer."""
+
+    data: ArtDataset
+    rows: Sequence[int]
+    vae: AutoencoderKL
+    tokenizer: Tokenizer
+
+    @property
+    def pictures(self) -> Tensor:
+        """The art taught, uint8 `n h w 3`."""
+        return torch.from_numpy(self.data.pixels[list(self.rows)])
+
+    def folder(self, out: Path | str, config: BaseTrainConfig) -> RunFolder:
+        """The run's folder, which holds the run to these inputs."""
+        hashes = {
+            "autoencoder": weights_sha256(self.vae),
+            "dataset": self.data.sha256,
+            "vocabulary": vocabulary_sha256(self.tokenizer),
+        }
+        return RunFolder(out, config, hashes)
+
+
+def _inputs(config: BaseTrainConfig) -> _Inputs:
+    """Read what a run learns from, and see that it fits. Raises TrainingError, or DataError for the data."""
+    data = read_dataset(config.data)
+    rows = data.where(split="train", captioned=True).tolist()
+    if not rows:
+        raise TrainingError(f"{config.data} has no captioned pictures; build the data again: sfumato data build.")
+    vae = load_vae(config.vae)
+    side, channels = config.unet.sample_size * vae.scale, vae.config.latent_channels
+    if data.size != side or config.unet.in_channels != channels:
+        raise TrainingError(
+            f"the latents of {config.data} are {channels} × {data.size / vae.scale:g} × {data.size / vae.scale:g}, the config's U-Net is "
+            f"for {config.unet.in_channels} × {config.unet.sample_size} × {config.unet.sample_size}; make them agree."
+        )
+    return _Inputs(data=data, rows=rows, vae=vae, tokenizer=tokenizer_for(data, config.text))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,37 +148,55 @@ class BaseRun:
     step: int
 
 
-def load_base(config_path: Path | str, out: Path | str) -> BaseRun:
-    """The averaged models of a run's last checkpoint. Raises TrainingError when it has none."""
+def load_base(config_path: Path | str, out: Path | str, *, decoder_run: Path | str | None = None) -> BaseRun:
+    """The averaged models of a run's last checkpoint; the autoencoder is that of `decoder_run`, if given, which trained its decoder further.
+
+    Raises TrainingError when it has no checkpoint, one of another config or other inputs, or when the decoder's run changed the encoder;
+    DataError for the data.
+    """
     config = read_config(config_path, BaseTrainConfig)
-    state = RunFolder(out, config).load()
-    if state is None:
+    if not RunFolder(out, config).checkpoint.exists():
         raise TrainingError(f"no checkpoint in {out}; train it first: sfumato train base CONFIG.")
-    data = read_dataset(config.data)
-    tokenizer = tokenizer_for(data, config.text)
-    model = BaseModel(config.unet, text_config(config.text, tokenizer))
-    model.load_state_dict(state["average"])
-    return BaseRun(
-        model=model.eval(), vae=normalised_vae(config.vae, data), tokenizer=tokenizer, config=config, step=state["step"]
-    )
+    inputs = _inputs(config)
+    folder = inputs.folder(out, config)
+    state = folder.load()
+    assert state is not None
+    model = BaseModel(config.unet, text_config(config.text, inputs.tokenizer))
+    with taking_in(folder.checkpoint):
+        model.load_state_dict(state["average"])
+    vae = inputs.vae if decoder_run is None else _with_decoder(inputs.vae, decoder_run)
+    normalise(vae, inputs.pictures)
+    return BaseRun(model=model.eval(), vae=vae, tokenizer=inputs.tokenizer, config=config, step=state["step"])
+
+
+def _with_decoder(vae: AutoencoderKL, decoder_run: Path | str) -> AutoencoderKL:
+    """The autoencoder of a later run, once it is known to make the same latents. Raises TrainingError if it does not."""
+    later = load_vae(decoder_run)
+    ours, theirs = ({n: w for n, w in v.state_dict().items() if n.startswith(_MAKES_LATENTS)} for v in (vae, later))
+    if ours.keys() != theirs.keys() or not all(torch.equal(ours[name], theirs[name]) for name in ours):
+        raise TrainingError(
+            f"the autoencoder in {decoder_run} makes other latents than those the U-Net learned; give a run with decoder_only = true that "
+            "started from the base run's."
+        )
+    return later
 
 
 def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str], None] = print) -> Path:
     """Train text encoder and U-Net as the config says, in the run folder `out`, going on from its last checkpoint if it has one.
 
     Leaves the checkpoint, `log.jsonl` and sheets of the config's prompts there; returns the folder, for `export`.
-    Raises TrainingError for a config or folder that can't be used or a loss that is not finite, DataError for the data.
+    Raises TrainingError for a config or folder that can't be used or a loss that is not finite, DataError for the data, OutputError when
+    the folder can't be written to.
     """
     config = read_config(config_path, BaseTrainConfig)
     if config.threads:
         torch.set_num_threads(config.threads)
-    data = read_dataset(config.data)
-    rows = data.where(split="train", captioned=True)
-    if not len(rows):
-        raise TrainingError(f"{config.data} has no captioned pictures; build the data again: sfumato data build.")
-    folder = RunFolder(out, config)
-    vae, tokenizer = normalised_vae(config.vae, data), tokenizer_for(data, config.text)
-    batches = _Batches(data, encode(vae, torch.from_numpy(data.pixels[rows])), rows.tolist(), tokenizer, config)
+    inputs = _inputs(config)
+    folder = inputs.folder(out, config)
+    state = folder.begin()
+    vae, tokenizer = inputs.vae, inputs.tokenizer
+    normalise(vae, inputs.pictures)
+    batches = _Batches(inputs.data, encode(vae, inputs.pictures), inputs.rows, tokenizer, config)
 
     torch.manual_seed(config.seed)
     model = BaseModel(config.unet, text_config(config.text, tokenizer)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -225,10 +209,11 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
         fused=True,
     )
     first = 0
-    if state := folder.load():
-        model.load_state_dict(state["weights"])
-        average.load(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+    if state:
+        with taking_in(folder.checkpoint):
+            model.load_state_dict(state["weights"])
+            average.load(state["average"])
+            optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
     compute = torch.compile(model, dynamic=False) if config.compile else model
 
@@ -249,6 +234,8 @@ def _show(
     config: BaseTrainConfig, average: MovingAverage, vae: AutoencoderKL, tokenizer: Tokenizer, sheet: Path
 ) -> dict[str, float]:
     """Draw the config's prompts with the averaged weights, to be looked at: nothing is measured."""
+    if not config.prompts:
+        return {}
     model = BaseModel(config.unet, text_config(config.text, tokenizer)).eval()
     model.load_state_dict(average.weights)
     pictures = draw(

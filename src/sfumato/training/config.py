@@ -1,16 +1,23 @@
 """Run configs: TOML files read into frozen dataclasses, strictly."""
 
 import dataclasses
+import math
 import tomllib
 import types
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from sfumato.errors import TrainingError
+from sfumato.errors import SfumatoError, TrainingError
 
 C = TypeVar("C")
+
+
+def expect(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raise TrainingError, in the one form that checks of a config have, unless the condition holds."""
+    if not condition:
+        raise TrainingError(f"{name} is {value!r}, expected {expected}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +30,11 @@ class LearningRate:
     peak: float = 1e-3
     warmup: int = 2000
     decay: float = 0.3
+
+    def __post_init__(self) -> None:
+        expect(0 < self.peak < math.inf, "peak", self.peak, "a finite number above 0")
+        expect(self.warmup >= 0, "warmup", self.warmup, "at least 0")
+        expect(0 <= self.decay <= 1, "decay", self.decay, "a share from 0 to 1")
 
     def at(self, images: int, total: int) -> float:
         """The rate after `images` of `total` images."""
@@ -51,6 +63,14 @@ class RunConfig:
     save_every: int = 200
     show_every: int = 500
 
+    def __post_init__(self) -> None:
+        for name in ("images", "batch", "log_every", "save_every", "show_every"):
+            expect(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        expect(0 <= self.seed < 2**63, "seed", self.seed, "0 to 2**63 - 1")
+        expect(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a finite number of at least 0")
+        expect(0 < self.gradient_clip < math.inf, "gradient_clip", self.gradient_clip, "a finite number above 0")
+        expect(self.threads >= 0, "threads", self.threads, "at least 0")
+
     @property
     def steps(self) -> int:
         """Steps of the whole run."""
@@ -58,13 +78,14 @@ class RunConfig:
 
 
 def config_path(name: str | Path) -> Path:
-    """The path of a config: a file, or the name of one in the package ("vae-64").
+    """The path of a config: a file, or the bare name of one in the package ("vae-64").
 
     Raises TrainingError when there is none.
     """
     path = Path(name)
     packaged = Path(str(files("sfumato.training") / "configs"))
-    for candidate in (path, packaged / f"{path.name}.toml"):
+    is_bare = path.name == str(name)
+    for candidate in (path, packaged / f"{path.name}.toml") if is_bare else (path,):
         if candidate.is_file():
             return candidate
     known = ", ".join(sorted(p.stem for p in packaged.glob("*.toml")))
@@ -74,7 +95,7 @@ def config_path(name: str | Path) -> Path:
 def read_config(path: str | Path, kind: type[C]) -> C:
     """Read a TOML run config as the dataclass `kind`.
 
-    Raises TrainingError for a file that is missing or not TOML, and for unknown, missing or mistyped keys, naming them.
+    Raises TrainingError for a file that is missing or not TOML, and for unknown, missing or mistyped keys and values out of range, naming them.
     """
     path = config_path(path)
     try:
@@ -95,7 +116,11 @@ def parse(table: Mapping[str, Any], kind: type[C], where: str) -> C:
     }
     if missing := sorted(required - set(table)):
         raise TrainingError(f"{where} lacks {', '.join(missing)}; add them.")
-    return kind(**{key: _value(value, hints[key], f"{where}: {key}") for key, value in table.items()})
+    values = {key: _value(value, hints[key], f"{where}: {key}") for key, value in table.items()}
+    try:
+        return kind(**values)
+    except SfumatoError as error:  # a value out of its range
+        raise TrainingError(f"{where}: {error}") from error
 
 
 def _value(value: Any, hint: Any, where: str) -> Any:
@@ -109,6 +134,10 @@ def _value(value: Any, hint: Any, where: str) -> Any:
         return tuple(_value(item, get_args(hint)[0], where) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise TrainingError(f"{where} is {value!r}, expected one of {', '.join(map(str, get_args(hint)))}.")
+        return value
     if not isinstance(hint, type) or type(value) is not hint:
         expected = getattr(hint, "__name__", str(hint))
         raise TrainingError(f"{where} is {value!r}, expected {expected}.")

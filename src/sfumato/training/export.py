@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from sfumato.checkpoints import save_folder
-from sfumato.training.base import BaseRun, load_base, normalised_vae
+from sfumato.files import write_whole
+from sfumato.training.base import BaseRun, load_base
 from sfumato.training.data import read_dataset
 from sfumato.training.data.captions import read_vocabulary
 
@@ -21,11 +22,13 @@ def listed_names() -> list[str]:
     return sorted({thing.names[0] for thing in read_vocabulary()})
 
 
-def settings_for(run: BaseRun, *, steps: int, guidance_scale: float, training: Mapping[str, Any]) -> dict[str, Any]:
+def settings_for(
+    run: BaseRun, *, name: str, steps: int, guidance_scale: float, training: Mapping[str, Any]
+) -> dict[str, Any]:
     """The content of `sfumato.json`: the model's own defaults for a picture, its vocabulary, and how it was trained."""
     side = run.config.unet.sample_size * run.vae.scale
     return {
-        "name": "sfumato-base-64",
+        "name": name,
         "num_inference_steps": steps,
         "guidance_scale": guidance_scale,
         "height": side,
@@ -49,22 +52,27 @@ def export(
     """Write the averaged models of a base run's last checkpoint to the folder `out`, in float16, replacing a model there.
 
     `decoder_run` is a later run of the autoencoder's decoder alone, whose decoder is taken instead. `notes` are added to the training
-    summary in `sfumato.json`. Raises TrainingError when the run has no checkpoint, OutputError when `out` can't be written.
+    summary in `sfumato.json`. The model's name there is the config's, after "sfumato-".
+    Raises TrainingError when the run has no checkpoint, was trained on other inputs than the config's now are, or the decoder's run
+    changed the encoder; DataError for the data; OutputError when `out` can't be written.
     """
-    run = load_base(config_path, run_folder)
-    # The decoder's run left the encoder as it was, so its latents, normalised, are the ones that the U-Net learned.
-    vae = run.vae if decoder_run is None else normalised_vae(decoder_run, read_dataset(run.config.data))
+    run = load_base(config_path, run_folder, decoder_run=decoder_run)
     training = {
         "images": run.step * run.config.batch,
         "steps": run.step,
         "batch": run.config.batch,
-        "parameters": sum(p.numel() for module in (run.model, vae) for p in module.parameters()),
+        "parameters": sum(p.numel() for module in (run.model, run.vae) for p in module.parameters()),
         **(notes or {}),
     }
+    # All that can fail comes before the folder is replaced.
+    name = f"sfumato-{Path(config_path).stem}"
+    values = settings_for(run, name=name, steps=steps, guidance_scale=guidance_scale, training=training)
+    settings = json.dumps(values, indent=2) + "\n"
+    vocabulary = "\n".join(listed_names()) + "\n"
     save_folder(
         out,
         unet=run.model.unet,
-        vae=vae,
+        vae=run.vae,
         text_encoder=run.model.text_encoder,
         tokenizer_files=run.tokenizer.save,
         scheduler_config=run.config.scheduler_config(),
@@ -72,7 +80,6 @@ def export(
         overwrite=True,
     )
     out = Path(out)
-    (out / VOCABULARY).write_text("\n".join(listed_names()) + "\n", encoding="utf-8")
-    settings = settings_for(run, steps=steps, guidance_scale=guidance_scale, training=training)
-    (out / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_whole(out / VOCABULARY, vocabulary.encode(), overwrite=True)
+    write_whole(out / SETTINGS, settings.encode(), overwrite=True)
     return out

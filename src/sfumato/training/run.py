@@ -16,7 +16,9 @@ import torch
 from torch import nn
 
 from sfumato.errors import OutputError, TrainingError
+from sfumato.files import check_writable
 from sfumato.training.config import RunConfig
+from sfumato.training.storage import load_tensors, save_tensors
 
 _CHECKPOINT = "checkpoint.pt"
 
@@ -44,53 +46,70 @@ def plain_weights(module: nn.Module) -> dict[str, torch.Tensor]:
 class RunFolder:
     """The folder of one run of training.
 
-    Raises TrainingError when the folder holds a run of another config (its length may differ: a run can be made longer or shorter), and
-    OutputError when it can't be made.
+    `inputs` are hashes of what the run learns from besides its config (dataset, autoencoder …), by name: a checkpoint made with others is
+    refused, one that recorded none is taken as it is. The folder is made by `begin`; to read a run, it is left as it is.
     """
 
-    def __init__(self, path: Path | str, config: RunConfig) -> None:
+    def __init__(self, path: Path | str, config: RunConfig, inputs: Mapping[str, str] | None = None) -> None:
         self.path = Path(path)
+        self.config = config
+        self.inputs = dict(inputs or {})
+        self._started = time.monotonic()
+        self._first_step = 0
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the last checkpoint."""
+        return self.path / _CHECKPOINT
+
+    def begin(self) -> dict[str, Any] | None:
+        """Make the folder, see that it can be written to, and return the state to go on from, as `load` does.
+
+        Raises TrainingError as `load` does, before anything is made, and OutputError.
+        """
+        state = self.load()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"the run folder {self.path} can't be made: {error.strerror or error}.") from error
-        self.config = config
-        self._started = time.monotonic()
-        self._first_step = 0
+        check_writable(self.checkpoint, overwrite=True)
+        return state
 
     def load(self, *, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-        """The last checkpoint's state (`step` and what `save` was given), or None at the start of a run."""
-        file = self.path / _CHECKPOINT
-        if not file.exists():
+        """The last checkpoint's state (`step` and what `save` was given), or None at the start of a run.
+
+        Raises TrainingError when it is damaged, or of a run with another config (its length may differ: a run can be made longer or
+        shorter) or other inputs.
+        """
+        if not self.checkpoint.exists():
             return None
-        try:
-            # Our own file, but read as data all the same: tensors and plain values only.
-            state = torch.load(file, map_location=device, weights_only=True)
-        except Exception as error:
-            raise TrainingError(f"{file} can't be read ({error}); delete it to begin the run again.") from error
-        ours = _comparable(self.config)
-        if state["config"] != ours:
-            differing = sorted(k for k in ours.keys() | state["config"].keys() if ours.get(k) != state["config"].get(k))
-            raise TrainingError(
-                f"{self.path} holds a run whose config differs in {', '.join(differing)}; choose another folder or the same config."
-            )
+        state = load_tensors(
+            self.checkpoint,
+            frozenset({"config", "step", "weights", "optimizer"}),
+            cure="delete it to begin the run again.",
+            device=device,
+        )
+        for what, now in (("config", _comparable(self.config)), ("inputs", self.inputs)):
+            then = recorded if isinstance(recorded := state.get(what, now), dict) else {}
+            # Of inputs, those that were recorded: an older checkpoint names none or fewer.
+            names = then.keys() & now.keys() if what == "inputs" else then.keys() | now.keys()
+            if differing := sorted(name for name in names if then.get(name) != now.get(name)):
+                raise TrainingError(
+                    f"{self.path} holds a run whose {what} differs in {', '.join(differing)}; choose another folder or the same {what}."
+                )
         self._first_step = state["step"]
         return state
 
     def save(self, step: int, **state: Any) -> None:
         """Write the checkpoint of `step`, whole or not at all. Raises OutputError when it can't be written."""
-        partial = self.path / f"{_CHECKPOINT}.tmp"
-        try:
-            torch.save({"config": _comparable(self.config), "step": step, **state}, partial)
-            partial.replace(self.path / _CHECKPOINT)
-        except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
-            partial.unlink(missing_ok=True)
-            raise OutputError(
-                f"the checkpoint can't be written to {self.path} ({error}); the one before it is untouched: make room and go on."
-            ) from error
+        recorded = {"config": _comparable(self.config), "inputs": self.inputs, "step": step}
+        save_tensors(self.checkpoint, {**recorded, **state})
 
     def log(self, step: int, **values: float) -> str:
-        """Append a line to `log.jsonl` (step, images, seconds since this start, images a second, values); returns it for people."""
+        """Append a line to `log.jsonl` (step, images, seconds since this start, images a second, values); returns it for people.
+
+        Raises OutputError when it can't be written.
+        """
         seconds = time.monotonic() - self._started
         images = step * self.config.batch
         rate = (step - self._first_step) * self.config.batch / max(seconds, 1e-9)
@@ -101,8 +120,14 @@ class RunFolder:
             "images_per_second": rate,
             **values,
         }
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
+        log = self.path / "log.jsonl"
+        try:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"can't write {log}: {error.strerror or error}; the last checkpoint is good: make room and go on."
+            ) from error
         left = (self.config.steps - step) * self.config.batch / max(rate, 1e-9)
         shown = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
         return f"step {step}/{self.config.steps}  {rate:.1f} images/s  {left / 60:.1f} min left  {shown}"

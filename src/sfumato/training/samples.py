@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.diffusion.conversation import run
-from sfumato.diffusion.guidance import Guidance, Row
-from sfumato.diffusion.prediction import denoised_from, network_scale
-from sfumato.models import AutoencoderKL, CLIPTextEncoder, KeysValues, UNet
+from sfumato.diffusion.guidance import Guidance
+from sfumato.diffusion.noise import NoiseSource
+from sfumato.engine import Conditioning, Engine, ImageDone, ImageFailed, Job
+from sfumato.models import AutoencoderKL, CLIPTextEncoder, UNet
 from sfumato.schedulers import scheduler_from_config
 from sfumato.training.vae import to_pictures
 
@@ -29,29 +29,35 @@ def draw(
 ) -> Tensor:
     """One picture (uint8 `h w 3`) for each row of tokens; `empty` is the row of the empty prompt.
 
-    The whole sheet goes through one sampler at a time, as all its pictures are wanted and none is waited for.
+    Raises the error of the first picture that failed: NumericalError, for one, where the weights are damaged.
     """
     plan = scheduler_from_config(scheduler)
     levels = plan.levels(steps)
-    guidance = Guidance(scale=guidance_scale)
     count, side = len(tokens), unet.config.sample_size
-    cond = unet.keys_values(text_encoder(tokens).hidden)
-    uncond = unet.keys_values(text_encoder(empty.expand(count, -1)).hidden)
-
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        timesteps = torch.full((count,), levels.timestep(sigma, plan.noise_schedule))
-        scaled = x * network_scale(sigma)
-        contexts: dict[Row, KeysValues] = {"uncond": uncond, "cond": cond}
-        answers: dict[Row, Tensor] = {
-            row: denoised_from(unet(scaled, timesteps, contexts[row]), x, sigma, plan.prediction_type)
-            for row in guidance.rows()
-        }
-        return guidance.answer(answers)
-
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn((count, unet.config.in_channels, side, side), generator=generator)
-    sampling = plan.start(
-        noise * plan.initial_scale(levels), levels, lambda: torch.randn(noise.shape, generator=generator)
-    )
-    latents = run(sampling, denoise) * plan.final_scale(levels)
+    shape = (unet.config.in_channels, side, side)
+    uncond = Conditioning(text_encoder(empty).hidden[0])
+    # The whole sheet in one batch: nobody waits for a single picture of it, nor needs it to the last bit.
+    engine = Engine(unet, max_rows=2 * count)
+    tickets: list[int] = []
+    for index, context in enumerate(text_encoder(tokens).hidden):
+        noise = NoiseSource(seed, shape, index=index, count=count)
+        job = Job(
+            sampling=plan.start(noise.draw() * plan.initial_scale(levels), levels, noise.draw),
+            steps=steps,
+            conditionings={"uncond": uncond, "cond": Conditioning(context)},
+            guidance=Guidance(scale=guidance_scale),
+            timestep=lambda sigma: levels.timestep(sigma, plan.noise_schedule),
+            prediction=plan.prediction_type,
+        )
+        tickets.append(engine.submit(job))
+    finished: dict[int, Tensor] = {}
+    try:
+        for event in engine.run():
+            if isinstance(event, ImageFailed):
+                raise event.error
+            if isinstance(event, ImageDone):
+                finished[event.image] = event.x
+    finally:
+        engine.close()
+    latents = torch.stack([finished[ticket] for ticket in tickets]) * plan.final_scale(levels)
     return to_pictures(vae.decode(latents / vae.config.scaling_factor))

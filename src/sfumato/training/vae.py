@@ -1,5 +1,6 @@
 """`sfumato train vae`: the autoencoder that turns flat art into latents and back."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,12 +11,15 @@ from torch import Tensor, nn
 
 from sfumato.errors import TrainingError
 from sfumato.models import AutoencoderKL, VAEConfig
-from sfumato.training.config import RunConfig, parse, read_config
+from sfumato.training.config import RunConfig, expect, parse, read_config
 from sfumato.training.data import ArtDataset, read_dataset
 from sfumato.training.data.augment import augment
 from sfumato.training.data.sheet import write_sheet
 from sfumato.training.loop import run_steps
 from sfumato.training.run import RunFolder, plain_weights, step_generator
+from sfumato.training.storage import load_tensors, save_tensors, taking_in, weights_sha256
+
+_FINISHED = "vae.pt"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +30,10 @@ class VAELoss:
     squared: float = 1.0
     gradient: float = 0.5
     kl: float = 1e-4
+
+    def __post_init__(self) -> None:
+        for name, weight in asdict(self).items():
+            expect(0 <= weight < math.inf, name, weight, "a finite number of at least 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +52,35 @@ class VAETrainConfig(RunConfig):
     start_from: str | None = None
     decoder_only: bool = False
     latent_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        RunConfig.__post_init__(self)
+        for name in (
+            "in_channels",
+            "out_channels",
+            "latent_channels",
+            "blocks_per_level",
+            "norm_groups",
+            "sample_size",
+        ):
+            expect(getattr(self.model, name) >= 1, f"model.{name}", getattr(self.model, name), "at least 1")
+        expect(bool(self.model.channels), "model.channels", self.model.channels, "one entry per level")
+        expect(
+            all(width >= 1 and width % self.model.norm_groups == 0 for width in self.model.channels),
+            "model.norm_groups",
+            self.model.norm_groups,
+            f"a divisor of each of channels, {self.model.channels}",
+        )
+        scaling_factor = self.model.scaling_factor
+        expect(0 < scaling_factor < math.inf, "model.scaling_factor", scaling_factor, "a finite number above 0")
+        expect(0 <= self.focus <= 1, "focus", self.focus, "a share from 0 to 1")
+        expect(0 <= self.latent_noise < math.inf, "latent_noise", self.latent_noise, "a finite number of at least 0")
+        expect(
+            self.start_from is not None or not self.decoder_only,
+            "decoder_only",
+            self.decoder_only,
+            "start_from beside it: a decoder learns nothing from an encoder that never did",
+        )
 
 
 def to_pixels(pictures: Tensor) -> Tensor:
@@ -128,13 +165,16 @@ class _Step(nn.Module):
 
 
 def load_vae(run: Path | str) -> AutoencoderKL:
-    """The autoencoder that a finished run left in its folder. Raises TrainingError when there is none."""
-    file = Path(run) / "vae.pt"
+    """The autoencoder that a finished run left in its folder. Raises TrainingError when there is none, or a damaged one."""
+    file = Path(run) / _FINISHED
     if not file.exists():
         raise TrainingError(f"no trained autoencoder in {run}; train it first: sfumato train vae CONFIG.")
-    state = torch.load(file, weights_only=True)
-    vae = AutoencoderKL(parse(state["model"], VAEConfig, str(file)))
-    vae.load_state_dict(state["weights"])
+    state = load_tensors(
+        file, frozenset({"model", "weights"}), cure="have the finished run write it again: sfumato train vae CONFIG."
+    )
+    with taking_in(file):
+        vae = AutoencoderKL(parse(state["model"], VAEConfig, str(file)))
+        vae.load_state_dict(state["weights"])
     return vae.eval()
 
 
@@ -142,20 +182,27 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
     """Train an autoencoder as the config says, in the run folder `out`, going on from its last checkpoint if it has one.
 
     Leaves `vae.pt`, `log.jsonl` and sheets (art above its reconstruction) there and returns the path of `vae.pt`.
-    Raises TrainingError for a config or folder that can't be used or a loss that is not finite, DataError for the data.
+    Raises TrainingError for a config or folder that can't be used or a loss that is not finite, DataError for the data, OutputError when
+    the folder can't be written to.
     """
     config = read_config(config_path, VAETrainConfig)
     if config.threads:
         torch.set_num_threads(config.threads)
     data = read_dataset(config.data)
-    folder = RunFolder(out, config)
     batches = _Batches(data, config)
     torch.manual_seed(config.seed)
-    vae = load_vae(config.start_from) if config.start_from else AutoencoderKL(config.model)
-    if vae.config != config.model:
+    inputs = {"dataset": data.sha256}
+    if config.start_from:
+        vae = _started_from(config.start_from, config.model)
+        inputs["autoencoder"] = weights_sha256(vae)
+    else:
+        vae = AutoencoderKL(config.model)
+    if data.size % vae.scale:
         raise TrainingError(
-            f"the autoencoder in {config.start_from} is {vae.config}, the config's [model] another; make them agree."
+            f"{config.data} has pictures of {data.size} px, expected a multiple of {vae.scale}; mend it."
         )
+    folder = RunFolder(out, config, inputs)
+    state = folder.begin()
     vae = vae.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     if config.decoder_only:
         vae.encoder.requires_grad_(False)
@@ -166,9 +213,10 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
     )
 
     first = 0
-    if state := folder.load():
-        vae.load_state_dict(state["weights"])
-        optimizer.load_state_dict(state["optimizer"])
+    if state:
+        with taking_in(folder.checkpoint):
+            vae.load_state_dict(state["weights"])
+            optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
     step_module = _Step(vae, config)
     compute = torch.compile(step_module, dynamic=False) if config.compile else step_module
@@ -187,9 +235,19 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
         show=lambda done: _show(vae, data, folder.path / "sheets" / f"{done:06d}.png"),
         progress=progress,
     )
-    finished = folder.path / "vae.pt"
-    torch.save({"model": asdict(vae.config), "weights": plain_weights(vae)}, finished)
+    finished = folder.path / _FINISHED
+    save_tensors(finished, {"model": asdict(vae.config), "weights": plain_weights(vae)})
     return finished
+
+
+def _started_from(run: str, model: VAEConfig) -> AutoencoderKL:
+    vae = load_vae(run)
+    theirs, ours = asdict(vae.config), asdict(model)
+    if differing := sorted(name for name in ours if theirs[name] != ours[name]):
+        raise TrainingError(
+            f"the autoencoder in {run} is not the config's [model]: {', '.join(differing)} differ; make them agree."
+        )
+    return vae
 
 
 def _show(vae: AutoencoderKL, data: ArtDataset, sheet: Path, columns: int = 24) -> dict[str, float]:

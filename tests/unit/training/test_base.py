@@ -9,7 +9,8 @@ from torch import nn
 from sfumato.errors import TrainingError, UnknownNameError
 from sfumato.models import AutoencoderKL, VAEConfig
 from sfumato.training.average import MovingAverage
-from sfumato.training.base import NoiseLevels, TextSizes, text_config, tokenizer_for
+from sfumato.training.base import text_config, tokenizer_for
+from sfumato.training.base_config import NoiseLevels, TextSizes
 from sfumato.training.data import read_dataset
 from sfumato.training.latents import encode, normalise
 from sfumato.training.run import shuffled, step_generator

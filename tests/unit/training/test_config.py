@@ -3,7 +3,7 @@
 import pytest
 
 from sfumato.errors import TrainingError
-from sfumato.training.base import BaseTrainConfig
+from sfumato.training.base_config import BaseTrainConfig
 from sfumato.training.config import LearningRate, config_path, read_config
 from sfumato.training.vae import VAETrainConfig
 
@@ -19,7 +19,9 @@ BASE = 'images = 10\nbatch = 3\ndata = "art"\n'
 
 def test_read_in_full(tmp_path):
     config = read_config(
-        written(tmp_path, BASE + "[learning_rate]\npeak = 1\n[model]\nchannels = [8, 16]\n[loss]\nkl = 0.5"),
+        written(
+            tmp_path, BASE + "[learning_rate]\npeak = 1\n[model]\nchannels = [8, 16]\nnorm_groups = 4\n[loss]\nkl = 0.5"
+        ),
         VAETrainConfig,
     )
     assert config.model.channels == (8, 16)
@@ -44,6 +46,86 @@ def test_read_in_full(tmp_path):
 def test_mistakes_are_named(tmp_path, text, message):
     with pytest.raises(TrainingError, match=message):
         read_config(written(tmp_path, text), VAETrainConfig)
+
+
+VAE_SHAPE = "[model]\nchannels = [8]\nnorm_groups = 4\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("images = -5", "images is -5, expected at least 1"),
+        ("batch = 0", "batch is 0, expected at least 1"),
+        ("log_every = 0", "log_every is 0, expected at least 1"),
+        ("save_every = 0", "save_every is 0, expected at least 1"),
+        ("show_every = 0", "show_every is 0, expected at least 1"),
+        ("seed = -1", "seed is -1, expected 0 to"),
+        ("threads = -1", "threads is -1, expected at least 0"),
+        ("gradient_clip = -1", "gradient_clip is -1.0, expected"),
+        ("weight_decay = nan", "weight_decay is nan, expected"),
+        ("focus = 1.5", "focus is 1.5, expected a share"),
+        ("latent_noise = -1", "latent_noise is -1.0, expected"),
+        ("decoder_only = true", "decoder_only is True, expected start_from"),
+        ("learning_rate = { peak = nan }", "learning_rate: peak is nan, expected"),
+        ("learning_rate = { warmup = -1 }", "warmup is -1, expected"),
+        ("learning_rate = { decay = -1 }", "decay is -1.0, expected a share"),
+        ("loss = { kl = inf }", "kl is inf, expected"),
+        ("model = { channels = [8, 6], norm_groups = 4 }", "norm_groups is 4, expected a divisor"),
+        ("model = { channels = [] }", r"channels is \(\), expected"),
+        ("model = { channels = [8], norm_groups = 4, scaling_factor = 0 }", "scaling_factor is 0.0, expected"),
+    ],
+)
+def test_values_out_of_range_are_named(tmp_path, change, message):
+    key = change.split(" = ")[0]
+    lines = [line for line in BASE.splitlines() if not line.startswith(f"{key} = ")]
+    text = "\n".join([*lines, change, *([] if key == "model" else [VAE_SHAPE])])
+    with pytest.raises(TrainingError, match=message) as raised:
+        read_config(written(tmp_path, text), VAETrainConfig)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("guidance_dropout = 3", "guidance_dropout is 3.0, expected a share"),
+        ("average_decay = 2", "average_decay is 2.0, expected"),
+        ('scheduler = "Nope"', "unknown scheduler 'Nope'"),
+        ("prompt_steps = 0", "prompt_steps is 0, expected"),
+        ("prompt_guidance = nan", "prompt_guidance is nan, expected"),
+        ('noise = { kind = "bad" }', "noise: kind is 'bad', expected one of scaled_linear"),
+        ("noise = { beta_end = 2 }", "no noise schedule"),
+        ("noise = { uniform = 2 }", "uniform is 2.0, expected a share"),
+        ("noise = { log_std = -1 }", "log_std is -1.0, expected"),
+        ("text = { width = 12 }", "unet.context_dim is 8, expected text.width, 12"),
+        ("text = { width = 8, heads = 3 }", "heads is 3, expected a divisor of width"),
+        ("text = { max_length = 2 }", "max_length is 2, expected"),
+        ("unet.heads = [2, 3]", "unet.heads is .* expected a divisor"),
+        ("unet.norm_groups = 3", "unet.norm_groups is 3, expected a divisor"),
+        ("unet.sample_size = 3", "unet.sample_size is 3, expected a multiple of 2"),
+        ("unet.depth = [1]", "disagree on the number of levels"),
+        ("unet.out_channels = 3", "unet.out_channels is 3"),
+    ],
+)
+def test_values_out_of_range_of_a_base_run_are_named(tmp_path, change, message):
+    settings = {
+        "images": "10", "batch": "3", "data": '"art"', "vae": '"vae"', "text": "{ width = 8, heads = 2 }",
+        "unet.channels": "[8, 8]", "unet.attention": "[false, true]", "unet.heads": "[2, 2]", "unet.depth": "[1, 1]",
+        "unet.context_dim": "8", "unet.norm_groups": "4", "unet.sample_size": "4",
+    }  # fmt: skip
+    path = written(tmp_path, "\n".join(f"{key} = {value}" for key, value in settings.items()))
+    assert read_config(path, BaseTrainConfig).unet.channels == (8, 8)
+    key, _, value = change.partition(" = ")
+    path = written(tmp_path, "\n".join(f"{k} = {v}" for k, v in (settings | {key: value}).items()))
+    with pytest.raises(TrainingError, match=message) as raised:
+        read_config(path, BaseTrainConfig)
+    assert "\n" not in str(raised.value)
+
+
+def test_only_bare_names_are_the_packages_own(tmp_path):
+    assert config_path("vae-64").parent.name == "configs"
+    for path in ("/nowhere/vae-64", "./vae-64", tmp_path / "vae-64"):
+        with pytest.raises(TrainingError, match="no run config at"):
+            config_path(path)
 
 
 def test_missing_config_lists_the_packages_own():

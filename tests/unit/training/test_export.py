@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sfumato.checkpoints import open_folder
-from sfumato.errors import TrainingError
+from sfumato.errors import OutputError, TrainingError
 from sfumato.text import Tokenizer
 from sfumato.training import base, vae
 from sfumato.training.export import SETTINGS, VOCABULARY, export, listed_names
@@ -95,6 +95,32 @@ def test_export_takes_the_later_decoder_and_keeps_the_latents(finished):
     pixels = torch.rand(1, 3, 16, 16).half() * 2 - 1
     assert torch.equal(plain.encode(pixels).mean, later.encode(pixels).mean)
     assert not torch.equal(plain.decoder.conv_in.weight, later.decoder.conv_in.weight)
+
+
+def test_decoder_run_that_moved_the_encoder_is_refused(finished):
+    (finished / "other.toml").write_text("seed = 1\n" + (finished / "vae.toml").read_text())
+    vae.train(finished / "other.toml", finished / "other", progress=say_nothing)
+    with pytest.raises(TrainingError, match="makes other latents"):
+        export(finished / "base.toml", finished / "base", finished / "model", decoder_run=finished / "other")
+    state = torch.load(finished / "decoder" / "vae.pt", weights_only=True)
+    state["weights"]["quant_conv.bias"][0] += 1e-6
+    torch.save(state, finished / "decoder" / "vae.pt")
+    with pytest.raises(TrainingError, match="makes other latents"):
+        export(finished / "base.toml", finished / "base", finished / "model", decoder_run=finished / "decoder")
+    assert not (finished / "model").exists()
+
+
+def test_export_is_named_after_its_config_and_says_what_it_can_not_write(finished, monkeypatch):
+    (finished / "base.toml").rename(finished / "tiny-8.toml")
+    folder = export(finished / "tiny-8.toml", finished / "base", finished / "model")
+    assert json.loads((folder / SETTINGS).read_text())["name"] == "sfumato-tiny-8"
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        export(finished / "tiny-8.toml", finished / "base", finished / "model")
 
 
 def test_export_replaces_a_model_and_needs_a_run(finished):

@@ -1,13 +1,16 @@
 """A run that is killed goes on to the very same weights; one that can't go on says why."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sfumato.errors import DataError, OutputError, TrainingError
 from sfumato.training import base, vae
+from sfumato.training.data.pack import read_dataset, write_dataset
 from sfumato.training.run import RunFolder
 
 
@@ -138,8 +141,11 @@ def test_folder_of_another_run_is_refused(tmp_path, toy_data):
 
 def test_a_run_can_be_made_longer(tmp_path, toy_data):
     vae.train(vae_config(tmp_path, toy_data, images="8"), tmp_path / "run", progress=lambda line: None)
+    before = trained(tmp_path / "run")
     vae.train(vae_config(tmp_path, toy_data, images="16"), tmp_path / "run", progress=lambda line: None)
-    assert trained(tmp_path / "run")["step"] == 4
+    after = trained(tmp_path / "run")
+    assert (before["step"], after["step"]) == (2, 4)
+    assert all(not torch.equal(before["weights"][name], after["weights"][name]) for name in before["weights"])
 
 
 def test_damaged_checkpoint_is_said(tmp_path, toy_data):
@@ -173,5 +179,143 @@ def test_run_folder_that_can_not_be_written_is_said(tmp_path, toy_data, monkeypa
 def test_nothing_half_written_is_taken_for_a_checkpoint(tmp_path, toy_data):
     config = vae.read_config(vae_config(tmp_path, toy_data), vae.VAETrainConfig)
     folder = RunFolder(tmp_path / "run", config)
+    assert folder.begin() is None
     (folder.path / "checkpoint.pt.tmp").write_bytes(b"half")
     assert folder.load() is None
+
+
+def test_checkpoint_is_bound_to_the_dataset_it_was_made_with(tmp_path, toy_data):
+    config = vae_config(tmp_path, toy_data, images="4")
+    vae.train(config, tmp_path / "run", progress=lambda line: None)
+    vae.train(config, tmp_path / "run", progress=lambda line: None)  # the same: it goes on
+    data = read_dataset(toy_data)
+    write_dataset(toy_data, list(255 - data.pixels), data.records)
+    with pytest.raises(TrainingError, match="inputs differs in dataset"):
+        vae.train(config, tmp_path / "run", progress=lambda line: None)
+
+
+def test_base_run_is_bound_to_its_autoencoder_and_vocabulary(tmp_path, toy_data):
+    vae_run, base_run = tmp_path / "vae", tmp_path / "base"
+    vae.train(vae_config(tmp_path, toy_data, images="4"), vae_run, progress=lambda line: None)
+    config = base_config(tmp_path, toy_data, vae_run, images="4")
+    base.train(config, base_run, progress=lambda line: None)
+    first = (vae_run / "vae.pt").read_bytes()
+    vae.train(vae_config(tmp_path, toy_data, images="8"), vae_run, progress=lambda line: None)
+    for use in (base.load_base, lambda *paths: base.train(*paths, progress=lambda line: None)):
+        with pytest.raises(TrainingError, match="inputs differs in autoencoder"):
+            use(config, base_run)
+    (vae_run / "vae.pt").write_bytes(first)
+    assert base.load_base(config, base_run).step == 2
+
+    data = read_dataset(toy_data)
+    write_dataset(
+        toy_data, list(data.pixels), [replace(r, captions=(*r.captions, "zeppelin")[-3:]) for r in data.records]
+    )
+    with pytest.raises(TrainingError, match="inputs differs in dataset, vocabulary"):
+        base.load_base(config, base_run)
+
+
+def test_checkpoint_without_recorded_inputs_is_taken(tmp_path, toy_data):
+    vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
+    config = base_config(tmp_path, toy_data, tmp_path / "vae", images="4")
+    file = base.train(config, tmp_path / "base", progress=lambda line: None) / "checkpoint.pt"
+    old = torch.load(file, weights_only=True)
+    assert old.pop("inputs").keys() == {"autoencoder", "dataset", "vocabulary"}
+    torch.save(old, file)
+    assert base.load_base(config, tmp_path / "base").step == 2
+    base.train(base_config(tmp_path, toy_data, tmp_path / "vae", images="8"), tmp_path / "base", progress=print)
+    assert trained(tmp_path / "base")["inputs"].keys() == {"autoencoder", "dataset", "vocabulary"}
+
+
+def test_reading_a_run_that_is_not_there_leaves_no_folder(tmp_path, toy_data):
+    vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
+    with pytest.raises(TrainingError, match="train it first"):
+        base.load_base(base_config(tmp_path, toy_data, tmp_path / "vae"), tmp_path / "typo")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_config_is_checked_before_latents_are_made(tmp_path, toy_data, monkeypatch):
+    vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
+    base.train(base_config(tmp_path, toy_data, tmp_path / "vae"), tmp_path / "base", progress=lambda line: None)
+    monkeypatch.setattr(base, "encode", lambda *_: pytest.fail("latents were made"))
+    monkeypatch.setattr(base, "normalise", lambda *_: pytest.fail("latents were made"))
+    with pytest.raises(TrainingError, match="config differs in seed"):
+        base.train(base_config(tmp_path, toy_data, tmp_path / "vae", seed="1"), tmp_path / "base")
+    config = base_config(tmp_path, toy_data, tmp_path / "vae")
+    config.write_text(config.read_text().replace("sample_size = 4", "sample_size = 8"))
+    with pytest.raises(TrainingError, match="make them agree"):
+        base.train(config, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_damaged_and_foreign_files_are_said_in_one_line(tmp_path, toy_data):
+    finished = vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
+    whole = finished.read_bytes()
+    for bad in (whole[: len(whole) // 2], b""):
+        finished.write_bytes(bad)
+        with pytest.raises(TrainingError, match=r"vae\.pt can't be read") as raised:
+            vae.load_vae(finished.parent)
+        assert "\n" not in str(raised.value)
+    torch.save({"weights": {}}, finished)
+    with pytest.raises(TrainingError, match=r"vae\.pt is no file"):
+        vae.load_vae(finished.parent)
+    checkpoint = finished.parent / "checkpoint.pt"
+    own = trained(finished.parent)
+    config = vae_config(tmp_path, toy_data, images="4")
+    for foreign, message in (
+        (torch.zeros(3), "is no file"),
+        ({"state_dict": {}}, "is no file"),
+        ({**own, "config": 3}, "config differs in"),
+        ({**own, "weights": {"x": torch.zeros(3)}}, "does not fit"),
+        ({**own, "optimizer": {}}, "does not fit"),
+    ):
+        torch.save(foreign, checkpoint)
+        with pytest.raises(TrainingError, match=message) as raised:
+            vae.train(config, finished.parent)
+        assert "\n" not in str(raised.value)
+
+
+def test_finished_autoencoder_is_written_whole_or_not_at_all(tmp_path, toy_data, monkeypatch):
+    config = vae_config(tmp_path, toy_data, images="4")
+    finished = vae.train(config, tmp_path / "vae", progress=lambda line: None)
+    before = finished.read_bytes()
+
+    def breaks_off(_: object, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise RuntimeError("disk full\nand a trace")
+
+    monkeypatch.setattr(torch, "save", breaks_off)
+    with pytest.raises(OutputError, match="disk full"):
+        vae.train(config, tmp_path / "vae", progress=lambda line: None)
+    assert finished.read_bytes() == before
+    assert not list(finished.parent.glob("*.tmp"))
+
+
+def test_log_and_sheet_that_can_not_be_written_are_said(tmp_path, toy_data):
+    run = tmp_path / "run"
+    config = vae_config(tmp_path, toy_data, images="4")
+    (run / "log.jsonl").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"log\.jsonl"):
+        vae.train(config, run)
+    (run / "log.jsonl").rmdir()
+    (run / "sheets").write_text("in the way")
+    with pytest.raises(OutputError, match="sheets"):
+        vae.train(config, run, progress=lambda line: None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        write_dataset(tmp_path / "file" / "art", [np.zeros((2, 2, 3), np.uint8)], read_dataset(toy_data).records[:1])
+
+
+def test_checkpoint_in_the_way_of_a_folder_is_said_before_the_work(tmp_path, toy_data):
+    (tmp_path / "run" / "checkpoint.pt").mkdir(parents=True)
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt can't be read"):
+        vae.train(vae_config(tmp_path, toy_data), tmp_path / "run")
+
+
+def test_start_from_names_what_differs(tmp_path, toy_data):
+    first = vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "first", progress=lambda line: None)
+    config = vae_config(tmp_path, toy_data, start_from=f'"{first.parent}"')
+    config.write_text(config.read_text().replace("scaling_factor = 1.0", "scaling_factor = 0.5"))
+    with pytest.raises(TrainingError, match="scaling_factor differ"):
+        vae.train(config, tmp_path / "second")
+    assert not (tmp_path / "second").exists()

@@ -59,7 +59,7 @@ def read_vocabulary(path: Path | None = None) -> tuple[Thing, ...]:
     """
     try:
         text = (path or files("sfumato.training.data").joinpath("vocabulary.txt")).read_text(encoding="utf-8")
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the vocabulary can't be read: {error}.") from error
     things: dict[str, Thing] = {}
     for number, line in enumerate(text.splitlines(), start=1):

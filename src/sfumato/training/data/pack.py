@@ -4,6 +4,7 @@ The file is a safetensors file with one tensor, `pixels` (`n size size 3`), and 
 running anything, and byte for byte the same whenever it is built from the same packages.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from sfumato.errors import DataError
+from sfumato.files import write_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,6 +58,13 @@ class ArtDataset:
         """Side of the pictures in pixels."""
         return self.pixels.shape[1]
 
+    @property
+    def sha256(self) -> str:
+        """The hexadecimal hash of the pixels and of what the records say."""
+        digest = hashlib.sha256(json.dumps([asdict(record) for record in self.records], sort_keys=True).encode())
+        digest.update(np.ascontiguousarray(self.pixels).data)
+        return digest.hexdigest()
+
     def where(self, *, split: Split | None = None, captioned: bool | None = None) -> "NDArray[np.int64]":
         """Indices of the pictures of a split, with or without captions."""
         return np.array(
@@ -70,14 +79,11 @@ class ArtDataset:
 
 
 def write_dataset(path: Path, pixels: Sequence["NDArray[np.uint8]"], records: Sequence[Record]) -> None:
-    """Write the dataset file, whole or not at all."""
+    """Write the dataset file, whole or not at all. Raises OutputError when it can't be written."""
     metadata = json.dumps(
         {"format": _FORMAT, "records": [asdict(r) for r in records]}, ensure_ascii=False, sort_keys=True
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_bytes(save({"pixels": np.stack(pixels)}, metadata={_METADATA_KEY: metadata}))
-    partial.replace(path)
+    write_whole(path, save({"pixels": np.stack(pixels)}, metadata={_METADATA_KEY: metadata}), overwrite=True)
 
 
 def read_dataset(path: Path | str) -> ArtDataset:
@@ -93,10 +99,20 @@ def read_dataset(path: Path | str) -> ArtDataset:
                     f"{path} is of format {content['format']}, expected {_FORMAT}; build it again: sfumato data build."
                 )
             records = tuple(Record(**{**r, "captions": tuple(r["captions"])}) for r in content["records"])
-            return ArtDataset(file.get_tensor("pixels"), records)
+            pixels = file.get_tensor("pixels")
+            if (
+                pixels.dtype != np.uint8
+                or pixels.ndim != 4
+                or pixels.shape[1:] != (pixels.shape[1], pixels.shape[1], 3)
+            ):
+                raise DataError(
+                    f"{path} holds {pixels.dtype} pixels of shape {pixels.shape}, expected uint8, n size size 3; build it again: "
+                    "sfumato data build."
+                )
+            return ArtDataset(pixels, records)
     except FileNotFoundError as error:
         raise DataError(f"no training data at {path}; make it first: sfumato data build.") from error
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise DataError(
             f"{path} is not a dataset file or is damaged ({error}); build it again: sfumato data build."
         ) from error

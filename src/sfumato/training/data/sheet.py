@@ -1,11 +1,14 @@
 """Contact sheets: many small pictures on one page, to be looked at."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from sfumato.files import write_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +22,10 @@ def write_sheet(
     columns: int = 16,
     zoom: int = 1,
 ) -> None:
-    """Write pictures (`h w 3`, uint8, all of one size), row by row, as a PNG; `labels` are set small under each."""
+    """Write pictures (`h w 3`, uint8, all of one size), row by row, as a PNG; `labels` are set small under each.
+
+    Raises OutputError when it can't be written.
+    """
     if not pictures:
         return
     height, width = pictures[0].shape[0] * zoom, pictures[0].shape[1] * zoom
@@ -32,5 +38,6 @@ def write_sheet(
         page.paste(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), (x, y))
         if labels:
             draw.text((x + 1, y + height), labels[i][: max(1, width // 6)], fill="black")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page.save(path)
+    png = io.BytesIO()
+    page.save(png, "PNG")
+    write_whole(path, png.getvalue(), overwrite=True)
