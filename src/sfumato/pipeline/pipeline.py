@@ -230,7 +230,7 @@ class StableDiffusionPipeline(Switches, Face):
         self._interrupt = False
         outcomes = run(
             request, parts, rows, noises, draws, latents_only=output_type == "latent",
-            bar=self.progress_bar(request.steps), on_round=on_round, on_event=on_event,
+            bar=self.progress_bar(total=request.steps), on_round=on_round, on_event=on_event,
             interrupted=lambda: self._interrupt,
         )  # fmt: skip
         unrecorded = [

@@ -1,4 +1,4 @@
-"""The safety filter: runs a checkpoint's checker on finished pictures, replaces what it flags, and says so."""
+"""The safety filter: asks a checkpoint's checker, or a function in its place, about finished pictures."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,16 +25,14 @@ class SafetyFilter:
         self._checker = checker
         self._prepare = Preparation.from_config(preparation or {})
 
-    def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, bool]:
-        """The picture (`h w 3` uint8) to pass on, black if it was flagged, and whether it was."""
+    def __call__(self, picture: np.ndarray) -> bool:
+        """Whether a picture, `h w 3` uint8, is flagged. Raises UnsupportedError for a function that does more than judge."""
         prepared = torch.from_numpy(self._prepare(picture))[None]
         if isinstance(self._checker, nn.Module):
             weight = next(self._checker.parameters())
             with torch.no_grad():
-                flagged = bool(self._checker(prepared.to(weight.device, weight.dtype)).flagged[0])
-        else:
-            flagged = self._ask(picture, prepared)
-        return (np.zeros_like(picture) if flagged else picture), flagged
+                return bool(self._checker(prepared.to(weight.device, weight.dtype)).flagged[0])
+        return self._ask(picture, prepared)
 
     def _ask(self, picture: np.ndarray, prepared: Tensor) -> bool:
         given = (picture.astype(np.float32) / 255)[None]

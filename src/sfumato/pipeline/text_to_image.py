@@ -134,7 +134,7 @@ def _finish(result: Tensor | SfumatoError, scale: float, parts: Parts, *, latent
             outcome.pixels = parts.decoder.pixels(result * scale)
         if parts.safety is not None:
             with evaluating("the safety check"):
-                outcome.flagged = parts.safety(to_bytes(outcome.pixels))[1]
+                outcome.flagged = parts.safety(to_bytes(outcome.pixels))
     except SfumatoError as error:
         return Outcome(error=error)
     if outcome.flagged:
