@@ -1,13 +1,13 @@
 """Where computing fails, the failure becomes one of ours: memory that ran out, a device that gave up."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from sfumato.errors import EvaluationError
 
 
 @contextmanager
-def evaluating(what: str) -> Iterator[None]:
+def evaluating(what: str) -> Generator[None]:
     """Raise EvaluationError, "`what` could not be computed: why", for what PyTorch raises inside the block."""
     try:
         yield
