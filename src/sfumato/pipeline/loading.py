@@ -13,6 +13,7 @@ import torch
 from sfumato import bundled_model
 from sfumato.checkpoints import fetch, open_folder, save_folder
 from sfumato.checkpoints.folder import INDEX
+from sfumato.checkpoints.hub import is_hub_id
 from sfumato.errors import ConfigError, MissingFileError, OutputError, UnsupportedError, UsageError
 from sfumato.models.safety_checker import SafetyChecker
 from sfumato.pipeline.parts import unwrapped
@@ -116,7 +117,7 @@ def local_folder(
         raise UnsupportedError(
             f"{text!r} is a file; from_pretrained opens model folders, and single files are not supported yet"
         )
-    if not isinstance(name, str) or text.startswith((".", "~", os.sep)) or text.count("/") > 1 or not text:
+    if not is_hub_id(name):
         raise MissingFileError(f"there is no model folder {text!r}; give the folder that holds {needed}, or a hub id")
     return fetch(
         text,
