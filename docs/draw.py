@@ -11,9 +11,9 @@ from sfumato import StableDiffusionPipeline, bundled_model
 
 PROMPTS = (
     "a red apple, 3d style", "cat face", "pizza, flat style", "rocket, 3d style", "an octopus, 3d style", "castle, flat style",
-    "guitar, 3d style", "dog face, flat style", "strawberry, 3d style", "a penguin, 3d style", "bicycle, flat style", "cactus, 3d style",
-    "hamburger, 3d style", "tree, flat style", "fox, 3d style", "umbrella, flat style", "crown, 3d style", "fish, flat style",
-    "balloon, 3d style", "mushroom, 3d style", "sun, flat style", "hot beverage, 3d style", "butterfly, flat style", "key, 3d style",
+    "guitar, 3d style", "dog face, 3d style", "strawberry, 3d style", "a penguin, 3d style", "bicycle, flat style", "cactus, 3d style",
+    "hamburger, 3d style", "sunflower, flat style", "fox, 3d style", "umbrella, flat style", "crown, 3d style", "tropical fish, flat style",
+    "balloon, 3d style", "mushroom, 3d style", "sun, flat style", "panda, 3d style", "butterfly, flat style", "key, 3d style",
 )  # fmt: skip
 COLUMNS = 6
 SCALE = 2
