@@ -13,6 +13,7 @@ from torch import nn
 from sfumato.checkpoints import configs, diffusers_layout
 from sfumato.checkpoints.keys import KeyMap
 from sfumato.checkpoints.options import read_json
+from sfumato.checkpoints.unfilled import unfilled
 from sfumato.checkpoints.weights import find_weights, load_weights, save_weights
 from sfumato.models import (
     AutoencoderKL,
@@ -57,7 +58,7 @@ class Component(Generic[ConfigT, NetworkT]):
             values = values | {"architectures": [kind]}
         config = self.read_config(values, str(path))
         files = find_weights(folder, self.stem, variant)
-        with torch.device("meta"):
+        with unfilled():
             network = self.build(config)
         load_weights(network, files, self.keys(config), dtype)
         return network.eval()
