@@ -10,9 +10,9 @@ Names are loaded when they are first used, so that `import sfumato` itself costs
 
 import re
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfumato.bundle import bundled_model
 from sfumato.version import __version__
 
 if TYPE_CHECKING:
@@ -77,11 +77,6 @@ __all__ = [
     "bundled_model",
     "image_grid",
 ]
-
-
-def bundled_model() -> Path:
-    """The folder of the model that comes with the package, in the diffusers layout."""
-    return Path(__file__).parent / "bundled"
 
 
 def __getattr__(name: str) -> Any:

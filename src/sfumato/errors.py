@@ -8,6 +8,8 @@
     │   ├── UnknownNameError             a sampler, spacing, scheduler … that does not exist; offers the nearest
     │   ├── ScheduleError                noise levels that can't be made or visited
     │   └── UnsupportedError             an option of the field that Sfumato does not honour, and why
+    │       ├── AbsentError              (also AttributeError) a well-known attribute that a pipeline does not have
+    │       └── AbsentNameError          (also ImportError) a name of diffusers that the package does not have
     ├── CheckpointError                  a model that can't be opened
     │   ├── MissingFileError             a file or folder that is not there
     │   ├── CorruptFileError             truncated, or not what its name says
@@ -69,6 +71,14 @@ class ScheduleError(UsageError):
 
 class UnsupportedError(UsageError):
     """An option of the field that Sfumato does not honour, and why."""
+
+
+class AbsentError(UnsupportedError, AttributeError):
+    """A well-known name that a pipeline does not have; for `hasattr` it is simply not there."""
+
+
+class AbsentNameError(UnsupportedError, ImportError):
+    """A name of diffusers that the package does not have. An ImportError, because `from … import` would swallow another's text."""
 
 
 class CheckpointError(SfumatoError):

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from sfumato import bundled_model
+from sfumato.bundle import bundled_model
 from sfumato.cli.terminal import warnings_said
 from sfumato.pipeline import StableDiffusionPipeline
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NoReturn
 
-from sfumato.errors import UnsupportedError
+from sfumato.errors import AbsentError, AbsentNameError
 
 _LORA = "LoRA files can't be loaded yet"
 _EMBEDDING = "textual inversion embeddings can't be loaded yet"
@@ -48,14 +48,6 @@ REASONS: dict[str, str] = {
     "half": _TO,
     "float": _TO,
 }
-
-
-class AbsentError(UnsupportedError, AttributeError):
-    """A well-known name that a pipeline does not have; for `hasattr` it is simply not there."""
-
-
-class AbsentNameError(UnsupportedError, ImportError):
-    """A name of diffusers that the package does not have. An ImportError, because `from … import` would swallow another's text."""
 
 
 def refuse(name: str) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sfumato import bundled_model
+from sfumato.bundle import bundled_model
 from sfumato.checkpoints import fetch, open_folder, save_folder
 from sfumato.checkpoints.folder import INDEX
 from sfumato.checkpoints.hub import is_hub_id
