@@ -46,6 +46,7 @@ class Recipe:
     clip_skip                  last layers of the text encoder left out
     model, model_sha256        the name it was opened by; the hash of its weights files
     dtype, device              of the U-Net; vae_dtype and text_encoder_dtype where they differ from it; autocast's dtype if it was on
+    weights_dtype              the narrower dtype that the weights had been rounded to before, if any
     attention_slicing          heads of an attention computed at a time, None for all
     vae_tiling                 whether the picture was decoded in tiles
     safety                     what the safety checker said, "off" where there was none
@@ -74,6 +75,7 @@ class Recipe:
     dtype: str
     vae_dtype: str | None = None
     text_encoder_dtype: str | None = None
+    weights_dtype: str | None = None
     autocast: str | None = None
     attention_slicing: int | None = None
     vae_tiling: bool = False

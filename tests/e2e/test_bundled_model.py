@@ -90,6 +90,12 @@ OPTIONS = {
 }
 
 
+def test_diffusers_draws_with_it_as_it_lies():
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(bundled_model())
+    pipe.set_progress_bar_config(disable=True)
+    assert np.asarray(pipe("a red apple, 3d style", num_inference_steps=2).images[0]).std() > 10
+
+
 @pytest.mark.parametrize("scheduler", OPTIONS)
 def test_diffusers_draws_the_same(scheduler):
     pictures = []

@@ -214,6 +214,11 @@ def read_text_config(values: Mapping[str, Any], where: str = "text encoder confi
     return config
 
 
+# What transformers opens a component in when nobody says: else that of its file, which beside a U-Net, opened by diffusers in
+# float32 whatever its file holds, makes a half-precision folder one that can't draw.
+DTYPE_OPENED = "float32"
+
+
 def write_text_config(config: CLIPTextConfig) -> dict[str, Any]:
     """Write the config of a CLIPTextModel, or of a CLIPTextModelWithProjection."""
     return {
@@ -232,6 +237,7 @@ def write_text_config(config: CLIPTextConfig) -> dict[str, Any]:
         "pad_token_id": config.eos_token_id,
         "projection_dim": config.width if config.projection_dim is None else config.projection_dim,
         "layer_norm_eps": config.norm_eps,
+        "dtype": DTYPE_OPENED,
     }
 
 
@@ -274,6 +280,7 @@ def write_safety_config(config: SafetyCheckerConfig) -> dict[str, Any]:
     return {
         "architectures": ["StableDiffusionSafetyChecker"],
         "model_type": "clip",
+        "dtype": DTYPE_OPENED,
         "projection_dim": config.projection_dim,
         "vision_config": {
             "model_type": "clip_vision_model",

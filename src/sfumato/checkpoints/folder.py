@@ -1,6 +1,7 @@
 """A whole model as a folder in the diffusers layout: one folder per component, and an index that lists them."""
 
 import logging
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping
@@ -257,7 +258,7 @@ def save_folder(
             (made / "scheduler").mkdir()
             write_json(made / "scheduler" / "scheduler_config.json", scheduler_config)
             write_json(made / INDEX, index_of(text_encoder, scheduler, safe=safety_checker is not None))
-            move_into_place(made, path, Path(scratch) / "old")
+            move_into_place(made, path)
     except OSError as error:
         raise OutputError(f"{path} can't be written: {error.strerror or error}; nothing was left behind") from error
 
@@ -283,16 +284,19 @@ def clip_preprocessing(size: int) -> dict[str, Any]:
     }
 
 
-def move_into_place(made: Path, path: Path, aside: Path) -> None:
-    """Put a finished folder where it belongs; what was there goes aside, and comes back if that fails. Raises OSError."""
-    if path.exists():
-        path.replace(aside)
+def move_into_place(made: Path, path: Path) -> None:
+    """Put a finished folder where it belongs; what was there goes aside, and comes back whatever fails or interrupts. Raises OSError."""
+    # Beside the folder, not in the scratch one: that is deleted when an interrupt unwinds, and the only copy must not go with it.
+    aside = path.with_name(f".{path.name}-{secrets.token_hex(4)}.old")
     try:
+        if path.exists():
+            path.replace(aside)
         made.replace(path)
-    except OSError:
-        if aside.exists():
+    except BaseException:
+        if aside.exists() and not path.exists():
             aside.replace(path)
         raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def index_of(text_encoder: CLIPTextEncoder, scheduler: str, *, safe: bool) -> dict[str, Any]:

@@ -73,9 +73,6 @@ def generate(
     shots = plan_shots(prompts or [], number, seed, shape)
     width, height = parse_size(size) if size else (None, None)
     outputs = plan_outputs(shots, out, grid=shape is not None, animate=animate, overwrite=overwrite)
-    if seed is None and not quiet:
-        say(f"seed {shots[0].seed} (drawn at random; --seed {shots[0].seed} draws the same again)")
-
     from sfumato.cli.progress import DrawingProgress
 
     with DrawingProgress(len(shots), quiet=quiet) as progress:
@@ -101,6 +98,8 @@ def generate(
         drawing.run(settings)
         if outputs.grid and shape:
             drawing.save_grid(shape, outputs.grid)
+    if seed is None and not quiet:  # said last: a run that can't be has none
+        say(f"seed {shots[0].seed} (drawn at random; --seed {shots[0].seed} draws the same again)")
     if drawing.failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 

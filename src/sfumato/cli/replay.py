@@ -30,7 +30,7 @@ def replay(
     """Make a picture again and say whether it is bit-identical, and if not, what differs. Exits with 1 if it is another."""
     from sfumato.cli.progress import DrawingProgress
     from sfumato.files import check_writable
-    from sfumato.images import FORMATS, format_of, read_recipe, save_image
+    from sfumato.images import FORMATS, format_of, pixels_sha256_of, read_recipe, save_image
 
     recipe = read_recipe(file)
     if out is not None:
@@ -42,10 +42,15 @@ def replay(
     if out is not None:
         save_image(result.image, out, result.recipe, overwrite=overwrite)
         print(out)
+    altered = file.suffix.lower() != ".json" and pixels_sha256_of(file) != recipe.pixels_sha256
     if recipe.pixels_sha256 is None:
         print("made again; the recipe does not say what came out, so nothing can be compared")
-    elif result.identical:
+    elif result.identical and not altered:
         print("bit-identical")
+    elif result.identical:
+        print(
+            "the recipe's picture came out again, bit for bit, but this file's pixels were changed since, or saved with loss"
+        )
     else:
         print(
             "not the same picture"
@@ -54,7 +59,7 @@ def replay(
         )
     for difference in result.differences:
         print(f"differs: {difference}")
-    if recipe.pixels_sha256 is not None and not result.identical:
+    if recipe.pixels_sha256 is not None and (altered or not result.identical):
         raise typer.Exit(EXIT_DIFFERS)
 
 
@@ -63,13 +68,15 @@ def _open(
 ) -> "StableDiffusionPipeline":
     """The model that was asked for, or else the recipe's: for a picture that somebody sent, the network is not touched."""
     from sfumato.cli.opening import has_device, open_model, usual_device
+    from sfumato.pipeline.placement import parse_dtype
 
     try:
-        return open_model(
+        pipe = open_model(
             model or model_of(recipe, file),
             # Where its device is missing the picture is made all the same, and the device is among what differs.
             device=device or (recipe.device if has_device(recipe.device) else usual_device()),
-            dtype=recipe.dtype,
+            # Rounded as they were then, and widened again: what a narrower dtype rounded off does not come back.
+            dtype=recipe.weights_dtype or recipe.dtype,
             variant=variant,
             safety=recipe.safety != "off",
             download=model is not None,
@@ -81,6 +88,13 @@ def _open(
             f"{file} was made with {recipe.model}, which is not on this machine; pass --model {recipe.model} to allow the "
             "download, or --model PATH"
         ) from error
+    for part, dtype in (
+        (pipe.unet, None),
+        (pipe.vae, recipe.vae_dtype),
+        (pipe.text_encoder, recipe.text_encoder_dtype),
+    ):
+        part.to(parse_dtype(dtype or recipe.dtype))
+    return pipe
 
 
 def model_of(recipe: "Recipe", file: Path) -> str | Path | None:

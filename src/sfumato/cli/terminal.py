@@ -14,6 +14,7 @@ CURES = (
     ("num_inference_steps must", "--steps must"),
     ("guidance_scale must", "--guidance must"),
     ("clip_skip must", "--clip-skip must"),
+    ("or ask to overwrite it", "or pass --overwrite"),
     ("pass a token of that account", "set HF_TOKEN to a token of that account"),
     ("pass a token that may read it", "set HF_TOKEN to a token that may read it"),
 )

@@ -52,11 +52,19 @@ class StepCallback:
         """Call the callback for one finished step and put back what it returns."""
         step = events[0].step - 1
         scale = self._scale(events[0].sigma)
-        tensors: dict[str, Any] = {"latents": torch.stack([event.x for event in events]) * scale, **self._embeds}
+        alive = [event.image for event in events]
+        tensors: dict[str, Any] = {name: rows[alive] for name, rows in self._embeds.items()}
+        # In the networks' own dtype, as diffusers has them: callbacks decode them, or feed them to other parts.
+        tensors["latents"] = (torch.stack([event.x for event in events]) * scale).to(tensors["prompt_embeds"].dtype)
+        before = tensors["latents"].clone()
         offered = {name: tensors[name] for name in self._names if name in tensors}
         timestep = torch.tensor(self._timesteps[min(step, len(self._timesteps) - 1)])
         guidance = getattr(self._pipe, "_guidance_scale", None)
-        returned = self._callback(self._pipe, step, timestep, dict(offered)) or {}
+        returned = self._callback(self._pipe, step, timestep, dict(offered))
+        if returned is None:
+            returned = {}
+        if not isinstance(returned, Mapping):
+            raise OptionError(f"the step callback must return a dict of tensors or None, not {type(returned).__name__}")
         if getattr(self._pipe, "_guidance_scale", None) != guidance:
             raise UnsupportedError(
                 "the step callback changed _guidance_scale; guidance stays the same while an image is being made"
@@ -72,14 +80,15 @@ class StepCallback:
             latents = offered.get("latents")
         if latents is None:
             return
-        if latents.shape != tensors["latents"].shape:
+        if not isinstance(latents, Tensor) or latents.shape != before.shape:
+            found = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
             raise OptionError(
-                f"the step callback returned latents of shape {tuple(latents.shape)}; expected {tuple(tensors['latents'].shape)}"
+                f"the step callback returned latents that are {found}; expected a tensor {tuple(before.shape)}"
             )
-        if torch.equal(latents, torch.stack([event.x for event in events]) * scale):
+        if torch.equal(latents.to(before.device, before.dtype), before):
             return
         self.changed = True
-        for event, row in zip(events, latents.to(torch.float32), strict=True):
+        for event, row in zip(events, latents.to(before.device, torch.float32), strict=True):
             event.x = row / scale
 
 

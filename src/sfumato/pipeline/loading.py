@@ -123,7 +123,7 @@ def local_folder(
         text,
         revision=hub.get("revision"),
         variant=variant,
-        token=hub.get("token") or hub.get("use_auth_token"),
+        token=hub["token"] if hub.get("token") is not None else hub.get("use_auth_token"),
         local_files_only=bool(hub.get("local_files_only", False)),
         cache_dir=hub.get("cache_dir"),
         only=only,

@@ -37,6 +37,13 @@ class StableDiffusionPipelineOutput:
         """`(images, nsfw_content_detected)`, what `return_dict=False` gives."""
         return self.images, self.nsfw_content_detected
 
+    def keys(self) -> tuple[str, ...]:
+        """The names by which `output["…"]` gives what diffusers' output holds."""
+        return ("images", "nsfw_content_detected")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys()
+
     def __getitem__(self, key: int | str) -> Any:
         return getattr(self, key) if isinstance(key, str) else self.to_tuple()[key]
 

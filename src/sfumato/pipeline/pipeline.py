@@ -106,6 +106,7 @@ class StableDiffusionPipeline(Switches, Face):
         opened = open_parts(pretrained_model_name_or_path, options)
         pipe = cls(**opened.parts)
         pipe.defaults, pipe.source = opened.defaults, opened.source
+        pipe.source.note_cast(pipe.dtype)
         return pipe
 
     def save_pretrained(
@@ -130,8 +131,10 @@ class StableDiffusionPipeline(Switches, Face):
     def to(self, *where: str | torch.device | torch.dtype, **named: Any) -> Self:
         """Move to a device, a dtype or both, in any order: `.to("cuda")`, `.to("cuda", torch.float16)`. Returns self."""
         device, dtype = parse_target(*where, **named)
+        self.source.note_cast(self.dtype)
         for part in self._networks().values():
             part.to(device=device, dtype=dtype)
+        self.source.note_cast(self.dtype)
         return self
 
     # -- making pictures ---------------------------------------------------------------------------------------------
@@ -250,7 +253,7 @@ class StableDiffusionPipeline(Switches, Face):
             request, parts, outcomes, [None] * len(seeds) if latents is not None else seeds, self.source.now(**networks),
             output_type=output_type,
             dtypes={part: name_of(dtype) for part, dtype in dtypes.items() if dtype != dtypes["unet"]},
-            unrecorded=unrecorded, notes=[*notes, *encode.notes],
+            weights_dtype=self.source.rounded_to(dtypes["unet"]), unrecorded=unrecorded, notes=[*notes, *encode.notes],
         )  # fmt: skip
         return result, sources
 

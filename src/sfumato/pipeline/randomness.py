@@ -50,9 +50,12 @@ def seeds_of(generator: Generators, images: int) -> list[Seed]:
         return _shared(torch.default_generator, images)
     if isinstance(generator, torch.Generator):
         return _shared(generator, images)
-    generators = list(generator)
-    if not all(isinstance(g, torch.Generator) for g in generators):
-        raise OptionError("generator must be a torch.Generator or a list of them")
+    given: Sequence[object] = generator if isinstance(generator, list | tuple) else [generator]
+    generators = [g for g in given if isinstance(g, torch.Generator)]
+    if len(generators) != len(given):
+        raise OptionError(
+            "generator must be a torch.Generator or a list of them; for a seed: torch.Generator().manual_seed(123)"
+        )
     if len(generators) == 1:
         return _shared(generators[0], images)
     if len(generators) != images:
@@ -88,8 +91,5 @@ def _shared(generator: torch.Generator, images: int) -> list[Seed]:
 
 
 def _fresh_state(generator: torch.Generator) -> torch.Tensor:
-    """The state the generator had when it was seeded. Leaves it as it is."""
-    now = generator.get_state()
-    fresh = generator.manual_seed(generator.initial_seed()).get_state()
-    generator.set_state(now)
-    return fresh
+    """The state the generator had when it was seeded."""
+    return torch.Generator(generator.device).manual_seed(generator.initial_seed()).get_state()

@@ -58,8 +58,9 @@ def _differences(was: Recipe, now: Recipe) -> list[str]:
         found.append(
             f"the model: made with {was.model} ({_short(was.model_sha256)}), now {now.model} ({_short(now.model_sha256)})"
         )
-    for name in ("dtype", "vae_dtype", "text_encoder_dtype", "autocast", "device", "safety"):
-        before, after = getattr(was, name), getattr(now, name)
+    for name in ("dtype", "vae_dtype", "text_encoder_dtype", "weights_dtype", "autocast", "device", "safety"):
+        own = name in ("vae_dtype", "text_encoder_dtype", "weights_dtype")  # unset, they are the U-Net's
+        before, after = (getattr(recipe, name) or (recipe.dtype if own else None) for recipe in (was, now))
         if before != after:
             found.append(f"{name}: {before} then, {after} now")
     if not was.exact:

@@ -34,6 +34,7 @@ def result_of(
     *,
     output_type: str,
     dtypes: Mapping[str, str],
+    weights_dtype: str | None,
     unrecorded: Sequence[str],
     notes: list[str],
 ) -> StableDiffusionPipelineOutput:
@@ -44,7 +45,10 @@ def result_of(
     makers: list[Callable[[], Recipe]] = []
     pictures: list[Any] = []
     for i, (outcome, seed) in enumerate(zip(outcomes, seeds, strict=True)):
-        recipe = recipe_of(request, i, parts, seed, outcome, model=origin.name, dtypes=dtypes, unrecorded=unrecorded)
+        recipe = recipe_of(
+            request, i, parts, seed, outcome,
+            model=origin.name, dtypes=dtypes, weights_dtype=weights_dtype, unrecorded=unrecorded,
+        )  # fmt: skip
         # The hash of a large model takes seconds. It is taken once, when somebody asks for a recipe or saves a picture.
         make = cache(partial(_hashed, recipe, origin))
         makers.append(make)
@@ -88,11 +92,13 @@ def recipe_of(
     *,
     model: str,
     dtypes: Mapping[str, str],
+    weights_dtype: str | None,
     unrecorded: Sequence[str],
 ) -> Recipe:
     """The recipe of image `index`, all but the model's hash, which takes long and can be had later.
 
-    `seed` is None where the caller gave the latents. `dtypes` are those of the text encoder and VAE where they differ from the U-Net's; `unrecorded` says what else shaped
+    `seed` is None where the caller gave the latents. `weights_dtype` is
+    the narrower one that the weights had been rounded to before. `dtypes` are those of the text encoder and VAE where they differ from the U-Net's; `unrecorded` says what else shaped
     the image.
     """
     text = request.texts[index // request.images_per_prompt]
@@ -117,6 +123,7 @@ def recipe_of(
         dtype=name_of(weight.dtype),
         vae_dtype=dtypes.get("vae"),
         text_encoder_dtype=dtypes.get("text_encoder"),
+        weights_dtype=weights_dtype,
         autocast=name_of(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None,
         attention_slicing=parts.attention_slicing,
         vae_tiling=parts.decoder.tiled,

@@ -1,5 +1,6 @@
 """The safety filter: asks a checkpoint's checker, or a function in its place, about finished pictures."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sfumato.errors import ConfigError, UnsupportedError
+from sfumato.engine.health import is_finite
+from sfumato.errors import ConfigError, NumericalError, UnsupportedError
 from sfumato.models.safety_checker import SafetyChecker
 
 BLOCKED = "the safety checker flagged this picture; it was replaced by a black one (safety_checker=None turns it off)"
@@ -31,7 +33,14 @@ class SafetyFilter:
         if isinstance(self._checker, nn.Module):
             weight = next(self._checker.parameters())
             with torch.no_grad():
-                return bool(self._checker(prepared.to(weight.device, weight.dtype)).flagged[0])
+                verdict = self._checker(prepared.to(weight.device, weight.dtype))
+            # NaN is above no threshold: a checker that overflows would pass every picture.
+            if not is_finite(verdict.concept_scores) or not is_finite(verdict.special_scores):
+                raise NumericalError(
+                    f"the safety checker's scores are not finite, computing in {weight.dtype}; it can't judge the picture. "
+                    "Use float32, or a checker whose weights are whole"
+                )
+            return bool(verdict.flagged[0])
         return self._ask(picture, prepared)
 
     def _ask(self, picture: np.ndarray, prepared: Tensor) -> bool:
@@ -110,6 +119,14 @@ class Preparation:
                 )
             )  # fmt: skip
 
+        def deviations() -> tuple[float, ...]:
+            given = channels("image_std", cls.STD)
+            if not all(math.isfinite(number) and number > 0 for number in given):
+                raise ConfigError(
+                    f"preprocessor_config.json of the safety checker: image_std is {given!r}; expected numbers above 0"
+                )
+            return given
+
         resample = option(
             "resample", 3, lambda value: value in list(Image.Resampling), "one of Pillow's filters, 0 to 5"
         )
@@ -123,7 +140,7 @@ class Preparation:
             resample=Image.Resampling(resample),
             scale=float(scale) if on("do_rescale") else 1.0,
             mean=channels("image_mean", cls.MEAN) if on("do_normalize") else (0.0, 0.0, 0.0),
-            std=channels("image_std", cls.STD) if on("do_normalize") else (1.0, 1.0, 1.0),
+            std=deviations() if on("do_normalize") else (1.0, 1.0, 1.0),
         )
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
 from torch import nn
 
 from sfumato.checkpoints import WeightFiles
@@ -41,6 +42,7 @@ class Source:
     origin: Origin = field(default_factory=Origin)
     opened: Mapping[str, "weakref.ref[nn.Module]"] = field(default_factory=dict)
     changes: Mapping[str, int] = field(default_factory=dict)
+    narrowest: torch.dtype | None = None
 
     @classmethod
     def of(cls, name: str, files: WeightFiles, networks: Mapping[str, nn.Module | None]) -> "Source":
@@ -48,6 +50,17 @@ class Source:
         present = {part: network for part, network in networks.items() if network is not None}
         opened = {part: weakref.ref(network) for part, network in present.items()}
         return cls(Origin(name, files), opened, {part: changes_of(network) for part, network in present.items()})
+
+    def note_cast(self, dtype: torch.dtype) -> None:
+        """Remember that the weights are, or are about to be, of this dtype: what it rounds off does not come back."""
+        if dtype.itemsize < 4 and (self.narrowest is None or dtype.itemsize <= self.narrowest.itemsize):
+            self.narrowest = dtype
+
+    def rounded_to(self, dtype: torch.dtype) -> str | None:
+        """The narrower dtype that weights now of `dtype` have been through, as recipes name it; None if none."""
+        if self.narrowest is None or self.narrowest == dtype:
+            return None
+        return str(self.narrowest).removeprefix("torch.")
 
     def now(self, **networks: nn.Module) -> Origin:
         """The origin of these networks: the opened one if they are what it gave, else one that says what was changed, without a hash."""

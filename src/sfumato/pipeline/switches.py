@@ -92,6 +92,15 @@ class Switches:
         """Not offered yet, and says so; see `enable_model_cpu_offload`."""
         self.enable_model_cpu_offload(gpu_id, device)
 
+    def maybe_free_model_hooks(self) -> None:
+        """Nothing to free: no part of the pipeline is hooked."""
+
+    def remove_all_hooks(self) -> None:
+        """Nothing to remove: no part of the pipeline is hooked."""
+
+    def reset_device_map(self) -> None:
+        """Nothing to reset: a pipeline is on one device."""
+
     def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
         """FreeU changes the picture and is not available: raises UnsupportedError rather than ignore it."""
         raise UnsupportedError("FreeU is not available yet; leave out enable_freeu(…)")

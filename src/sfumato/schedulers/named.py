@@ -86,7 +86,7 @@ class PNDMScheduler(Scheduler):
         if not self.skip_prk_steps:
             raise UnsupportedError(
                 "PNDMScheduler's Runge-Kutta start (skip_prk_steps=False) is not honoured; "
-                f"make it with skip_prk_steps=True, or {WAY_OUT}"
+                f"PNDMScheduler.from_config(config, skip_prk_steps=True) draws without it; or {WAY_OUT}"
             )
 
 

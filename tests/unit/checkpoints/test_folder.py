@@ -291,3 +291,20 @@ def test_a_place_that_can_not_be_written(tmp_path: Path) -> None:
 def test_a_scheduler_without_a_class(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no _class_name"):
         save_folder(tmp_path / "model", **model() | {"scheduler_config": {}})
+
+
+def test_an_interrupt_while_replacing_a_model_leaves_the_old_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = open_folder(folder).sha256
+    replace = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_folder(folder, **model(), overwrite=True)
+    monkeypatch.undo()
+    assert open_folder(folder).sha256 == before
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sfumato.errors import OptionError
+from sfumato.pipeline import randomness
 from sfumato.pipeline.randomness import Seed, advance, seeds_of
 
 SHAPE = (4, 6, 10)
@@ -45,6 +46,8 @@ def test_a_list_has_one_generator_an_image() -> None:
         seeds_of([torch.Generator(), torch.Generator()], 3)
     with pytest.raises(OptionError, match=r"must be a torch\.Generator"):
         seeds_of([1, 2], 2)  # type: ignore[list-item]
+    with pytest.raises(OptionError, match="for a seed"):
+        seeds_of(123, 1)  # type: ignore[arg-type]
 
 
 def test_a_generator_that_stands_twice_in_the_list_is_drawn_from_in_turn() -> None:
@@ -68,6 +71,9 @@ def test_another_device_s_generator_gives_new_noise_at_each_call(monkeypatch: py
     draw = torch.randn
     monkeypatch.setattr(
         torch, "randn", lambda *size, **options: draw(*size, **{k: v for k, v in options.items() if k != "device"})
+    )
+    monkeypatch.setattr(
+        randomness, "_fresh_state", lambda g: torch.Generator().manual_seed(g.initial_seed()).get_state()
     )
     seen: list[Seed] = []
     for _ in range(3):

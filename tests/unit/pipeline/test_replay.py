@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import sfumato
-from sfumato.errors import EvaluationError, RecipeError
+from sfumato.errors import EvaluationError, NumericalError, OptionError, RecipeError
 from sfumato.images import read_recipe
 from sfumato.pipeline.picture import Picture
 
@@ -50,7 +50,7 @@ def test_dtypes_of_the_parts_are_recorded_and_compared(pipe: Any) -> None:
     assert plain.vae_dtype is None
     pipe.vae.to(torch.bfloat16)
     assert pipe("a fox", **SETTINGS).images[0].recipe.vae_dtype == "bfloat16"
-    assert "vae_dtype: None then, bfloat16 now" in pipe.replay(plain).differences
+    assert "vae_dtype: float32 then, bfloat16 now" in pipe.replay(plain).differences
 
 
 def test_the_recipe_is_of_the_moment_the_image_was_made(pipe: Any) -> None:
@@ -160,3 +160,45 @@ def test_memory_that_runs_out_is_an_error_of_one_image(pipe: Any, monkeypatch: p
 def test_a_size_beyond_any_memory_is_one_line(pipe: Any) -> None:
     with pytest.raises(EvaluationError, match="the noise could not be computed"):
         pipe("a fox", height=8 * 10**7, width=8 * 10**7, num_inference_steps=1)
+
+
+def test_weights_that_were_rounded_are_said_to_be(tiny_folder: Path) -> None:
+    pipe = sfumato.StableDiffusionPipeline.from_pretrained(tiny_folder, torch_dtype=torch.float16)
+    pipe.set_progress_bar_config(disable=True)
+    recipe = pipe("a fox", **SETTINGS).images[0].recipe
+    assert (recipe.dtype, recipe.weights_dtype) == ("float32", "float16")
+    assert pipe.replay(recipe).identical
+    differences = opened(tiny_folder).replay(recipe).differences
+    assert "weights_dtype: float16 then, float32 now" in differences
+    assert (
+        opened(tiny_folder).to(torch.bfloat16).to(torch.float32)("a fox", **SETTINGS).images[0].recipe.weights_dtype
+        == "bfloat16"
+    )
+
+
+@pytest.mark.parametrize("returned", [torch.zeros(1), [1], {"latents": [1.0]}, {"latents": torch.zeros(1)}])
+def test_what_a_callback_returns_is_checked(pipe: Any, returned: Any) -> None:
+    with pytest.raises(OptionError, match="the step callback"):
+        pipe("a fox", callback_on_step_end=lambda *_: returned, **SETTINGS)
+
+
+def test_callbacks_have_latents_in_the_networks_dtype(pipe: Any) -> None:
+    pipe.to(torch.bfloat16)
+    sizes: list[torch.Size] = []
+
+    def preview(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        with torch.no_grad():
+            sizes.append(pipe.vae.decode(tensors["latents"] / pipe.vae.config.scaling_factor).shape)
+        return tensors
+
+    recipe = pipe("a fox", callback_on_step_end=preview, **SETTINGS).images[0].recipe
+    assert sizes == [torch.Size([1, 3, 64, 64])] * 2
+    assert recipe.unrecorded is None, "looking is not changing, whatever was rounded on the way"
+
+
+def test_a_checker_that_overflows_passes_no_picture(tiny_folder_with_checker: Path) -> None:
+    pipe = opened(tiny_folder_with_checker)
+    with torch.no_grad():
+        next(pipe.safety_checker.parameters()).fill_(torch.nan)
+    with pytest.raises(NumericalError, match="safety checker's scores are not finite"):
+        pipe("a fox", **SETTINGS)
