@@ -203,6 +203,17 @@ def test_replay(model_here: Path, here: Path, capsys: OUTPUT) -> None:
     assert pixels_sha256_of(here / "again.png") == pixels_sha256_of(here / "cat.png")
 
 
+def test_replay_judges_the_file_and_not_only_its_recipe(model_here: Path, here: Path, capsys: OUTPUT) -> None:
+    assert sfumato("generate", "cat", "--model", model_here, "--steps", 1, "--seed", 1, "--out", "cat.png") == 0
+    with Image.open("cat.png") as image:
+        recipe, changed = read_recipe(here / "cat.png"), image.convert("RGB")
+    changed.putpixel((0, 0), (255, 0, 0))
+    save_image(changed, here / "painted.png", recipe)
+    capsys.readouterr()
+    assert sfumato("replay", "painted.png") == 1
+    assert "this file's pixels were changed since" in capsys.readouterr().out
+
+
 def test_replay_says_what_differs(model_here: Path, here: Path, capsys: OUTPUT) -> None:
     tiny_folder = model_here
     assert sfumato("generate", "cat", "--model", tiny_folder, "--steps", 2, "--out", "cat.png", "--seed", 1) == 0

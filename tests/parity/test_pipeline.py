@@ -244,3 +244,19 @@ def test_old_scheduler_configs_are_repaired_as_diffusers_does(tiny_folder: Path,
         pipe.set_progress_bar_config(disable=True)
     expected = theirs(**run, generator=torch.Generator().manual_seed(1)).images
     assert_same_pictures(mine(**run, generator=torch.Generator().manual_seed(1)).images, expected)
+
+
+@pytest.mark.parametrize("output_type", ["pil", "np", "pt"])
+def test_latents_decoded_by_the_caller_are_the_same_pictures(
+    reference: Any, ours: sfumato.StableDiffusionPipeline, output_type: str
+) -> None:
+    run = {"prompt": ["a fox", "a cat"], "num_inference_steps": 2, "output_type": "latent"}
+    pictures: list[Any] = []
+    for pipe in (reference, ours):
+        latents = pipe(**run, generator=torch.Generator().manual_seed(3)).images
+        with torch.no_grad():
+            pixels = pipe.vae.decode(latents / pipe.vae.config.scaling_factor, return_dict=False)[0]
+        pictures.append(pipe.image_processor.postprocess(pixels, output_type=output_type, do_denormalize=[True, True]))
+    for theirs, mine in zip(*pictures, strict=True):
+        scale = 1 if output_type == "pil" else 255
+        assert np.abs(np.asarray(mine, dtype=float) - np.asarray(theirs, dtype=float)).max() * scale <= 3

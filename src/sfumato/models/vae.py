@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -194,8 +194,21 @@ class AutoencoderKL(Network):
         # exp(20) is beyond what any latent means; the clamp keeps a bad start of a training run finite.
         return LatentDistribution(mean, logvar.clamp(-30.0, 20.0))
 
-    def decode(self, latents: Float[Tensor, "b l h w"]) -> Float[Tensor, "b c H W"]:
-        """Pixels, about in [-1, 1], of latents (unscaled); in tiles or one by one where that was switched on."""
+    @overload
+    def decode(self, latents: Float[Tensor, "b l h w"], *, return_dict: None = None) -> Float[Tensor, "b c H W"]: ...
+
+    @overload
+    def decode(self, latents: Float[Tensor, "b l h w"], *, return_dict: Literal[False]) -> tuple[Tensor]: ...
+
+    def decode(
+        self, latents: Float[Tensor, "b l h w"], *, return_dict: Literal[False] | None = None
+    ) -> Tensor | tuple[Tensor]:
+        """Pixels, about in [-1, 1], of latents (unscaled); in tiles or one by one where that was switched on.
+
+        With `return_dict=False`, in a tuple of one, as diffusers' gives them: `vae.decode(latents, return_dict=False)[0]`.
+        """
+        if return_dict is False:
+            return (self.decode(latents),)
         if self.use_slicing and len(latents) > 1:
             return torch.cat([self.decode(row) for row in latents.split(1)])
         return self.decode_tiled(latents) if self.use_tiling else self.decode_whole(latents)

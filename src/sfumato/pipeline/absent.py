@@ -37,7 +37,6 @@ REASONS: dict[str, str] = {
     "get_timesteps": _STEPWISE,
     "check_inputs": "a call checks its arguments itself, before any work",
     "run_safety_checker": "a call runs the safety checker itself",
-    "image_processor": 'choose the form of the pictures by output_type: "pil", "np", "pt" or "latent"',
     "decode_latents": "use pipe.vae.decode(latents / pipe.vae.config.scaling_factor)",
     "_encode_prompt": "use encode_prompt(…), which returns the prompt's embeddings and the negative prompt's",
     "push_to_hub": "save_pretrained(…) writes a folder, which the hub's own command can upload",

@@ -1,11 +1,15 @@
 """From finished latents to pictures of 8 bits."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sfumato.engine.health import first_nonfinite_layer, is_finite
-from sfumato.errors import NumericalError
+from sfumato.errors import NumericalError, OptionError
+from sfumato.images import to_pil
 from sfumato.models.vae import AutoencoderKL
 
 
@@ -41,6 +45,33 @@ class Decoder:
         return NumericalError(
             f"NaN or infinity arose in VAE layer {layer!r}, computing in {dtype}; decode in float32: pipe.vae.to(torch.float32)"
         )
+
+
+class ImageProcessor:
+    """Turns decoded pixels into pictures: what `pipe.image_processor.postprocess` does in notebooks that decode latents themselves."""
+
+    def postprocess(
+        self, image: Tensor, output_type: str = "pil", do_denormalize: Sequence[bool] | None = None
+    ) -> list[Image.Image] | np.ndarray | Tensor:
+        """Pictures of `n 3 h w` pixels in [-1, 1], as PIL images, an `n h w 3` array or an `n 3 h w` tensor in [0, 1].
+
+        `do_denormalize` says for each picture whether its pixels are in [-1, 1]; those that aren't are in [0, 1] already.
+        Raises OptionError for another shape or output type.
+        """
+        if image.ndim != 4 or image.shape[1] != 3:
+            raise OptionError(f"postprocess takes pixels n 3 h w, not {tuple(image.shape)}")
+        denormalized = [True] * len(image) if do_denormalize is None else list(do_denormalize)
+        pixels = image.detach().to("cpu", torch.float32)
+        unit = torch.stack([to_unit(p) if on else p for p, on in zip(pixels, denormalized, strict=True)])
+        match output_type:
+            case "pt":
+                return unit
+            case "np":
+                return unit.permute(0, 2, 3, 1).numpy()
+            case "pil":
+                return [to_pil(to_bytes(p * 2 - 1)) for p in unit]
+            case _:
+                raise OptionError(f'output_type must be "pil", "np" or "pt", not {output_type!r}')
 
 
 def to_unit(pixels: Tensor) -> Tensor:

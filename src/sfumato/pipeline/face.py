@@ -16,6 +16,7 @@ from sfumato.models.unet import UNet
 from sfumato.models.vae import AutoencoderKL
 from sfumato.pipeline.absent import refuse
 from sfumato.pipeline.conditioning import encode_prompt
+from sfumato.pipeline.decoding import ImageProcessor
 from sfumato.pipeline.parts import as_part
 from sfumato.pipeline.request import Request
 from sfumato.schedulers import Scheduler
@@ -182,6 +183,11 @@ class Face:
         """PIL images of an `n h w 3` or `h w 3` array in [0, 1]."""
         rows = images[None] if images.ndim == 3 else images
         return [to_pil((row.clip(0, 1) * 255).round().astype(np.uint8)) for row in rows]
+
+    @property
+    def image_processor(self) -> ImageProcessor:
+        """What turns decoded pixels into pictures, for latents that the caller decodes."""
+        return ImageProcessor()
 
     def set_progress_bar_config(self, **config: Any) -> None:
         """Options for the progress bar, as tqdm takes them: `disable=True`, `desc="…"`, `leave=False`."""
