@@ -1,6 +1,7 @@
 """`sfumato inspect`: what a model folder, a weights file or a picture holds."""
 
 import json
+import re
 import struct
 from collections import Counter
 from collections.abc import Sequence
@@ -191,29 +192,39 @@ def _one_line(value: object) -> str:
 
 
 def _weights_of(folder: Path) -> tuple[str, str, str]:
-    """Parameters, dtype and size of a component's weights; blanks where it has none."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    """Parameters, dtype and size of a component's weights, one variant's where it has several; blanks where it has none."""
+    variants = _variants(folder)
+    if not variants:
         pickled = any(folder.glob("*.bin"))
         return ("", "pickled (.bin), not read", "") if pickled else ("", "" if folder.is_dir() else "missing", "")
-    summaries = [read_header(file) for file in files]
+    shown = None if None in variants else next(iter(variants))
+    summaries = [read_header(file) for file in variants[shown]]
     dtypes = sorted({dtype for summary in summaries for dtype in summary.dtypes})
+    others = "".join(f"; also as {name}" for name in variants if name is not None and name != shown)
     return (
         f"{sum(summary.parameters for summary in summaries):,}",
-        ", ".join(dtypes),
+        ", ".join(dtypes) + others,
         _megabytes(sum(summary.size for summary in summaries)),
     )
 
 
 def _only_variant(folder: Path) -> str | None:
     """The variant of a component that has weights of one variant only, and none without."""
-    stems = {
-        file.name.removesuffix(".safetensors").split(".", 1)[-1]
-        for file in folder.glob("*.safetensors")
-        if file.name.count(".") == 2
-    }
-    plain = [file for file in folder.glob("*.safetensors") if file.name.count(".") == 1]
-    return stems.pop() if len(stems) == 1 and not plain else None
+    variants = _variants(folder)
+    return next(iter(variants)) if len(variants) == 1 else None
+
+
+# A weights file's name: "model.safetensors", "model.fp16.safetensors", and shards of either with the variant on either side.
+_WEIGHTS = re.compile(r"[^.]+?(-\d{5}-of-\d{5})?(\.(?P<variant>[^.]+?))?(-\d{5}-of-\d{5})?\.safetensors")
+
+
+def _variants(folder: Path) -> dict[str | None, list[Path]]:
+    """A component's weights files by variant, in the order of their names; None is the one without a name."""
+    variants: dict[str | None, list[Path]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        if match := _WEIGHTS.fullmatch(file.name):
+            variants.setdefault(match["variant"], []).append(file)
+    return variants
 
 
 def _read_json(path: Path) -> dict[str, Any]:

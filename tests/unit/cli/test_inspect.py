@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from safetensors.numpy import save_file
 
 from sfumato.cli.app import run
-from sfumato.cli.inspect import read_header
+from sfumato.cli.inspect import _variants, read_header
 from sfumato.errors import CorruptFileError, UnsupportedError
 
 
@@ -132,3 +132,17 @@ def test_a_file_that_may_not_be_read_is_said(
     )
     assert run(["inspect", "x" * 5000]) == 2
     assert "File name too long" in capsys.readouterr().err
+
+
+def test_weights_are_counted_once_however_many_variants_lie_beside_each_other(tmp_path: Path) -> None:
+    names = {
+        "model.safetensors": None,
+        "model.fp16.safetensors": "fp16",
+        "model-00001-of-00002.fp16.safetensors": "fp16",
+        "model.fp16-00002-of-00002.safetensors": "fp16",
+        "model-00001-of-00002.safetensors": None,
+    }
+    for name in names:
+        (tmp_path / name).touch()
+    found = {file.name: variant for variant, files in _variants(tmp_path).items() for file in files}
+    assert found == names
