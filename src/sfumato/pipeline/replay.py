@@ -11,7 +11,6 @@ from PIL import Image
 from sfumato.errors import RecipeError
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.randomness import Seed
-from sfumato.pipeline.result import versions
 from sfumato.recipe import Recipe
 
 
@@ -65,7 +64,7 @@ def _differences(was: Recipe, now: Recipe) -> list[str]:
             found.append(f"{name}: {before} then, {after} now")
     if not was.exact:
         found.append("rows of several images shared a batch then, evaluated alone now")
-    current = versions()
+    current = now.versions
     for name in sorted({*was.versions, *current}):
         before, after = was.versions.get(name, "unknown"), current.get(name, "unknown")
         if before != after:

@@ -131,7 +131,7 @@ def recipe_of(
         model=model,
         safety=SAFETY[outcome.flagged],
         exact=parts.exact or device == "cpu",
-        versions=versions(),
+        versions=versions(device),
         pixels_sha256=None if picture is None else pixels_sha256(picture),
         unrecorded="; ".join(unrecorded) or None,
     )
@@ -142,12 +142,23 @@ def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def versions() -> dict[str, str]:
-    """What computed an image, as far as it can change the last bit: package versions, threads, processor."""
-    return {
+def versions(device: str) -> dict[str, str]:
+    """What computed an image on a device of that type, as far as it is known to change the last bit.
+
+    Package versions; the processor's kind, its vector instructions and the threads; for CUDA the card, cuDNN and how float32
+    products are rounded.
+    """
+    known = {
         "sfumato": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "machine": platform.machine(),
+        "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": str(torch.get_num_threads()),
     }
+    if device == "cuda":
+        known |= {
+            "gpu": torch.cuda.get_device_name(),
+            "cudnn": str(torch.backends.cudnn.version()),
+            "float32 products": torch.get_float32_matmul_precision(),
+        }
+    return known
