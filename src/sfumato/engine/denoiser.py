@@ -40,7 +40,6 @@ class Denoiser:
         return answers
 
     def _rows(self, runs: Sequence[Run]) -> tuple[Tensor, Tensor, KeysValues]:
-        weight = next(self.unet.parameters())
         xs: list[Tensor] = []
         timesteps: list[float] = []
         with torch.no_grad():
@@ -51,9 +50,9 @@ class Denoiser:
             # The network was trained on inputs of unit variance (Karras et al. 2022, Table 1, c_in for VP).
             xs.append((query.x * network_scale(query.sigma)).expand(count, *query.x.shape))
             timesteps += [run.job.timestep(query.sigma)] * count
-        x = torch.cat(xs).to(weight.device, weight.dtype, memory_format=torch.channels_last)
+        x = torch.cat(xs).to(self.unet.device, self.unet.dtype, memory_format=torch.channels_last)
         joined = keys_values[0] if len(keys_values) == 1 else KeysValues.concat(keys_values)
-        return x, torch.tensor(timesteps, dtype=torch.float32, device=weight.device), joined
+        return x, torch.tensor(timesteps, dtype=torch.float32, device=self.unet.device), joined
 
     def _answer(self, run: Run, rows: Tensor) -> Tensor:
         query = pending_query(run)

@@ -41,7 +41,7 @@ class Engine:
         decode: Callable[[Tensor], Any] | None = None,
     ) -> None:
         self._denoise = Denoiser(unet)
-        usual = 1 if next(unet.parameters()).device.type == "cpu" else GPU_ROWS
+        usual = 1 if unet.device.type == "cpu" else GPU_ROWS
         self._max_rows = 1 if exact else usual if max_rows is None else max_rows
         self._decode = decode
         self._runs: dict[int, Run] = {}

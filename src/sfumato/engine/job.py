@@ -24,8 +24,7 @@ class Conditioning:
     def keys_values(self, unet: UNet) -> KeysValues:
         """Keys and values of every cross-attention of `unet`, one row, computed at the first call."""
         if self._keys_values is None:
-            weight = next(unet.parameters())
-            self._keys_values = unet.keys_values(self.context[None].to(weight.device, weight.dtype))
+            self._keys_values = unet.keys_values(self.context[None].to(unet.device, unet.dtype))
         return self._keys_values
 
 

@@ -41,7 +41,7 @@ class PromptEncoder:
             self.notes.append(
                 f"the prompt is longer than the {room} tokens the model reads; not seen: {tokens.dropped!r}"
             )
-        device = next(self._encoder.parameters()).device
+        device = self._encoder.device
         ids = torch.tensor([tokens.ids], dtype=torch.long, device=device)
         with torch.no_grad(), evaluating("the prompt"):
             return self._encoder(ids, clip_skip=clip_skip).hidden[0]

@@ -28,8 +28,7 @@ class Decoder:
 
         Raises NumericalError, with the layer, if the pixels are not finite: a black image is never passed on.
         """
-        weight = next(self._vae.parameters())
-        unscaled = (latents / self._vae.config.scaling_factor)[None].to(weight.device, weight.dtype)
+        unscaled = (latents / self._vae.config.scaling_factor)[None].to(self._vae.device, self._vae.dtype)
         with torch.no_grad():
             pixels = self._vae.decode_tiled(unscaled) if self.tiled else self._vae.decode_whole(unscaled)
         if not is_finite(pixels):

@@ -102,8 +102,7 @@ def recipe_of(
     the image.
     """
     text = request.texts[index // request.images_per_prompt]
-    weight = next(parts.unet.parameters())
-    device = weight.device.type
+    device = parts.unet.device.type
     picture = outcome.picture
     return Recipe(
         prompt=text.prompt,
@@ -120,7 +119,7 @@ def recipe_of(
         width=request.width,
         height=request.height,
         clip_skip=request.clip_skip,
-        dtype=name_of(weight.dtype),
+        dtype=name_of(parts.unet.dtype),
         vae_dtype=dtypes.get("vae"),
         text_encoder_dtype=dtypes.get("text_encoder"),
         weights_dtype=weights_dtype,

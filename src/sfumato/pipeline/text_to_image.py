@@ -88,13 +88,13 @@ def run(
 ) -> list[Outcome]:
     """Make every image of the request. One image's failure is in its outcome and leaves the others alone."""
     levels = parts.scheduler.levels(request.steps)
-    device = next(parts.unet.parameters()).device
+    device = parts.unet.device
     start = parts.scheduler.initial_scale(levels)
     jobs = [
         _job(request, parts, levels, rows, (noise * start).to(device), draw)
         for rows, noise, draw in zip(conditionings, noises, draws, strict=True)
     ]
-    final = parts.scheduler.latents_scale(levels.sigmas[-1])
+    final = parts.scheduler.final_scale(levels)
 
     def preview(denoised: Tensor) -> object:
         return to_pil(to_bytes(parts.decoder.pixels(denoised)))
