@@ -68,10 +68,11 @@ def read_names(path: Path) -> dict[str, Name]:
     }
 
 
-def _read_iconify(path: Path) -> dict[str, Drawing]:
+def _read_iconify(path: Path, codes: Path) -> dict[str, Drawing]:
     with tarfile.open(path) as archive:
         icons = _json_member(archive, "icons.json", path)
-        names_by_code = _json_member(archive, "chars.json", path)
+    with tarfile.open(codes) as archive:
+        names_by_code = _json_member(archive, "chars.json", codes)
     width, height = icons.get("width", 16), icons.get("height", 16)
     drawings: dict[str, Drawing] = {}
     for raw_code in sorted(names_by_code):
@@ -100,13 +101,13 @@ def _read_webp(path: Path) -> dict[str, Drawing]:
     return drawings
 
 
-def read_drawings(source: Source, path: Path) -> dict[str, Drawing]:
-    """Every drawing of an art package by code, in order of code; one drawing a code.
+def read_drawings(source: Source, path: Path, codes: Path | None = None) -> dict[str, Drawing]:
+    """Every drawing of an art package by code, in order of code; one drawing a code. `codes` is the archive that has its table of codes.
 
     Raises DataError when the archive is damaged or not such a package.
     """
     try:
-        found = _read_iconify(path) if source.kind == "iconify" else _read_webp(path)
+        found = _read_iconify(path, codes or path) if source.kind == "iconify" else _read_webp(path)
     except (tarfile.TarError, EOFError, json.JSONDecodeError) as error:
         raise DataError(f"{path} can't be read ({error}); delete the file and build again.") from error
     if not found:

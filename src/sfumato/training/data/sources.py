@@ -9,6 +9,7 @@ class Source:
     """One package of the npm registry: what it is called, what it holds, and who made it under which licence.
 
     `integrity` is the registry's own Subresource Integrity string (sha512, base64). `style` is the word captions use for its look.
+    `codes_from` names the package whose table of emoji codes this one's drawings follow, where it has none of its own.
     """
 
     package: str
@@ -18,6 +19,7 @@ class Source:
     author: str
     kind: Literal["iconify", "webp-by-code", "names"]
     style: str = ""
+    codes_from: str = ""
 
 
 ART: tuple[Source, ...] = (
@@ -29,6 +31,16 @@ ART: tuple[Source, ...] = (
         author="Microsoft Corporation (Fluent Emoji)",
         kind="webp-by-code",
         style="3d",
+    ),
+    Source(
+        package="@iconify-json/fluent-emoji",
+        version="1.2.7",
+        integrity="sha512-D8G6bKAyIsyxP1rzZtIWr/gg/fO4Rg1+DyCWlfqKK4h8W+4Em/Y0P6QYgJUQTlUcagzJvSyg+9OBv4hz4Hc/QA==",
+        licence="MIT",
+        author="Microsoft Corporation (Fluent Emoji)",
+        kind="iconify",
+        style="glossy",
+        codes_from="@iconify-json/fluent-emoji-flat",
     ),
     Source(
         package="@iconify-json/fluent-emoji-flat",
@@ -66,6 +78,16 @@ NAMES = Source(
     integrity="sha512-HdrQW/7SdbXUsTd8uTATv7LvQJkCSgbAgRCDCtOhQ6xn3EAx+xZHQtRniOXWJK3ywIqPegkNhP4U4EbuFsiQng==",
     licence="MIT",
     author="Mu-An Chiou; names from the Unicode CLDR",
+    kind="names",
+)
+
+# The words people search for emoji by.
+KEYWORDS = Source(
+    package="emojibase-data",
+    version="17.0.0",
+    integrity="sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
+    licence="MIT",
+    author="Miles Johnson (Emojibase); keywords from the Unicode CLDR",
     kind="names",
 )
 
