@@ -21,7 +21,7 @@ def write_whole(path: Path, contents: bytes, *, overwrite: bool = False) -> None
     as it is unless `overwrite`. Missing folders are made, and are gone again when the file could not be written.
     Raises OutputError when the file exists or can't be written.
     """
-    with _as_output_error(path), _folders_for(path), _hidden_in(path.parent) as hidden:
+    with as_output_error(path), _folders_for(path), _hidden_in(path.parent) as hidden:
         with open(hidden, "xb") as file:
             file.write(contents)
             file.flush()
@@ -37,7 +37,7 @@ def check_writable(path: Path, *, overwrite: bool = False) -> None:
 
     Leaves nothing behind: where folders are missing, the nearest one that is there is tried.
     """
-    with _as_output_error(path), _hidden_in(_nearest_folder(path.parent)) as hidden:
+    with as_output_error(path), _hidden_in(_nearest_folder(path.parent)) as hidden:
         hidden.touch(exist_ok=False)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -55,8 +55,8 @@ def next_free_path(folder: Path, stem: str, suffix: str) -> Path:
 
 
 @contextlib.contextmanager
-def _as_output_error(path: Path) -> Iterator[None]:
-    """What the system says against writing `path` becomes an OutputError."""
+def as_output_error(path: Path) -> Iterator[None]:
+    """While the block writes what is to be `path`, what the system says against it becomes an OutputError that names `path`."""
     try:
         yield
     except OSError as error:

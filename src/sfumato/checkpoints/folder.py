@@ -1,6 +1,7 @@
 """A whole model as a folder in the diffusers layout: one folder per component, and an index that lists them."""
 
 import logging
+import os
 import secrets
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from sfumato.checkpoints.components import SAFETY_CHECKER, TEXT_ENCODER, UNET, V
 from sfumato.checkpoints.options import read_json
 from sfumato.checkpoints.weights import find_weights, has_weights, sha256
 from sfumato.errors import CheckpointError, ConfigError, MissingFileError, OptionError, OutputError
+from sfumato.files import as_output_error
 from sfumato.models import AutoencoderKL, CLIPTextEncoder, SafetyChecker, UNet
 
 INDEX = "model_index.json"
@@ -214,6 +216,7 @@ def save_folder(
     scheduler_config: Mapping[str, Any],
     safety_checker: SafetyChecker | None = None,
     feature_extractor: Mapping[str, Any] | None = None,
+    extra_files: Mapping[str, bytes] | None = None,
     dtype: torch.dtype | None = None,
     variant: str | None = None,
     overwrite: bool = False,
@@ -221,10 +224,17 @@ def save_folder(
     """Save a model so that diffusers opens it too: written beside `path` first, then moved there whole.
 
     `tokenizer_files` is a folder whose files are copied, or a function that writes them into a folder, such as a tokenizer's `save`.
-    `dtype` converts the weights. With `overwrite`, a model that is already there is replaced; anything else never is.
-    Raises OutputError if something is there or can't be written, ConfigError for a scheduler config without its class.
+    `extra_files` are written beside the networks, by name: a card's, say, so that the model never is there without them. `dtype` converts the weights. With `overwrite`, a model that is already there is replaced; anything else never is.
+    Raises OutputError if something is there or can't be written, ConfigError for a scheduler config without its class, OptionError
+    for an extra file whose name is the layout's, or none.
     """
     path = Path(path).resolve()
+    extra_files = extra_files or {}
+    for name in extra_files:
+        if Path(name).name != name or name in ("", "..", INDEX, *CLASSES):
+            raise OptionError(
+                f"an extra file can't be called {name!r}; give a plain file name that no part of a model has"
+            )
     scheduler = scheduler_config.get("_class_name")
     if not isinstance(scheduler, str):
         raise ConfigError(
@@ -258,6 +268,11 @@ def save_folder(
             (made / "scheduler").mkdir()
             write_json(made / "scheduler" / "scheduler_config.json", scheduler_config)
             write_json(made / INDEX, index_of(text_encoder, scheduler, safe=safety_checker is not None))
+            for name, contents in extra_files.items():
+                with as_output_error(path / name), open(made / name, "xb") as file:
+                    file.write(contents)
+                    file.flush()
+                    os.fsync(file.fileno())
             move_into_place(made, path)
     except OSError as error:
         raise OutputError(f"{path} can't be written: {error.strerror or error}; nothing was left behind") from error

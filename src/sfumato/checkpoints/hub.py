@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeGuard
 
+from sfumato.checkpoints.card import FILES
 from sfumato.checkpoints.folder import COMPONENTS, INDEX, NETWORKS
 from sfumato.checkpoints.weights import has_weights
 from sfumato.errors import DownloadError, OptionError
@@ -93,7 +94,7 @@ def fetch(
 
 def patterns(variant: str | None) -> list[str]:
     """Which files of a model repository are wanted: those of one variant, whole or in shards, and none of its other formats."""
-    return [INDEX, "sfumato.json", "vocabulary.txt", "*/*.json", "*/*.txt", *weights(NETWORKS, variant)]
+    return [INDEX, *FILES, "*/*.json", "*/*.txt", *weights(NETWORKS, variant)]
 
 
 def weights(networks: Sequence[str], variant: str | None) -> list[str]:

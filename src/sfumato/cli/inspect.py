@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sfumato.cli.terminal import table
-from sfumato.errors import ConfigError, CorruptFileError, MissingFileError, UnsupportedError
+from sfumato.bundle import bundled_model
+from sfumato.cli.terminal import harmless, table
+from sfumato.errors import ConfigError, CorruptFileError, MissingFileError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
+    from sfumato.checkpoints import Card
     from sfumato.recipe import Recipe
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
@@ -26,12 +28,22 @@ HEADER_LIMIT = 100_000_000
 
 def inspect(
     path: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="A model folder, a .safetensors file, a picture, or a recipe as .json."),
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="FILE",
+            help="A model folder, a .safetensors file, a picture, or a recipe as .json. (default: the bundled model)",
+            show_default=False,
+        ),
+    ] = None,
+    vocabulary: Annotated[
+        bool, typer.Option("--vocabulary", help="List what a model can draw: its styles, and its things one a line.")
+    ] = False,
 ) -> None:
     """Show what a model or a picture holds. Exits with 2 for a model that can't be opened, and says why."""
-    if path.is_dir():
+    path = path or bundled_model()
+    if vocabulary:
+        list_vocabulary(path)
+    elif path.is_dir():
         inspect_folder(path)
     elif not path.exists():
         raise MissingFileError(f"there is no {path}; give a model folder, a weights file or a picture")
@@ -119,10 +131,36 @@ def inspect_folder(path: Path) -> None:
     _check_opens(path)
 
 
+def list_vocabulary(path: Path) -> None:
+    """Print what a model's makers list that it can draw. Raises UsageError where there is no such list, ConfigError for a damaged one."""
+    from sfumato.checkpoints import Card
+    from sfumato.checkpoints.card import VOCABULARY
+
+    if not (path / "model_index.json").is_file():
+        raise UsageError(f"{path} is no model folder, so it has no vocabulary; leave out --vocabulary")
+    card = Card.read(path)
+    if not card.vocabulary:
+        raise UsageError(f"{path} has no {VOCABULARY}: its makers don't list what it draws; leave out --vocabulary")
+    if card.styles:
+        print(f"styles: {harmless(', '.join(card.styles))}")
+    print(f"things: {len(card.vocabulary):,}\n")
+    for thing in card.vocabulary:
+        print(harmless(thing))
+
+
+def _show_card(card: "Card") -> None:
+    if card.defaults:
+        print(f"recommended: {', '.join(f'{name}={value}' for name, value in card.defaults.items())}")
+    if card.vocabulary:
+        styles = f" in the styles {harmless(', '.join(card.styles))}" if card.styles else ""
+        print(f"draws: {len(card.vocabulary):,} things{styles}; --vocabulary lists them")
+    if card.words:
+        print(f"words: {len(card.words):,}; others in a prompt are named in a note")
+
+
 def _check_opens(path: Path) -> None:
     """Open the model as a pipeline would: every key and shape is checked. Prints what names it in recipes."""
-    from sfumato.checkpoints.folder import open_folder
-    from sfumato.pipeline.loading import read_defaults
+    from sfumato.checkpoints import Card, open_folder
     from sfumato.schedulers import scheduler_from_config
     from sfumato.text import Tokenizer
 
@@ -133,8 +171,7 @@ def _check_opens(path: Path) -> None:
     print(
         f"sampler: {scheduler.sampler}, {scheduler.spacing} spacing; tokens: {tokenizer.vocab_size:,}, {tokenizer.max_length} a prompt"
     )
-    if defaults := read_defaults(path):
-        print(f"recommended: {', '.join(f'{name}={value}' for name, value in defaults.items())}")
+    _show_card(Card.read(path))
     print(f"sha256: {folder.sha256}")
     print("opens: yes" + (f", with --variant {variant}" if variant else ""))
 

@@ -29,6 +29,7 @@ def replay(
 ) -> None:
     """Make a picture again and say whether it is bit-identical, and if not, what differs. Exits with 1 if it is another."""
     from sfumato.cli.progress import DrawingProgress
+    from sfumato.cli.terminal import warnings_said
     from sfumato.files import check_writable
     from sfumato.images import FORMATS, format_of, pixels_sha256_of, read_recipe, save_image
 
@@ -38,7 +39,8 @@ def replay(
         check_writable(out, overwrite=overwrite)
     with DrawingProgress(1, quiet=quiet):
         pipe = _open(recipe, file, model=model, variant=variant, device=device)
-        result = pipe.replay(recipe)
+        with warnings_said():
+            result = pipe.replay(recipe)
     if out is not None:
         save_image(result.image, out, result.recipe, overwrite=overwrite)
         print(out)

@@ -69,11 +69,12 @@ class _Notes(logging.Handler):
 
 def table(rows: list[tuple[str, ...]]) -> None:
     """Print rows on stdout in aligned columns, two spaces apart. Control characters, which a file may hold, are written out."""
-    rows = [tuple(map(_harmless, row)) for row in rows]
+    rows = [tuple(map(harmless, row)) for row in rows]
     widths = [min(WIDEST, max(len(row[column]) for row in rows)) for column in range(len(rows[0]))]
     for row in rows:
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
 
 
-def _harmless(cell: str) -> str:
+def harmless(cell: str) -> str:
+    """A text out of a file, fit for a terminal: control characters are written out."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cell)

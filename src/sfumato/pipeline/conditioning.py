@@ -11,6 +11,7 @@ from sfumato.engine import Conditioning, evaluating
 from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.pipeline.request import Text, check_clip_skip, check_count, check_embeds, check_prompts
 from sfumato.text.tokenizer import Tokenizer
+from sfumato.text.words import KnownWords
 
 logger = logging.getLogger("sfumato")
 
@@ -18,12 +19,13 @@ logger = logging.getLogger("sfumato")
 class PromptEncoder:
     """Encodes prompts one by one, so that a context never depends on its neighbours; equal prompts are encoded once.
 
-    `notes` collects what was cut from prompts that were too long.
+    `notes` collects what was cut from prompts that were too long, and the words that are not among the model's `words`, each note once.
     """
 
-    def __init__(self, tokenizer: Tokenizer, encoder: CLIPTextEncoder) -> None:
+    def __init__(self, tokenizer: Tokenizer, encoder: CLIPTextEncoder, words: KnownWords | None = None) -> None:
         self._tokenizer = tokenizer
         self._encoder = encoder
+        self._words = words
         self._known: dict[tuple[str, int | None], Conditioning] = {}
         self.notes: list[str] = []
 
@@ -38,13 +40,17 @@ class PromptEncoder:
         tokens = self._tokenizer.encode(prompt)
         if tokens.dropped:
             room = self._tokenizer.max_length - 2
-            self.notes.append(
-                f"the prompt is longer than the {room} tokens the model reads; not seen: {tokens.dropped!r}"
-            )
+            self._note(f"the prompt is longer than the {room} tokens the model reads; not seen: {tokens.dropped!r}")
+        if self._words is not None and (note := self._words.note_on(prompt, unread=tokens.dropped)):
+            self._note(note)
         device = self._encoder.device
         ids = torch.tensor([tokens.ids], dtype=torch.long, device=device)
         with torch.no_grad(), evaluating("the prompt"):
             return self._encoder(ids, clip_skip=clip_skip).hidden[0]
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
 
 def condition(
@@ -72,6 +78,7 @@ def condition(
 def encode_prompt(
     tokenizer: Tokenizer,
     encoder: CLIPTextEncoder,
+    words: KnownWords | None,
     prompt: Any,
     negative: Any,
     embeds: Tensor | None,
@@ -84,13 +91,13 @@ def encode_prompt(
 ) -> tuple[Tensor, Tensor | None]:
     """The embeddings of prompts and of negative prompts, `b tokens dim` each, `images` rows for each prompt.
 
-    Raises PromptError or OptionError. Words that find no room are said in the log.
+    Raises PromptError or OptionError. Words that find no room, or that the model was not taught, are said in the log.
     """
     texts = check_prompts(prompt, negative, embeds, negative_embeds)
     check_embeds(texts, embeds, negative_embeds, encoder.config.width, tokenizer.max_length if guided else None)
     clip_skip = check_clip_skip(clip_skip, encoder.config.layers)
     count = check_count("num_images_per_prompt", images)
-    encode = PromptEncoder(tokenizer, encoder)
+    encode = PromptEncoder(tokenizer, encoder, words)
     rows = condition(texts, encode, embeds, negative_embeds, clip_skip=clip_skip, guided=guided)
     for note in encode.notes:
         logger.warning("%s", note)

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sfumato.checkpoints import Card
 from sfumato.errors import UnsupportedError, UsageError
 from sfumato.images import to_pil
 from sfumato.models.clip_text import CLIPTextEncoder
@@ -19,8 +20,10 @@ from sfumato.pipeline.conditioning import encode_prompt
 from sfumato.pipeline.decoding import ImageProcessor
 from sfumato.pipeline.parts import as_part
 from sfumato.pipeline.request import Request
+from sfumato.pipeline.source import Source
 from sfumato.schedulers import Scheduler
 from sfumato.text.tokenizer import Tokenizer
+from sfumato.text.words import KnownWords
 
 
 class PipelineConfig(dict[str, Any]):
@@ -44,6 +47,8 @@ class Face:
     scheduler: Scheduler
     safety_checker: Any
     feature_extractor: Mapping[str, Any] | None
+    card: Card
+    source: Source
     _progress: dict[str, Any]
     _interrupt: bool = False
     _num_timesteps: int = 0
@@ -85,6 +90,14 @@ class Face:
             "feature_extractor": self.feature_extractor,
         }
         return self._networks() | others
+
+    def _is_as_opened(self) -> bool:
+        """Whether what understands a prompt is still what was opened, so that the model's card is true of it."""
+        return not self.source.changed(unet=self.unet, text_encoder=self.text_encoder)
+
+    def _known_words(self) -> KnownWords | None:
+        """The words the model was taught, where it says so; None once it may have been taught others."""
+        return self.card.known_words if self._is_as_opened() else None
 
     # -- where it is, and how far ------------------------------------------------------------------------------------
 
@@ -173,8 +186,8 @@ class Face:
         if lora_scale is not None:
             raise UnsupportedError("LoRA files can't be loaded yet; leave out lora_scale")
         return encode_prompt(
-            self.tokenizer, self.text_encoder, prompt, negative_prompt, prompt_embeds, negative_prompt_embeds,
-            images=num_images_per_prompt, guided=do_classifier_free_guidance, clip_skip=clip_skip,
+            self.tokenizer, self.text_encoder, self._known_words(), prompt, negative_prompt, prompt_embeds,
+            negative_prompt_embeds, images=num_images_per_prompt, guided=do_classifier_free_guidance, clip_skip=clip_skip,
             device=self.device if device is None else device,
         )  # fmt: skip
 

@@ -1,6 +1,5 @@
 """Opening and saving a pipeline: folders and hub ids ⇄ parts."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -11,10 +10,11 @@ from typing import Any
 import torch
 
 from sfumato.bundle import bundled_model
-from sfumato.checkpoints import fetch, open_folder, save_folder
+from sfumato.checkpoints import Card, fetch, open_folder, save_folder
+from sfumato.checkpoints.card import FILES
 from sfumato.checkpoints.folder import INDEX
 from sfumato.checkpoints.hub import is_hub_id
-from sfumato.errors import ConfigError, MissingFileError, OutputError, UnsupportedError, UsageError
+from sfumato.errors import MissingFileError, OutputError, UnsupportedError, UsageError
 from sfumato.models.safety_checker import SafetyChecker
 from sfumato.pipeline.parts import unwrapped
 from sfumato.pipeline.placement import parse_dtype
@@ -32,16 +32,14 @@ HARMLESS = ("low_cpu_mem_usage", "use_safetensors", "resume_download")
 Any other option that is off (None or False) asks for nothing."""
 
 BUNDLED = "sfumato/bundled"
-DEFAULTS_FILE = "sfumato.json"
-RECOMMENDED = ("num_inference_steps", "guidance_scale", "height", "width")
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a folder or hub id gave: the pipeline's constructor arguments, recommended settings, and where it all came from."""
+    """What a folder or hub id gave: the pipeline's constructor arguments, what its makers say of it, and where it all came from."""
 
     parts: dict[str, Any]
-    defaults: dict[str, Any]
+    card: Card
     source: Source
 
 
@@ -75,7 +73,7 @@ def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Open
         logger.warning("the safety checker is off: pictures are not filtered")
     parts["requires_safety_checker"] = requires_checker
     networks = {part: getattr(folder, part) for part in ("unet", "vae", "text_encoder")}
-    return Opened(parts, read_defaults(path), Source.of(known_as(name, path), folder.weights, networks))
+    return Opened(parts, Card.read(path), Source.of(known_as(name, path), folder.weights, networks))
 
 
 def take_options(options: dict[str, Any]) -> tuple[torch.dtype | None, str | None, dict[str, Any]]:
@@ -137,30 +135,16 @@ def known_as(name: str | os.PathLike[str], path: Path) -> str:
     return path.resolve().name if Path(name).expanduser().is_dir() else str(name)
 
 
-def read_defaults(path: Path) -> dict[str, Any]:
-    """What a model's own `sfumato.json` recommends: steps, guidance and size. Raises ConfigError if it is damaged."""
-    file = path / DEFAULTS_FILE
-    if not file.exists():
-        return {}
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{file} is not JSON ({error}); restore it or delete it") from error
-    if not isinstance(values, dict) or not all(isinstance(values.get(k, 1), int | float) for k in RECOMMENDED):
-        raise ConfigError(f"{file} must hold numbers for {', '.join(RECOMMENDED)}; restore it or delete it")
-    return {name: values[name] for name in RECOMMENDED if name in values}
-
-
 def save_parts(
     parts: Mapping[str, Any],
-    defaults: Mapping[str, Any],
+    card: Card,
     path: Path,
     *,
     variant: str | None,
     overwrite: bool,
     options: Mapping[str, Any],
 ) -> None:
-    """Write a pipeline's components, and what its makers recommend, as a folder in the diffusers layout.
+    """Write a pipeline's components, and what is said of it, as a folder in the diffusers layout.
 
     With `overwrite`, a folder that holds a model and nothing besides is replaced, whole or not at all.
     Raises OutputError, or UnsupportedError for an option that is not honoured.
@@ -177,21 +161,16 @@ def save_parts(
         logger.warning("the function in the safety checker's place is not saved; the model is saved without a checker")
         checker = None
 
-    def write_tokenizer(folder: Path) -> None:
-        parts["tokenizer"].save(folder)
-        if defaults:
-            text = json.dumps(dict(defaults), indent=2) + "\n"
-            (folder.parent / DEFAULTS_FILE).write_text(text, encoding="utf-8")
-
     save_folder(
         path,
         unet=unwrapped(parts["unet"]),
         vae=unwrapped(parts["vae"]),
         text_encoder=unwrapped(parts["text_encoder"]),
-        tokenizer_files=write_tokenizer,
+        tokenizer_files=parts["tokenizer"].save,
         scheduler_config=dict(parts["scheduler"].config),
         safety_checker=unwrapped(checker),
         feature_extractor=parts["feature_extractor"],
+        extra_files=card.files(),
         variant=variant,
         overwrite=overwrite,
     )
@@ -199,7 +178,7 @@ def save_parts(
 
 def _check_replaceable(path: Path) -> None:
     """Raise OutputError if a model's folder holds something that replacing the model would lose."""
-    others = sorted(entry.name for entry in path.iterdir() if entry.name not in (*PARTS, INDEX, DEFAULTS_FILE))
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in (*PARTS, INDEX, *FILES))
     if others and (path / INDEX).is_file():
         raise OutputError(
             f"{path} holds more than a model ({', '.join(others[:3])}), which saving there would remove; give another folder"

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from sfumato.checkpoints import Card
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.engine import Event
 from sfumato.errors import OptionError, UnsupportedError, UsageError
@@ -60,7 +61,8 @@ class StableDiffusionPipeline(Switches, Face):
 
     Every part is an attribute and can be replaced: `unet`, `vae`, `text_encoder`, `tokenizer`, `scheduler`,
     `safety_checker` (None turns it off; a function `(images, clip_input) → (images, flags)` stands in for it), and a scheduler
-    may be one of diffusers'. `defaults` are the settings that the model's makers recommend.
+    may be one of diffusers'. `defaults` are the settings that the model's makers recommend, and
+    `card` is all they say of it: `card.vocabulary`, what it can draw, and `card.styles`.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class StableDiffusionPipeline(Switches, Face):
         self.safety_checker = safety_checker
         self.feature_extractor = feature_extractor
         self.requires_safety_checker = requires_safety_checker
+        self.card = Card()
         self.defaults: dict[str, Any] = {}
         self.source = Source()
         self._progress: dict[str, Any] = {}
@@ -105,7 +108,7 @@ class StableDiffusionPipeline(Switches, Face):
         """
         opened = open_parts(pretrained_model_name_or_path, options)
         pipe = cls(**opened.parts)
-        pipe.defaults, pipe.source = opened.defaults, opened.source
+        pipe.card, pipe.defaults, pipe.source = opened.card, opened.card.defaults, opened.source
         pipe.source.note_cast(pipe.dtype)
         return pipe
 
@@ -118,15 +121,15 @@ class StableDiffusionPipeline(Switches, Face):
         overwrite: bool = True,
         **options: Any,
     ) -> None:
-        """Write the model as a folder in the diffusers layout, which diffusers opens too.
+        """Write the model as a folder in the diffusers layout, which diffusers opens too, and its card beside it.
 
         A folder that holds a model and nothing else is replaced, whole or not at all, unless `overwrite` is off.
         Raises OutputError, or UnsupportedError for an option that is not honoured.
         """
         options["safe_serialization"] = safe_serialization
-        save_parts(
-            self.components, self.defaults, Path(save_directory), variant=variant, overwrite=overwrite, options=options
-        )
+        # What was said of the model that was opened need not be true of a changed one; how to draw with it is.
+        card = (self.card if self._is_as_opened() else Card()).with_defaults(self.defaults)
+        save_parts(self.components, card, Path(save_directory), variant=variant, overwrite=overwrite, options=options)
 
     def to(self, *where: str | torch.device | torch.dtype, **named: Any) -> Self:
         """Move to a device, a dtype or both, in any order: `.to("cuda")`, `.to("cuda", torch.float16)`. Returns self."""
@@ -215,7 +218,7 @@ class StableDiffusionPipeline(Switches, Face):
         """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
         notes = self._settle_precision()
         parts = self._parts(exact=exact)
-        encode = PromptEncoder(self.tokenizer, self.text_encoder)
+        encode = PromptEncoder(self.tokenizer, self.text_encoder, self._known_words())
         guided = request.guidance_scale > 1
         rows = condition(request.texts, encode, *embeds, clip_skip=request.clip_skip, guided=guided)
         rows = [row for row in rows for _ in range(request.images_per_prompt)]

@@ -66,13 +66,18 @@ class Source:
         """The origin of these networks: the opened one if they are what it gave, else one that says what was changed, without a hash."""
         if self.origin.files is None:
             return self.origin
+        changed = self.changed(**networks)
+        return Origin(f"{self.origin.name} (changed: {', '.join(changed)})") if changed else self.origin
+
+    def changed(self, **networks: nn.Module) -> list[str]:
+        """Which of these networks are not those that were opened, or have been written to since."""
         changed: list[str] = []
         for part, network in networks.items():
             network = getattr(network, "_orig_mod", network)  # what torch.compile wraps is still itself
             reference = self.opened.get(part)
             if reference is None or reference() is not network or changes_of(network) != self.changes[part]:
                 changed.append(part)
-        return Origin(f"{self.origin.name} (changed: {', '.join(changed)})") if changed else self.origin
+        return changed
 
 
 def changes_of(network: nn.Module) -> int:

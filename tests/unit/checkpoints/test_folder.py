@@ -252,6 +252,32 @@ def test_a_model_can_be_saved_over_itself(folder: Path) -> None:
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
+def test_extra_files_come_and_go_with_the_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_folder(folder, **model(), extra_files={"words.txt": b"cat\n", "note": b""}, overwrite=True)
+    assert (folder / "words.txt").read_bytes() == b"cat\n"
+    assert (folder / "note").read_bytes() == b""
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match=r"can't write \S+/model/words.txt: the disk is full; free some space"):
+        save_folder(folder, **model(), extra_files={"words.txt": b"dog\n"}, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (folder / "words.txt").read_bytes() == b"cat\n"
+    save_folder(folder, **model(), overwrite=True)
+    assert not (folder / "words.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "../words.txt", "/words.txt", "unet", "tokenizer", "model_index.json"]
+)
+def test_an_extra_file_has_a_name_of_its_own(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OptionError, match="an extra file can't be called"):
+        save_folder(tmp_path / "model", **model(), extra_files={name: b""})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_leaves_nothing_behind(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = open_folder(folder).sha256
 
