@@ -1,5 +1,6 @@
 """`sfumato data …` and `sfumato train …`: how the bundled model is made."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,20 +24,81 @@ def _overview(context: typer.Context) -> None:
         print(context.get_help())
 
 
+class Size(StrEnum):
+    """The sides that the art is rendered at."""
+
+    SMALL = "64"
+    MEDIUM = "128"
+    LARGE = "256"
+
+
 @data.command()
 def build(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the dataset goes.")] = Path("runs/data"),
-    size: Annotated[int, typer.Option(help="Side of the pictures, in pixels.")] = 64,
+    size: Annotated[Size, typer.Option(help="Side of the pictures, in pixels.")] = Size.SMALL,
+    vocabulary: Annotated[
+        str,
+        typer.Option(
+            metavar="listed|all|FILE",
+            help="What is taught: the vocabulary of the bundled model, every concept that two styles draw, or your list.",
+        ),
+    ] = "listed",
+    styles: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--style",
+            metavar="STYLE",
+            help="A style to teach; repeat it for more. (default: 3d, glossy, flat, noto, twemoji; every one with all)",
+        ),
+    ] = None,
+    held_out: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Pairs of thing and style that training never sees.")
+    ] = 200,
+    held_out_styles: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--held-out-style",
+            metavar="STYLE",
+            help="A style that pairs are held out of; repeat it for more. (default: all that are taught)",
+        ),
+    ] = None,
+    shard_mb: Annotated[
+        float | None,
+        typer.Option("--shard-mb", metavar="MB", min=1, help="Write several files, each under so many million bytes."),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=100, help="Store colours with loss, 100 the least; transparency stays exact. (default: no loss)"
+        ),
+    ] = None,
     packages: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where fetched packages are kept. (default: OUT/packages)")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Processes that render. (default: one a core, at most 16)")
+    ] = None,
 ) -> None:
-    """Fetch, render and caption the art. Prints the paths of the dataset and its contact sheet."""
+    """Fetch, filter, render and name the art. Prints the paths of the dataset, its contact sheets and its count."""
     from sfumato.training.data import build as build_data
 
-    report = build_data(out, size=size, packages=packages, progress=say)
-    print(report.dataset)
-    print(report.sheet)
+    report = build_data(
+        out,
+        size=int(size.value),
+        vocabulary=vocabulary,
+        styles=tuple(styles) if styles else None,
+        held_out=held_out,
+        held_out_styles=tuple(held_out_styles) if held_out_styles else None,
+        shard_mb=shard_mb,
+        quality=quality,
+        packages=packages,
+        workers=workers,
+        progress=say,
+    )
+    say(", ".join(f"{licence}: {count} pictures" for licence, count in report.licences.items()))
+    say(f"{report.things} things, {report.taught} pictures taught, {report.held_out} pairs of thing and style held out")
+    for path in (*report.files, *report.sheets, report.report):
+        print(path)
 
 
 @train.command("vae")

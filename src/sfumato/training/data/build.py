@@ -1,46 +1,74 @@
-"""`sfumato data build`: fetch, render, filter, name, split, pack, count."""
+"""`sfumato data build`: fetch, gather, name, render, split, pack, count."""
 
 import hashlib
+import json
 import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sfumato.errors import DataError
-from sfumato.training.data.drawings import Drawing, is_allowed, read_drawings, read_names
+from sfumato.files import write_whole
+from sfumato.training.data.drawings import Drawing, read_names
 from sfumato.training.data.fetch import fetch
+from sfumato.training.data.gather import gather
 from sfumato.training.data.keywords import read_keywords
-from sfumato.training.data.pack import Record, Split, over_white, write_dataset
+from sfumato.training.data.naming import Naming, read_drawing_list
+from sfumato.training.data.pack import Record, Split, decode, encode, over_white, write_pictures
 from sfumato.training.data.render import render
 from sfumato.training.data.sheet import write_sheet
-from sfumato.training.data.sources import ART, CODES_FROM, KEYWORDS, NAMES
-from sfumato.training.data.vocabulary import Thing, read_vocabulary
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from sfumato.training.data.sources import ART, KEYWORDS, NAMES, Source
+from sfumato.training.data.vocabulary import Concept, Thing, read_synonyms, read_vocabulary, things_of_all
 
 STYLES = ("3d", "glossy", "flat", "noto", "twemoji")
 _HELD_OUT_SHARE = 0.05
 _FEWEST_STYLES = 2
 _FEW_ENOUGH_FOR_ONE_PROCESS = 64
+_MOST_WORKERS = 16
+_SHEET_COLUMNS = 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceCount:
+    """What one package gave: how many pictures, and how many of them are taught."""
+
+    package: str
+    version: str
+    licence: str
+    author: str
+    style: str
+    pictures: int
+    taught: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BuildReport:
-    """What a build made: the dataset file, its contact sheet, and pictures by (package, licence)."""
+    """What a build made: the dataset's files, contact sheets by style and the count, which is also written as JSON beside them."""
 
-    dataset: Path
-    sheet: Path
-    counts: dict[tuple[str, str], int]
+    files: tuple[Path, ...]
+    sheets: tuple[Path, ...]
+    report: Path
+    sources: tuple[SourceCount, ...]
     things: int
     taught: int
     held_out: int
+
+    @property
+    def dataset(self) -> Path:
+        """What to give `read_dataset`: the dataset's file, or the first where it is in several."""
+        return self.files[0]
+
+    @property
+    def licences(self) -> dict[str, int]:
+        """Pictures by licence."""
+        counts: Counter[str] = Counter()
+        for source in self.sources:
+            counts[source.licence] += source.pictures
+        return dict(sorted(counts.items()))
 
 
 def split_of(name: str, *, is_taught: bool) -> Split:
@@ -52,7 +80,8 @@ def split_of(name: str, *, is_taught: bool) -> Split:
 def held_out_pairs(pairs: Iterable[tuple[str, str]], count: int, styles: Iterable[str]) -> frozenset[tuple[str, str]]:
     """Which (thing, style) pairs are never trained on: the `count` of smallest hash among those styles.
 
-    Each thing keeps at least two styles, so that what it is and what a style is are both learned. Raises DataError when there are not so many.
+    Each thing keeps at least two styles, so that what it is and what a style is are both learned.
+    Raises DataError when there are not so many.
     """
     pairs, styles = set(pairs), set(styles)
     left = Counter(thing for thing, _ in pairs)
@@ -68,13 +97,48 @@ def held_out_pairs(pairs: Iterable[tuple[str, str]], count: int, styles: Iterabl
     return frozenset(chosen)
 
 
-def _split_pairs(records: Sequence[Record], count: int, styles: Iterable[str]) -> list[Record]:
-    pairs = held_out_pairs(((r.thing, r.style) for r in records if r.names), count, styles)
-    return [replace(r, split="held_out") if r.names and (r.thing, r.style) in pairs else r for r in records]
+def _check_options(size: int, margin: float, held_out: int, quality: int | None, styles: Iterable[str]) -> None:
+    if size < 1 or not 0 <= margin < 0.5 or held_out < 0 or (quality is not None and not 0 <= quality <= 100):
+        raise DataError(
+            f"size {size}, margin {margin}, held_out {held_out} and quality {quality} can't be; expected a size of 1 or more, a margin "
+            "of 0 to under 0.5, no fewer than 0 pairs held out and a quality of 0 to 100."
+        )
+    known = [source.style for source in ART]
+    if unknown := sorted(set(styles) - set(known)):
+        raise DataError(f"no style is called {', '.join(unknown)}; the styles are {', '.join(known)}.")
 
 
-def _render_all(drawings: Sequence[Drawing], size: int, margin: float, workers: int) -> "list[NDArray[np.uint8]]":
-    draw = partial(render, size=size, margin=margin)
+def _taught_things(vocabulary: str | Path, concepts: Sequence[Concept]) -> dict[str, Thing]:
+    """The things to teach by CLDR name; of a listed vocabulary, each must be drawn in two styles, or nothing could tell it from its style."""
+    drawn_often = {c.name for c in concepts if c.styles >= _FEWEST_STYLES}
+    listed = read_vocabulary(None if vocabulary in ("listed", "all") else Path(vocabulary))
+    if vocabulary == "all":
+        return {
+            thing.cldr_name: thing
+            for thing in things_of_all(concepts, listed, read_synonyms())
+            if thing.cldr_name in drawn_often
+        }
+    if unknown := sorted({thing.cldr_name for thing in listed} - {c.name for c in concepts}):
+        raise DataError(f"the vocabulary names things the CLDR does not: {', '.join(unknown)}; mend vocabulary.txt.")
+    if lacking := sorted({thing.cldr_name for thing in listed} - drawn_often):
+        raise DataError(
+            f"no drawings in two styles of {', '.join(lacking)}; take them out of the vocabulary or name more styles."
+        )
+    return {thing.cldr_name: thing for thing in listed}
+
+
+def _concepts(naming: Naming, art: dict[Source, tuple[Drawing, ...]], styles: Iterable[str]) -> list[Concept]:
+    drawn = Counter(
+        drawing.code for source, drawings in art.items() if source.style in set(styles) for drawing in drawings
+    )
+    return [Concept(name.name, drawn[code]) for code, name in naming.names.items()]
+
+
+def _draw(drawing: Drawing, *, size: int, margin: float, quality: int | None) -> bytes:
+    return encode(render(drawing, size, margin=margin), quality)
+
+
+def _draw_all(drawings: Sequence[Drawing], draw: Callable[[Drawing], bytes], workers: int) -> list[bytes]:
     if workers == 1 or len(drawings) < _FEW_ENOUGH_FOR_ONE_PROCESS:
         return [draw(drawing) for drawing in drawings]
     # spawn: a fork would copy the threads' locks of whatever the caller has running
@@ -82,86 +146,132 @@ def _render_all(drawings: Sequence[Drawing], size: int, margin: float, workers: 
         return list(pool.map(draw, drawings, chunksize=16))
 
 
-def _check_vocabulary(records: Sequence[Record], taught: dict[str, Thing]) -> None:
-    """Every thing must be there in at least two styles, or nothing could tell the thing from the style."""
-    styles_of: dict[str, set[str]] = {name: set() for name in taught}
-    for record in records:
-        if record.names:
-            styles_of[record.thing].add(record.style)
-    if lacking := sorted(name for name, styles in styles_of.items() if len(styles) < _FEWEST_STYLES):
-        raise DataError(
-            f"no drawings in two styles of {', '.join(lacking)}; take them out of the vocabulary or name more styles."
-        )
-
-
 def build(
     out: Path | str = "runs/data",
     *,
     size: int = 64,
     margin: float = 1 / 32,
-    styles: tuple[str, ...] = STYLES,
+    styles: tuple[str, ...] | None = None,
     held_out: int = 200,
     held_out_styles: tuple[str, ...] | None = None,
-    vocabulary: Path | None = None,
+    vocabulary: str | Path = "listed",
     packages: Path | str | None = None,
+    shard_mb: float | None = None,
+    quality: int | None = None,
     workers: int | None = None,
     progress: Callable[[str], None] = print,
 ) -> BuildReport:
-    """Build `out/art-SIZE.safetensors` and its contact sheet from the pinned packages; the same bytes every time.
+    """Build `out/art-SIZE.safetensors`, its contact sheets and its count from the pinned packages; the same bytes every time.
 
-    `styles` are the looks that are taught (the others train the autoencoder only); `held_out` pairs of thing and style, among
-    `held_out_styles` (default all that are taught), are kept from training; `packages` keeps the fetched archives (default `out/packages`);
-    `workers` processes render; `progress` is told a line a stage.
-    Raises DataError when a package can't be had or read, a style or thing is unknown, or a thing is drawn in fewer than two styles.
+    `vocabulary` is what is taught: `listed` (vocabulary.txt), `all` (every allowed concept that two styles draw) or a file like it.
+    `styles` are the looks that are taught (default `STYLES`, and all there are with the vocabulary `all`); the others train the autoencoder
+    only. `held_out` pairs of thing and style, among `held_out_styles` (default all that are taught), are kept from training.
+    `shard_mb` writes several files, each under so many million bytes; `quality` (0-100) stores colours with loss, transparency without.
+    `packages` keeps the fetched archives (default `out/packages`); `workers` processes render; `progress` is told a line a stage.
+    Raises DataError when a package can't be had or read, a style or thing is unknown, a listed thing is drawn in fewer than two styles, or
+    so many pairs can't be held out; OutputError when a file can't be written.
     """
     out = Path(out)
     packages = Path(packages) if packages else out / "packages"
-    workers = workers or min(os.cpu_count() or 1, 8)
-    if unknown := sorted({*styles, *(held_out_styles or ())} - {source.style for source in ART}):
-        known = ", ".join(source.style for source in ART)
-        raise DataError(f"no style is called {', '.join(unknown)}; the styles are {known}.")
-    taught = {thing.cldr_name: thing for thing in read_vocabulary(vocabulary)}
-    names = read_names(fetch(NAMES, packages))
-    keywords = read_keywords(fetch(KEYWORDS, packages))
-    if unknown := sorted(set(taught) - {n.name for n in names.values()}):
-        raise DataError(f"the vocabulary names things the CLDR does not: {', '.join(unknown)}; mend vocabulary.txt.")
+    styles = styles or (tuple(source.style for source in ART) if vocabulary == "all" else STYLES)
+    _check_options(size, margin, held_out, quality, (*styles, *(held_out_styles or ())))
+    names, keywords = read_names(fetch(NAMES, packages)), read_keywords(fetch(KEYWORDS, packages))
+    naming = Naming(names, read_drawing_list())
     archives = {source.package: fetch(source, packages) for source in ART}
-    art = {s: read_drawings(s, archives[s.package], archives.get(s.codes_from)) for s in ART}
-    drawn = next(drawings for source, drawings in art.items() if source.package == CODES_FROM)
+    art = {source: gather(source, archives, naming) for source in ART}
+    taught = _taught_things(vocabulary, _concepts(naming, art, styles))
 
-    pixels: list[NDArray[np.uint8]] = []
-    records: list[Record] = []
+    records = [
+        _record(source, drawing.code, naming.names[drawing.code].name, taught, styles, keywords)
+        for source, drawings in art.items()
+        for drawing in drawings
+    ]
+    pairs = held_out_pairs(((r.thing, r.style) for r in records if r.names), held_out, held_out_styles or styles)
+    records = [replace(r, split="held_out") if r.names and (r.thing, r.style) in pairs else r for r in records]
+
+    pictures: list[bytes] = []
+    counts: list[SourceCount] = []
+    draw = partial(_draw, size=size, margin=margin, quality=quality)
     for source, drawings in art.items():
-        codes = [code for code in drawings if is_allowed(code, names) and code in drawn]
-        pixels += _render_all([drawings[code] for code in codes], size, margin, workers)
-        for code in codes:
-            name = names[code].name
-            thing = taught.get(name)
-            record = Record(
-                thing=name,
-                style=source.style,
-                code=code,
-                source=f"{source.package}@{source.version}",
-                licence=source.licence,
-                split=split_of(name, is_taught=thing is not None),
-                names=thing.names if thing and source.style in styles else (),
-                keywords=keywords.get(code, ()),
-            )
-            records.append(record)
-        progress(f"{source.package}@{source.version}: {len(codes)} pictures, {source.licence}")
-
-    _check_vocabulary(records, taught)
-    records = _split_pairs(records, held_out, held_out_styles or styles)
-    dataset = out / f"art-{size}.safetensors"
-    write_dataset(dataset, pixels, records)
-    shown = [i for i, record in enumerate(records) if record.names]
-    sheet = out / f"art-{size}.png"
-    write_sheet(sheet, [over_white(pixels[i]) for i in shown], [records[i].names[0] for i in shown], columns=24)
-    return BuildReport(
-        dataset=dataset,
-        sheet=sheet,
-        counts=dict(Counter((record.source, record.licence) for record in records)),
+        pictures += _draw_all(drawings, draw, workers or min(os.cpu_count() or 1, _MOST_WORKERS))
+        counts.append(_count(source, records))
+        progress(
+            f"{source.package}@{source.version}: {counts[-1].pictures} pictures ({counts[-1].taught} taught), "
+            f"{source.style} style, {source.licence}"
+        )
+    files = write_pictures(out / f"art-{size}.safetensors", pictures, records, size=size, shard_mb=shard_mb)
+    sheets = _write_sheets(out, pictures, records, size)
+    report = BuildReport(
+        files=files,
+        sheets=sheets,
+        report=out / f"art-{size}.json",
+        sources=tuple(counts),
         things=len(taught),
-        taught=len(shown),
-        held_out=sum(records[i].split == "held_out" for i in shown),
+        taught=sum(bool(r.names) for r in records),
+        held_out=len(pairs),
     )
+    write_whole(report.report, _as_json(report), overwrite=True)
+    return report
+
+
+def _record(
+    source: Source,
+    code: str,
+    name: str,
+    taught: dict[str, Thing],
+    styles: tuple[str, ...],
+    keywords: dict[str, tuple[str, ...]],
+) -> Record:
+    thing = taught.get(name)
+    return Record(
+        thing=name,
+        style=source.style,
+        code=code,
+        source=f"{source.package}@{source.version}",
+        licence=source.licence,
+        split=split_of(name, is_taught=thing is not None),
+        names=thing.names if thing and source.style in styles else (),
+        keywords=keywords.get(code, ()),
+    )
+
+
+def _count(source: Source, records: Sequence[Record]) -> SourceCount:
+    own = [record for record in records if record.source == f"{source.package}@{source.version}"]
+    return SourceCount(
+        package=source.package,
+        version=source.version,
+        licence=source.licence,
+        author=source.author,
+        style=source.style,
+        pictures=len(own),
+        taught=sum(bool(record.names) for record in own),
+    )
+
+
+def _write_sheets(out: Path, pictures: Sequence[bytes], records: Sequence[Record], size: int) -> tuple[Path, ...]:
+    """A contact sheet for each style that is taught, things in one order in all; what is held out is marked with an asterisk."""
+    paths: list[Path] = []
+    for style in dict.fromkeys(record.style for record in records if record.names):
+        shown = sorted(
+            (i for i, record in enumerate(records) if record.names and record.style == style),
+            key=lambda i: records[i].names[0].lower(),
+        )
+        labels = [("*" if records[i].split == "held_out" else "") + records[i].names[0] for i in shown]
+        paths.append(out / f"art-{size}-{style}.png")
+        write_sheet(
+            paths[-1], [over_white(decode(pictures[i])) for i in shown], labels, columns=_SHEET_COLUMNS, side=64
+        )
+    return tuple(paths)
+
+
+def _as_json(report: BuildReport) -> bytes:
+    content = {
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in report.files},
+        "things": report.things,
+        "pictures": sum(source.pictures for source in report.sources),
+        "taught": report.taught,
+        "held_out": report.held_out,
+        "licences": report.licences,
+        "sources": [asdict(source) for source in report.sources],
+    }
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

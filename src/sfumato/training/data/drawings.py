@@ -3,14 +3,16 @@
 A code is the emoji's code points in lower-case hexadecimal joined by `-`, without variation selectors (`fe0f`): "1f34e" is the red apple.
 """
 
+import contextlib
 import json
 import tarfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from sfumato.errors import DataError
-from sfumato.training.data.sources import Source
 
 _SKIN_TONES = frozenset({"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"})
 _MARKETING_SIGNS = frozenset({"2122", "ae", "a9"})  # trade mark, registered, copyright
@@ -48,7 +50,7 @@ def is_allowed(code: str, names: dict[str, Name]) -> bool:
     )
 
 
-def _json_member(archive: tarfile.TarFile, name: str, path: Path) -> dict:
+def _json_member(archive: tarfile.TarFile, name: str, path: Path) -> dict[str, Any]:
     try:
         member = archive.extractfile(f"package/{name}")
     except KeyError:
@@ -59,57 +61,68 @@ def _json_member(archive: tarfile.TarFile, name: str, path: Path) -> dict:
 
 
 def read_names(path: Path) -> dict[str, Name]:
-    """Every emoji's CLDR name and group by code, from the `unicode-emoji-json` archive."""
-    with tarfile.open(path) as archive:
+    """Every emoji's CLDR name and group by code, from the `unicode-emoji-json` archive.
+
+    Raises DataError when the archive is damaged or not that package.
+    """
+    with reading(path), tarfile.open(path) as archive:
         table = _json_member(archive, "data-by-emoji.json", path)
-    return {
-        normalise_code("-".join(f"{ord(c):x}" for c in emoji)): Name(entry["name"], entry["group"])
-        for emoji, entry in table.items()
-    }
+        return {
+            normalise_code("-".join(f"{ord(c):x}" for c in emoji)): Name(entry["name"], entry["group"])
+            for emoji, entry in table.items()
+        }
 
 
-def _read_iconify(path: Path, codes: Path) -> dict[str, Drawing]:
-    with tarfile.open(path) as archive:
-        icons = _json_member(archive, "icons.json", path)
-    with tarfile.open(codes) as archive:
-        names_by_code = _json_member(archive, "chars.json", codes)
-    width, height = icons.get("width", 16), icons.get("height", 16)
-    drawings: dict[str, Drawing] = {}
-    for raw_code in sorted(names_by_code):
-        icon = icons["icons"].get(names_by_code[raw_code])
-        code = normalise_code(raw_code)
-        if icon is None or code in drawings:
-            continue  # an alias of a drawing that is there under its own name
-        w, h = icon.get("width", width), icon.get("height", height)
-        left, top = icon.get("left", 0), icon.get("top", 0)
-        svg = (
-            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-            f'width="{w}" height="{h}" viewBox="{left} {top} {w} {h}">{icon["body"]}</svg>'
-        )
-        drawings[code] = Drawing(code, "svg", svg.encode())
-    return drawings
+def read_codes(path: Path) -> dict[str, str]:
+    """A package's own table: the name of its drawing by code.
+
+    Raises DataError when the archive is damaged or has no such table.
+    """
+    with reading(path), tarfile.open(path) as archive:
+        table = _json_member(archive, "chars.json", path)
+    return {normalise_code(code): name for code, name in sorted(table.items())}
 
 
-def _read_webp(path: Path) -> dict[str, Drawing]:
-    drawings: dict[str, Drawing] = {}
-    with tarfile.open(path) as archive:
-        for member in archive:
-            file = PurePosixPath(member.name)
-            if file.suffix == ".webp" and (content := archive.extractfile(member)) is not None:
-                code = normalise_code(file.stem)
-                drawings[code] = Drawing(code, "webp", content.read())
-    return drawings
-
-
-def read_drawings(source: Source, path: Path, codes: Path | None = None) -> dict[str, Drawing]:
-    """Every drawing of an art package by code, in order of code; one drawing a code. `codes` is the archive that has its table of codes.
+def read_icons(path: Path) -> dict[str, bytes]:
+    """Every drawing of an iconify package by name, as SVG, in order of name.
 
     Raises DataError when the archive is damaged or not such a package.
     """
+    with reading(path), tarfile.open(path) as archive:
+        icons = _json_member(archive, "icons.json", path)
+        width, height = icons.get("width", 16), icons.get("height", 16)
+        return {
+            name: _svg(icon, width, height) for name, icon in sorted(icons["icons"].items()) if not icon.get("hidden")
+        }
+
+
+def _svg(icon: dict[str, Any], width: float, height: float) -> bytes:
+    w, h = icon.get("width", width), icon.get("height", height)
+    left, top = icon.get("left", 0), icon.get("top", 0)
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{w}" height="{h}" viewBox="{left} {top} {w} {h}">{icon["body"]}</svg>'
+    ).encode()
+
+
+def read_webps(path: Path) -> dict[str, bytes]:
+    """Every WebP file of an archive by the emoji code that it is called by.
+
+    Raises DataError when the archive is damaged.
+    """
+    found: dict[str, bytes] = {}
+    with reading(path), tarfile.open(path) as archive:
+        for member in archive:
+            file = PurePosixPath(member.name)
+            if file.suffix == ".webp" and (content := archive.extractfile(member)) is not None:
+                found[normalise_code(file.stem)] = content.read()
+    return found
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What goes wrong in reading a damaged archive becomes a DataError."""
     try:
-        found = _read_iconify(path, codes or path) if source.kind == "iconify" else _read_webp(path)
-    except (tarfile.TarError, EOFError, json.JSONDecodeError) as error:
+        yield
+    except (tarfile.TarError, zlib.error, EOFError, OSError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{path} can't be read ({error}); delete the file and build again.") from error
-    if not found:
-        raise DataError(f"{path} holds no drawings; it is not the package that sources.py describes.")
-    return dict(sorted(found.items()))

@@ -4,23 +4,36 @@ import json
 import tarfile
 from pathlib import Path
 
-from sfumato.errors import DataError
-from sfumato.training.data.drawings import normalise_code
+from sfumato.training.data.colours import NAMES as COLOURS
+from sfumato.training.data.drawings import normalise_code, reading
 
 _MEMBER = "package/en/data.json"
+# An apple that was recoloured is no longer found under "red".
+_COLOUR_WORDS = frozenset(COLOURS) | {
+    "grey",
+    "violet",
+    "cyan",
+    "indigo",
+    "lavender",
+    "golden",
+    "gold",
+    "silver",
+    "slate",
+}
 
 
 def read_keywords(path: Path) -> dict[str, tuple[str, ...]]:
-    """Every emoji's English keywords by code, lower case, in the order of the `emojibase-data` archive.
+    """Every emoji's English keywords by code, lower case and without colours, in the order of the `emojibase-data` archive.
 
     Raises DataError when the archive is damaged or not that package.
     """
-    try:
-        with tarfile.open(path) as archive:
-            table = json.loads(archive.extractfile(_MEMBER).read())  # pyright: ignore[reportOptionalMemberAccess]
+    with reading(path), tarfile.open(path) as archive:
+        table = json.loads(archive.extractfile(_MEMBER).read())  # pyright: ignore[reportOptionalMemberAccess]
         return {
-            normalise_code(entry["hexcode"]): tuple(dict.fromkeys(tag.lower() for tag in entry.get("tags", ())))
+            normalise_code(entry["hexcode"]): tuple(
+                tag
+                for tag in dict.fromkeys(map(str.lower, entry.get("tags", ())))
+                if _COLOUR_WORDS.isdisjoint(tag.split())
+            )
             for entry in table
         }
-    except (tarfile.TarError, EOFError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} holds no keywords ({error}); delete the file and build again.") from error

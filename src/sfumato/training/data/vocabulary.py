@@ -1,10 +1,14 @@
 """The vocabulary: which things the model is taught, and what people call them."""
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 
 from sfumato.errors import DataError
+
+_PACKAGE = "sfumato.training.data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +19,27 @@ class Thing:
     names: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """Something that can be drawn: its CLDR name, and how many styles draw it."""
+
+    name: str
+    styles: int
+
+
+def read_synonyms() -> tuple[Thing, ...]:
+    """What concepts outside the vocabulary are called beside their CLDR names (synonyms.txt)."""
+    with as_file(files(_PACKAGE).joinpath("synonyms.txt")) as path:
+        return read_vocabulary(path)
+
+
 def read_vocabulary(path: Path | None = None) -> tuple[Thing, ...]:
     """The things of a vocabulary file (the package's own when no path is given), in its order.
 
     Raises DataError for a file that can't be read, an empty line of names, a thing listed twice, or one name for two things.
     """
     try:
-        text = (path or files("sfumato.training.data").joinpath("vocabulary.txt")).read_text(encoding="utf-8")
+        text = (path or files(_PACKAGE).joinpath("vocabulary.txt")).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the vocabulary can't be read: {error}.") from error
     things: dict[str, Thing] = {}
@@ -43,3 +61,47 @@ def read_vocabulary(path: Path | None = None) -> tuple[Thing, ...]:
                 )
         things[cldr_name] = Thing(cldr_name, names)
     return tuple(things.values())
+
+
+def plain_name(label: str) -> str:
+    """A CLDR name as people write it: "man red hair" → "man with red hair", "Japanese “here” button" → "japanese here button"."""
+    plain = re.sub("[“”()]", "", label).replace("’", "'").lower()
+    for pattern, said in _SAID:
+        if match := re.fullmatch(pattern, plain):
+            return said(match)
+    return plain
+
+
+def _of_people(match: re.Match[str]) -> str:
+    *first, last = match[2].split(", ")
+    return f"{match[1]} of {', '.join(first)} and {last}"
+
+
+# The CLDR names of persons and keys are lists of features, not phrases.
+_SAID: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (r"(man|woman|person) (beard|(?:red|curly|white|blond) hair)", lambda m: f"{m[1]} with {m[2]}"),
+    (r"(man|woman|person) bald", lambda m: f"bald {m[1]}"),
+    (r"(family|kiss|couple with heart) (\w+(?:, \w+)+)", _of_people),
+    (r"keycap #", lambda _: "keycap hash"),
+    (r"keycap \*", lambda _: "keycap asterisk"),
+)
+
+
+def things_of_all(concepts: Sequence[Concept], listed: Sequence[Thing], synonyms: Sequence[Thing]) -> tuple[Thing, ...]:
+    """Every concept as a thing, under its listed names where it has some, else its CLDR name and synonyms.
+
+    No name is given to two: a concept's own CLDR name is stronger than another's listed name, and that than a synonym.
+    """
+    labels = {concept.name: plain_name(concept.name) for concept in concepts}
+    own = set(labels.values())
+    written = {thing.cldr_name: thing.names for thing in listed}
+    more = {plain_name(thing.cldr_name): thing.names for thing in synonyms}
+    taken = own | {name.lower() for names in written.values() for name in names}
+    things: list[Thing] = []
+    for name, label in labels.items():
+        if name in written:
+            fitting = tuple(n for n in written[name] if n.lower() == label or n.lower() not in own)
+            things.append(Thing(name, fitting or (label,)))
+        else:
+            things.append(Thing(name, (label, *(n for n in more.get(label, ()) if n not in taken))))
+    return tuple(things)
