@@ -80,7 +80,7 @@ def read_codes(path: Path) -> dict[str, str]:
     """
     with reading(path), tarfile.open(path) as archive:
         table = _json_member(archive, "chars.json", path)
-    return {normalise_code(code): name for code, name in sorted(table.items())}
+        return {normalise_code(code): name for code, name in sorted(table.items())}
 
 
 def read_icons(path: Path) -> dict[str, bytes]:
