@@ -22,6 +22,7 @@
     ├── NumericalError                   NaN or infinity, with the step and layer where it arose
     ├── EvaluationError                  a network could not be evaluated (out of memory, a device that failed)
     ├── Cancelled                        the run was stopped on request
+    ├── BaselineError                    a model that draws worse than it did
     ├── DataError                        training data that can't be fetched, verified or read
     └── TrainingError                    a training run that can't start, resume or go on
 
@@ -127,6 +128,10 @@ class EvaluationError(SfumatoError):
 
 class Cancelled(SfumatoError):  # noqa: N818 - the field's word for it
     """The run was stopped on request."""
+
+
+class BaselineError(SfumatoError):
+    """A model that draws worse than it did: an evaluation under the committed baseline."""
 
 
 class DataError(SfumatoError):

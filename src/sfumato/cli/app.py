@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sfumato.cli.evaluation import evaluation
 from sfumato.cli.generate import generate
 from sfumato.cli.inspect import inspect
 from sfumato.cli.replay import replay
@@ -29,6 +30,7 @@ app.command()(inspect)
 app.command()(samplers)
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
+app.add_typer(evaluation, name="eval")
 
 # What the command line's parser raises; public in no version of typer, but the base of what is.
 CommandLineError: type[Exception] = next(
@@ -55,7 +57,7 @@ def root(
 
 
 def main() -> None:
-    """Run the command and exit: 0 done, 2 what was asked can't be done, 130 stopped by Ctrl-C; `replay` exits with 1 for another picture."""
+    """Run the command and exit: 0 done, 2 what was asked can't be done, 130 stopped by Ctrl-C; 1 the answer is no: `replay` made another picture, `eval` found the bundled model under its baseline."""
     sys.exit(run(sys.argv[1:]))
 
 
