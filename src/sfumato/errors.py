@@ -15,6 +15,7 @@
     │   ├── CorruptFileError             truncated, or not what its name says
     │   ├── ConfigError                  a config with unknown classes, keys or values
     │   ├── KeyMismatchError             tensors missing, unexpected or of the wrong shape
+    │   ├── AdapterError                 a LoRA or embedding that does not fit the model, or is damaged
     │   └── DownloadError                the hub could not be reached, or has no such model
     ├── OutputError                      a file that can't be written (exists, read-only, disk full)
     ├── ImageError                       a picture that can't be read
@@ -100,6 +101,10 @@ class ConfigError(CheckpointError):
 
 class KeyMismatchError(CheckpointError):
     """Tensors missing from a file, unexpected in it, or of the wrong shape."""
+
+
+class AdapterError(CheckpointError):
+    """A LoRA or an embedding that does not fit the model, or is damaged."""
 
 
 class DownloadError(CheckpointError):
