@@ -1,4 +1,4 @@
-"""A small dataset of made-up pictures: two things in two styles, and one of neither."""
+"""A small dataset of made-up art: two things in two styles, and one of neither."""
 
 from pathlib import Path
 
@@ -10,15 +10,20 @@ from sfumato.training.data.pack import Record, write_dataset
 SIZE = 16
 
 
-def write_toy_dataset(path: Path) -> Path:
-    ramp = np.linspace(0, 255, SIZE, dtype=np.uint8)
-    horizontal = np.broadcast_to(ramp[None, :, None], (SIZE, SIZE, 3)).copy()
-    vertical = np.broadcast_to(ramp[:, None, None], (SIZE, SIZE, 3)).copy()
+def disc(colour: tuple[int, int, int], size: int = SIZE, radius: float = 0.45) -> np.ndarray:
+    """A disc of a colour, shaded from top to bottom, on transparent ground: `size size 4`."""
+    y, x = np.mgrid[:size, :size] + 0.5
+    inside = np.hypot(x - size / 2, y - size / 2) < radius * size
+    shading = np.linspace(1.1, 0.8, size)[:, None, None]
+    rgb = np.clip(np.asarray(colour) * shading, 0, 255)
+    return np.concatenate([np.broadcast_to(rgb, (size, size, 3)), 255 * inside[..., None]], axis=2).astype(np.uint8)
+
+
+def write_toy_dataset(path: Path, size: int = SIZE) -> Path:
     records, pixels = [], []
-    for thing, picture in (("apple", horizontal), ("rocket", vertical)):
-        for style in ("flat", "3d"):
-            shade = picture if style == "flat" else 255 - picture
-            pixels.append(shade)
+    for thing, colour in (("apple", (220, 40, 40)), ("rocket", (60, 110, 220))):
+        for style, radius in (("flat", 0.45), ("3d", 0.35)):
+            pixels.append(disc(colour, size, radius))
             records.append(
                 Record(
                     thing=thing,
@@ -27,11 +32,12 @@ def write_toy_dataset(path: Path) -> Path:
                     source="made-up@1",
                     licence="CC0-1.0",
                     split="train",
-                    captions=(thing, f"{thing}, {style} style"),
+                    names=(thing, f"little {thing}"),
+                    keywords=("toy",),
                 )
             )
     for split in ("train", "held_out"):
-        pixels.append(np.full((SIZE, SIZE, 3), 200, dtype=np.uint8))
+        pixels.append(disc((60, 170, 70), size))
         records.append(Record(thing="wall", style="flat", code="1", source="made-up@1", licence="CC0-1.0", split=split))
     write_dataset(path, pixels, records)
     return path

@@ -1,96 +1,165 @@
-"""The vocabulary, and the words its things are asked for with: short, plain and varied."""
+"""How people ask for a picture: what it shows, said in many wordings.
 
+A caption is drawn from a small grammar: an opening nobody needs ("an icon of"), the subjects with their size and colour, where they stand,
+the ground, and the style, most of them left out most of the time and in more than one order. What is said is always true of the picture.
+"""
+
+import random
 import re
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
+from typing import Literal
 
-from sfumato.errors import DataError
+from sfumato.training.data.colours import NAMES
 
-# What follows the thing where the style is named; people write it every one of these ways.
-_STYLE_PHRASES = (", {} style", " in {} style", ", {}", " {} style")
-# Last words of names that take no article: plurals and stuffs.
-_WITHOUT_ARTICLE = frozenset(
-    {
-        *(
-            "blueberries",
-            "books",
-            "bread",
-            "broccoli",
-            "cherries",
-            "corn",
-            "earth",
-            "fire",
-            "fries",
-            "garlic",
-            "glasses",
-            "grapes",
-        ),
-        *(
-            "headphones",
-            "honey",
-            "jeans",
-            "lightning",
-            "pancakes",
-            "poop",
-            "popcorn",
-            "saturn",
-            "scissors",
-            "sunglasses",
-            "sushi",
-        ),
-        *("swords", "tennis"),
-    }
-)
+Size = Literal["small", "big"]
+Place = Literal[
+    "left", "right", "top", "bottom", "top left corner", "top right corner", "bottom left corner", "bottom right corner"
+]
+Relation = Literal["left of", "right of", "above", "below"]
+
+# Last words of names that take no article though they don't end as plurals do: stuffs and the one of a kind.
+_STUFFS = frozenset({
+    "beer", "bread", "broccoli", "confetti", "corn", "earth", "fire", "garlic", "honey", "lightning", "money", "poop", "popcorn",
+    "saturn", "spaghetti", "sushi", "tennis",
+})  # fmt: skip
+# Plurals end in s, but for "glass", "octopus", "iris", "canvas" and these.
+_PLURAL = re.compile(r"(?<![suia])s\Z")
+_SINGULAR_IN_S = frozenset({"lens", "news"})
+_DETERMINED = re.compile(r"(?:half|several|two|three|four|five|some|the) ")
+_MORE_OF_A_NAME = re.compile(r" (?:of|with|in|on|at|for|from|wearing|holding|by|out|over|under|hatching|without) ")
+# Said with a vowel though not written with one, and the reverse.
+_SAID_WITH_A_VOWEL = re.compile(r"[ai]|o(?!ne\b)|e(?!u|we)|u(?!ni|fo\b|ku|s[be]|r[ai])|hour|honest|heir|x-|8|11\b|18\b")
+_COLOUR_WORDS = re.compile(rf"\b(?:{'|'.join(NAMES)}|grey)(?:-\w+)?\b ?")
+_STYLE_AFTER = (", {} style", ", {} style", ", {}", " in {} style", " in the {} style", " {} style")
+_OPENINGS = (
+    "a picture of {}", "an icon of {}", "a drawing of {}", "an image of {}", "a sticker of {}", "an illustration of {}", "a photo of {}",
+    "an emoji of {}", "picture of {}", "icon of {}", "drawing of {}", "please draw {}", "draw {}", "this is {}", "{} icon", "{} emoji",
+    "{} sticker",
+)  # fmt: skip
+_PRAISE = ("cute ", "nice ", "beautiful ", "lovely ", "funny ", "simple ")
+_SIZES: dict[Size, tuple[str, ...]] = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge")}
+_GROUNDS = (
+    " on a {} background", " on a {} background", ", {} background", " with a {} background", " against a {} background", " on {}",
+    " in front of a {} background",
+)  # fmt: skip
+_PLACES: dict[Place, tuple[str, ...]] = {
+    "left": (" on the left", " on the left side", " at the left"),
+    "right": (" on the right", " on the right side", " at the right"),
+    "top": (" at the top", " on top"),
+    "bottom": (" at the bottom",),
+    "top left corner": (" in the top left corner", " in the upper left corner", " in the top left"),
+    "top right corner": (" in the top right corner", " in the upper right corner", " in the top right"),
+    "bottom left corner": (" in the bottom left corner", " in the lower left corner", " in the bottom left"),
+    "bottom right corner": (" in the bottom right corner", " in the lower right corner", " in the bottom right"),
+}
+_RELATIONS: dict[Relation, tuple[str, ...]] = {
+    "left of": ("{} to the left of {}", "{} left of {}", "{} on the left of {}"),
+    "right of": ("{} to the right of {}", "{} right of {}", "{} on the right of {}"),
+    "above": ("{} above {}", "{} over {}"),
+    "below": ("{} below {}", "{} under {}", "{} beneath {}"),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Thing:
-    """One thing the model is taught: the CLDR name that finds its drawings, and what people call it (the listed name first)."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """One thing of a scene: the names it goes by, the words that go with it, and what is to be seen of it.
 
-    cldr_name: str
-    names: tuple[str, ...]
-
-
-def read_vocabulary(path: Path | None = None) -> tuple[Thing, ...]:
-    """The things of a vocabulary file (the package's own when no path is given), in its order.
-
-    Raises DataError for a file that can't be read, an empty line of names, or a thing listed twice.
+    `recoloured` says that the colour is not the art's own: then the caption always names it.
     """
-    try:
-        text = (path or files("sfumato.training.data").joinpath("vocabulary.txt")).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the vocabulary can't be read: {error}.") from error
-    things: dict[str, Thing] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        cldr_name, _, called = (part.strip() for part in line.partition(":"))
-        names = tuple(name.strip() for name in called.split(",")) if called else (cldr_name,)
-        if not all(names) or cldr_name in things:
-            raise DataError(
-                f"line {number} of the vocabulary ({line!r}) has an empty name or lists a thing twice; mend it."
-            )
-        things[cldr_name] = Thing(cldr_name, names)
-    return tuple(things.values())
+
+    names: tuple[str, ...]
+    style: str
+    keywords: tuple[str, ...] = ()
+    colour: str | None = None
+    recoloured: bool = False
+    size: Size | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """What a picture shows: its subjects, how the first stands to the second or where it is placed, and the ground (None: plain white)."""
+
+    subjects: tuple[Subject, ...]
+    relation: Relation | None = None
+    place: Place | None = None
+    ground: str | None = None
 
 
 def with_article(name: str) -> str:
     """The name as a noun phrase: "an apple", "a slice of pizza", "a face with sunglasses", "scissors"."""
-    head = re.split(" (?:of|with) ", name)[0].split()[-1]
-    if head in _WITHOUT_ARTICLE:
+    head = _MORE_OF_A_NAME.split(name)[0].split()[-1]
+    is_plural = bool(_PLURAL.search(head)) and head not in _SINGULAR_IN_S
+    if is_plural or head in _STUFFS or _DETERMINED.match(name):
         return name
-    vowel = name.startswith("hour") or (name[0] in "aeiou" and not name.startswith(("eu", "uni", "ufo")))
-    return f"{'an' if vowel else 'a'} {name}"
+    return f"{'an' if _SAID_WITH_A_VOWEL.match(name) else 'a'} {name}"
 
 
-def captions_for(thing: Thing, style: str) -> list[str]:
-    """Every caption of one drawing, for each name: with and without article, style named in one of several ways or not at all.
+def without_colour(name: str) -> str:
+    """The name less its colour words, where something is left: "red apple" → "apple", "orange" → "orange"."""
+    return _COLOUR_WORDS.sub("", name).strip() or name
 
-    "red apple", "red apple, 3d style", "red apple in 3d style", …, "3d red apple", "a red apple", "a red apple, 3d style", …
-    """
-    captions: list[str] = []
-    for name in (name.lower() for name in thing.names):
-        for subject, styled in ((name, f"{style} {name}"), (with_article(name), with_article(f"{style} {name}"))):
-            captions.extend((subject, *(subject + phrase.format(style) for phrase in _STYLE_PHRASES), styled))
-    return list(dict.fromkeys(captions))
+
+def _name(subject: Subject, rng: random.Random) -> str:
+    # The first name is the one that is listed for people.
+    name = subject.names[0] if rng.random() < 0.45 else rng.choice(subject.names)
+    return without_colour(name.lower()) if subject.recoloured else name.lower()
+
+
+def _noun_phrase(subject: Subject, rng: random.Random, *, adjective: str = "", always_article: bool = False) -> str:
+    words = [adjective] if adjective else []
+    if subject.size:
+        words.append(rng.choice(_SIZES[subject.size]))
+    name = _name(subject, rng)
+    # A name with a colour says enough of a drawing's own: measured, a red apple may be brown. What was recoloured is always said.
+    says_colour = subject.colour not in name.split() if subject.recoloured else not _COLOUR_WORDS.search(name)
+    if subject.colour and says_colour and (subject.recoloured or rng.random() < 0.25):
+        words.append("grey" if subject.colour == "gray" and rng.random() < 0.5 else subject.colour)
+    phrase = " ".join([*words, name])
+    return with_article(phrase) if always_article or rng.random() < 0.6 else phrase
+
+
+def _keywords(subject: Subject) -> list[str]:
+    """The keywords that hold of what is seen: those that name a colour may not."""
+    return [word for word in subject.keywords if not (subject.recoloured and _COLOUR_WORDS.search(word))]
+
+
+def _style_words(style: str, rng: random.Random) -> tuple[str, str]:
+    """The style as an adjective before the subject, or as a phrase at the end; both empty where it is not named."""
+    if rng.random() < 0.3:
+        return "", ""
+    if rng.random() < 0.15:
+        return style, ""
+    return "", rng.choice(_STYLE_AFTER).format(style)
+
+
+def caption(scene: Description, rng: random.Random) -> str:
+    """One wording of what the picture shows."""
+    first, *others = scene.subjects
+    before, after = _style_words(first.style, rng)
+    if others:
+        phrases = [_noun_phrase(first, rng, adjective=before, always_article=True)]
+        phrases += [_noun_phrase(other, rng, always_article=True) for other in others]
+        # Side by side is what "a and b" makes people think of; one above the other is always said.
+        if scene.relation and (scene.relation in ("above", "below") or rng.random() < 0.6):
+            said = rng.choice(_RELATIONS[scene.relation]).format(*phrases)
+        elif rng.random() < 0.7 or not scene.relation:
+            # Nothing is said of the order, so either may come first.
+            said = " and ".join(phrases if scene.relation or rng.random() < 0.5 else phrases[::-1])
+        else:
+            said = rng.choice(("{} next to {}", "{} with {}", "{} beside {}", "{}, {}")).format(*phrases)
+    else:
+        praise = rng.choice(_PRAISE).strip() if rng.random() < 0.06 else ""
+        said = _noun_phrase(first, rng, adjective=" ".join(filter(None, (praise, before))))
+        keywords = _keywords(first)
+        if keywords and rng.random() < 0.06:
+            said += ", " + ", ".join(rng.sample(keywords, min(len(keywords), rng.randint(1, 2))))
+    if scene.place:
+        said += rng.choice(_PLACES[scene.place])
+    if rng.random() < 0.15:
+        said = rng.choice(_OPENINGS).format(said)
+    ground = ""
+    if scene.ground:
+        ground = re.sub(r"\ba (?=[aeiou])", "an ", rng.choice(_GROUNDS).format(scene.ground))
+    elif rng.random() < 0.06:
+        ground = rng.choice(_GROUNDS).format("white")
+    return said + (after + ground if rng.random() < 0.35 else ground + after)

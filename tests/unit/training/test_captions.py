@@ -1,0 +1,165 @@
+"""What a caption says is true of the picture, whatever the wording."""
+
+import random
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfumato.training.data.captions import Description, Subject, caption, with_article, without_colour
+from sfumato.training.data.colours import NAMES, OBJECT_COLOURS
+
+COLOURS = {*NAMES, "grey"}
+PLACES = (
+    "left",
+    "right",
+    "top",
+    "bottom",
+    "top left corner",
+    "top right corner",
+    "bottom left corner",
+    "bottom right corner",
+)
+SAID = {
+    "left of": r"\bleft of\b",
+    "right of": r"\bright of\b|\bon the right of\b",
+    "above": r" (?:above|over) ",
+    "below": r" (?:below|under|beneath) ",
+}  # fmt: skip
+
+subjects = st.builds(
+    Subject,
+    names=st.sampled_from([("cat face", "kitten"), ("red apple", "apple"), ("owl",), ("scissors",), ("orange",)]),
+    style=st.sampled_from(["flat", "3d", "noto"]),
+    keywords=st.just(("animal", "red", "dark green thing")),
+    colour=st.sampled_from([None, *OBJECT_COLOURS]),
+    size=st.sampled_from([None, "small", "big"]),
+)
+seeds = st.integers(0, 2**32)
+
+
+def recoloured(subject: Subject) -> Subject:
+    return replace(subject, colour=subject.colour or "blue", recoloured=True)
+
+
+def colours_in(text: str) -> set[str]:
+    return {"gray" if word == "grey" else word for word in re.findall(r"\w+", text) if word in COLOURS}
+
+
+@given(subjects.map(recoloured), seeds)
+def test_recoloured_thing_is_called_by_its_colour_and_no_other(subject, seed):
+    said = caption(Description(subjects=(subject,), ground="black"), random.Random(seed))
+    colours = colours_in(said) - {"black", "white"}
+    own = {"orange"} if subject.names == ("orange",) else set()  # the fruit has no other name
+    assert subject.colour in colours
+    assert colours <= {subject.colour} | own, said
+
+
+@given(subjects, seeds)
+def test_colour_of_its_own_never_contradicts_the_name(subject, seed):
+    said = caption(Description(subjects=(subject,)), random.Random(seed)).split(",")[0]
+    named = colours_in(said) - {"white"}
+    in_name = {word for name in subject.names if name in said for word in colours_in(name)}
+    assert named <= (in_name or {subject.colour}), said
+
+
+@given(subjects, subjects, st.sampled_from(list(SAID)), seeds)
+def test_relations_are_those_of_the_picture(first, second, relation, seed):
+    first, second = (Subject(names=(n,), style="flat", size=s.size) for n, s in (("cat", first), ("pizza", second)))
+    said = caption(Description(subjects=(first, second), relation=relation), random.Random(seed))
+    opposite = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+    in_order = said.index("cat") < said.index("pizza")
+    true = relation if in_order else opposite[relation]
+    for other in SAID.keys() - {true}:
+        assert not re.search(SAID[other], said), said
+    if relation in ("above", "below"):
+        assert re.search(SAID[true], said), f"one above the other is not what {said!r} makes people think of"
+
+
+@given(subjects, st.sampled_from([None, "yellow", "light blue", "orange", "dark gray"]), seeds)
+def test_ground_is_that_of_the_picture(subject, ground, seed):
+    said = caption(Description(subjects=(subject,), ground=ground), random.Random(seed))
+    if " background" in said:
+        assert f"{ground or 'white'} background" in said
+        assert not re.search(r"\ba [aeio]\w* background|\ban [^aeio]\w* background", said), said
+    if ground:
+        assert ground in said
+
+
+@given(subjects, st.sampled_from(PLACES), seeds)
+def test_place_is_always_said(subject, place, seed):
+    said = caption(Description(subjects=(subject,), place=place), random.Random(seed))
+    for word in place.replace("corner", "").split():
+        assert word in said or {"top": "upper", "bottom": "lower"}.get(word, word) in said, said
+    for word, opposite in (("left", "right"), ("top", "bottom")):
+        for one, other in ((word, opposite), (opposite, word)):
+            assert one not in place.split() or other not in said.split(), said
+
+
+@given(subjects, seeds)
+def test_style_and_size_are_the_subject_s(subject, seed):
+    said = caption(Description(subjects=(subject,)), random.Random(seed))
+    assert not any(style in said.split() for style in {"flat", "3d", "noto"} - {subject.style})
+    sizes = {"small": {"small", "tiny", "little"}, "big": {"big", "large", "huge"}}
+    words = set(re.findall(r"\w+", said))
+    for size, wordings in sizes.items():
+        assert bool(words & wordings) == (subject.size == size), said
+
+
+@given(subjects, subjects, st.sampled_from([*SAID, None]), seeds)
+def test_caption_is_one_clean_line(first, second, relation, seed):
+    shown = (first, second) if relation else (first,)
+    said = caption(Description(subjects=shown, relation=relation), random.Random(seed))
+    assert said == said.strip().lower()
+    assert "  " not in said
+    assert "{" not in said
+    assert not re.search(r"\b(\w+) \1\b", said), said
+    assert not re.search(r"\ba (?=[aeio])|\ban (?=[^aeiou8])", said), said
+
+
+@pytest.mark.parametrize(
+    ("name", "phrase"),
+    [
+        ("apple", "an apple"),
+        ("cat", "a cat"),
+        ("unicorn", "a unicorn"),
+        ("umbrella", "an umbrella"),
+        ("hourglass", "an hourglass"),
+        ("ufo", "a ufo"),
+        ("ewe", "a ewe"),
+        ("one-humped camel", "a one-humped camel"),
+        ("3d rocket", "a 3d rocket"),
+        ("8 ball", "an 8 ball"),
+        ("x-ray", "an x-ray"),
+        ("slice of pizza", "a slice of pizza"),
+        ("face with sunglasses", "a face with sunglasses"),
+        ("face in tears", "a face in tears"),
+        ("face wearing sunglasses", "a face wearing sunglasses"),
+        ("pair of scissors", "a pair of scissors"),
+        ("scissors", "scissors"),
+        ("red sunglasses", "red sunglasses"),
+        ("half an avocado", "half an avocado"),
+        ("several books", "several books"),
+        ("two cherries", "two cherries"),
+        ("brains", "brains"),
+        ("spectacles", "spectacles"),
+        ("bus", "a bus"),
+        ("octopus", "an octopus"),
+        ("wine glass", "a wine glass"),
+        ("hibiscus", "a hibiscus"),
+        ("canvas", "a canvas"),
+        ("lens", "a lens"),
+    ],
+)
+def test_articles(name, phrase):
+    assert with_article(name) == phrase
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [("red apple", "apple"), ("orange", "orange"), ("blueberries", "blueberries"), ("white grey cat", "cat"), ("teal", "teal")],
+)  # fmt: skip
+def test_names_lose_their_colour_words(name, left):
+    assert without_colour(name) == left
