@@ -1,8 +1,8 @@
 """What a classifier sees in pictures: 1,280 numbers each, alike where the pictures show alike things.
 
 A descriptor is the square root of EfficientNet-Lite0's averaged features, scaled to length 1: the scalar product of two is the Bhattacharyya
-coefficient of their features. On real art it finds the same thing in another style a little more often than the features themselves do
-(docs/log.md).
+coefficient of their features. On the interim model's art (231 things in five styles) it finds a noto or twemoji drawing's thing in the
+other four styles at the first try in 85 % and 80 % of the cases; the cosine of the features themselves does in 82 % and 78 %.
 """
 
 import hashlib

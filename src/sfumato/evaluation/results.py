@@ -1,7 +1,7 @@
 """An evaluation as a file (results.json) and as rows of a table."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from sfumato.evaluation.bars import Bar, bars_for
 from sfumato.evaluation.baseline import Baseline
 from sfumato.evaluation.evaluate import Distances, Drawn, Evaluation
 from sfumato.evaluation.judging import MEASURES
-from sfumato.evaluation.scores import Score
+from sfumato.evaluation.scores import Score, tally
 from sfumato.files import write_whole
 from sfumato.version import __version__
 
@@ -73,6 +73,7 @@ def write_results(path: Path, evaluation: Evaluation, baseline: Baseline | None,
         "kinds": {
             result.kind: {
                 "scores": {line.measure: _line(line) for line in lines if line.kind == result.kind},
+                "by_style": _by_style(result.drawn),
                 "distances": {"ours": _distances(result.distances), "real": _distances(result.real_distances)},
                 "prompts": [_drawn(one) for one in result.drawn],
             }
@@ -82,18 +83,28 @@ def write_results(path: Path, evaluation: Evaluation, baseline: Baseline | None,
     write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(), overwrite=True)
 
 
-def _line(line: Line) -> dict[str, Any]:
-    def score(one: Score | None) -> dict[str, Any] | None:
-        return None if one is None else {"right": one.right, "of": one.of, "share": round(one.share, 4)}
+def _score(one: Score | None) -> dict[str, Any] | None:
+    return None if one is None else {"right": one.right, "of": one.of, "share": round(one.share, 4)}
 
+
+def _line(line: Line) -> dict[str, Any]:
     return {
-        "ours": score(line.ours),
-        "real": score(line.real),
+        "ours": _score(line.ours),
+        "real": _score(line.real),
         "ratio": None if line.ratio is None else round(line.ratio, 4),
-        "baseline": score(line.before),
+        "baseline": _score(line.before),
         "floor": None if line.floor is None else round(line.floor, 4),
         "bar": None if line.bar is None else {"least": str(line.bar), "met": line.bar.met(line.ours, line.real)},
     }
+
+
+def _by_style(drawn: Sequence[Drawn]) -> dict[str, dict[str, Any]]:
+    """The scores of the prompts that name a style, style by style."""
+    verdicts: dict[str, list[Mapping[str, bool]]] = {}
+    for one in drawn:
+        if one.case.style is not None:
+            verdicts.setdefault(one.case.style, []).append(one.verdict.right)
+    return {style: {m: _score(s) for m, s in tally(rights).items()} for style, rights in sorted(verdicts.items())}
 
 
 def _distances(distances: Distances | None) -> dict[str, Any] | None:

@@ -180,6 +180,8 @@ def test_the_results_hold_every_prompt_and_score(result, tmp_path):
     assert [one["prompt"] for one in colours["prompts"]] == [
         one.case.prompt for kind in result.results if kind.kind == "colours" for one in kind.drawn
     ]
+    styled = [one for kind in result.results if kind.kind == "colours" for one in kind.drawn if one.case.style]
+    assert sum(scores["colour"]["of"] for scores in colours["by_style"].values()) == len(styled) == 2
     assert {"seed", "asked", "passed", "right", "taken_for", "colour"} <= set(colours["prompts"][0])
 
 
