@@ -91,9 +91,8 @@ class ArtDataset:
         """The pictures of those rows (all by default) over a white ground, `n size size 3`."""
         chosen = range(len(self.records)) if rows is None else rows
         flat = np.empty((len(chosen), self.size, self.size, 3), np.uint8)
-        for i, row in enumerate(
-            chosen
-        ):  # one at a time: a copy of all in wider numbers would be several times the data
+        # one at a time: a copy of all in wider numbers would be several times the data
+        for i, row in enumerate(chosen):
             flat[i] = over_white(self.pixels[row])
         return flat
 
@@ -174,9 +173,7 @@ def _part_path(path: Path, i: int, count: int) -> Path:
 
 def _part_files(path: Path) -> list[Path]:
     return sorted(
-        p
-        for p in path.parent.glob(f"{path.stem}-*{path.suffix}")
-        if (m := _PART_NAME.fullmatch(p.stem)) and m[1] == path.stem
+        p for p in path.parent.glob(f"*{path.suffix}") if (m := _PART_NAME.fullmatch(p.stem)) and m[1] == path.stem
     )
 
 
