@@ -5,6 +5,19 @@ import pytest
 
 from sfumato.cli.app import run
 
+BUILT = "art-1-of-2\nart-2-of-2\nsheet.png\nart.json\n"
+BUILD = {
+    "size": 64,
+    "vocabulary": "listed",
+    "styles": None,
+    "held_out": 200,
+    "held_out_styles": None,
+    "shard_mb": None,
+    "quality": None,
+    "packages": None,
+    "workers": None,
+}
+
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
@@ -20,7 +33,15 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 
         return called
 
-    report = SimpleNamespace(dataset=Path("art.safetensors"), sheet=Path("sheet.png"))
+    report = SimpleNamespace(
+        files=(Path("art-1-of-2"), Path("art-2-of-2")),
+        sheets=(Path("sheet.png"),),
+        report=Path("art.json"),
+        licences={"MIT": 3},
+        things=2,
+        taught=3,
+        held_out=1,
+    )
     monkeypatch.setattr("sfumato.training.data.build", record("build", report))
     monkeypatch.setattr("sfumato.training.vae.train", record("vae", Path("vae.safetensors")))
     monkeypatch.setattr("sfumato.training.base.train", record("base", Path("base")))
@@ -31,10 +52,26 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize(
     ("arguments", "expected", "printed"),
     [
+        ("data build --out d", ("build", (Path("d"),), BUILD), BUILT),
         (
-            "data build --out d --size 32",
-            ("build", (Path("d"),), {"size": 32, "packages": None}),
-            "art.safetensors\nsheet.png\n",
+            "data build --out d --size 256 --vocabulary all --style 3d --style noto --held-out 7 --held-out-style noto --shard-mb 15 "
+            "--quality 90 --packages p --workers 2",
+            (
+                "build",
+                (Path("d"),),
+                {
+                    "size": 256,
+                    "vocabulary": "all",
+                    "styles": ("3d", "noto"),
+                    "held_out": 7,
+                    "held_out_styles": ("noto",),
+                    "shard_mb": 15.0,
+                    "quality": 90,
+                    "packages": Path("p"),
+                    "workers": 2,
+                },
+            ),
+            BUILT,
         ),
         ("train vae small.toml --out r", ("vae", ("small.toml", Path("r")), {}), "vae.safetensors\n"),
         ("train base base-64 --out r", ("base", ("base-64", Path("r")), {}), "base\n"),
@@ -60,4 +97,22 @@ def test_each_command_reaches_its_function(
     assert calls == [expected]
     output = capsys.readouterr()
     assert output.out == printed
-    assert output.err in ("", f"{expected[0]} goes on\n")
+    assert output.err.splitlines()[:1] in ([], [f"{expected[0]} goes on"])
+
+
+def test_build_tells_what_it_counted(calls: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "build"]) == 0
+    said = capsys.readouterr().err
+    assert "MIT: 3 pictures" in said
+    assert "2 things, 3 pictures taught, 1 pairs of thing and style held out" in said
+
+
+@pytest.mark.parametrize(
+    "options", ["--size 32", "--size wide", "--held-out -1", "--shard-mb 0", "--quality 101", "--workers 0"]
+)
+def test_impossible_options_of_build_are_refused(
+    calls: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str], options: str
+) -> None:
+    assert run(["data", "build", *options.split()]) == 2
+    assert options.split()[0] in capsys.readouterr().err
+    assert not calls
