@@ -13,6 +13,7 @@
     ├── CheckpointError                  a model that can't be opened
     │   ├── MissingFileError             a file or folder that is not there
     │   ├── CorruptFileError             truncated, or not what its name says
+    │   ├── UnsafeFileError              asks for what no model needs: code to run, a place outside, memory out of proportion
     │   ├── ConfigError                  a config with unknown classes, keys or values
     │   ├── KeyMismatchError             tensors missing, unexpected or of the wrong shape
     │   ├── AdapterError                 a LoRA or embedding that does not fit the model, or is damaged
@@ -93,6 +94,10 @@ class MissingFileError(CheckpointError, FileNotFoundError):
 
 class CorruptFileError(CheckpointError):
     """A model file that is truncated, or not what its name says."""
+
+
+class UnsafeFileError(CheckpointError):
+    """A model file that asks for what no model needs: code to be run, a place outside it, memory out of all proportion."""
 
 
 class ConfigError(CheckpointError):
