@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
-from sfumato.checkpoints import configs, diffusers_layout
+from sfumato.checkpoints import clip_configs, configs, diffusers_layout
 from sfumato.checkpoints.keys import KeyMap
 from sfumato.checkpoints.options import read_json
 from sfumato.checkpoints.unfilled import unfilled
@@ -102,8 +102,8 @@ VAE: Component[VAEConfig, AutoencoderKL] = Component(
 TEXT_ENCODER: Component[CLIPTextConfig, CLIPTextEncoder] = Component(
     name="text_encoder",
     stem="model",
-    read_config=configs.read_text_config,
-    write_config=configs.write_text_config,
+    read_config=clip_configs.read_text_config,
+    write_config=clip_configs.write_text_config,
     build=CLIPTextEncoder,
     config_of=lambda network: network.config,
     keys=diffusers_layout.text_keys,
@@ -112,8 +112,8 @@ TEXT_ENCODER: Component[CLIPTextConfig, CLIPTextEncoder] = Component(
 SAFETY_CHECKER: Component[SafetyCheckerConfig, SafetyChecker] = Component(
     name="safety_checker",
     stem="model",
-    read_config=configs.read_safety_config,
-    write_config=configs.write_safety_config,
+    read_config=clip_configs.read_safety_config,
+    write_config=clip_configs.write_safety_config,
     build=SafetyChecker,
     config_of=lambda network: network.config,
     keys=diffusers_layout.safety_keys,

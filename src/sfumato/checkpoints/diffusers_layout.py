@@ -37,6 +37,14 @@ UNET_ENDS: Table = (
     ("conv_out", "conv_out"),
 )
 
+# What only some families are told: the names of tensors that others have not.
+UNET_TOLD: Table = (
+    ("add_embedding.linear_1", "size_embedding.linear1"),
+    ("add_embedding.linear_2", "size_embedding.linear2"),
+    ("class_embedding", "noise_embedding"),
+    ("time_embedding.cond_proj", "guidance_embedding"),
+)
+
 VAE_ENDS: Table = (
     ("encoder.conv_in", "encoder.conv_in"),
     ("encoder.conv_norm_out", "encoder.norm_out"),
@@ -78,7 +86,7 @@ CLIP_LAYER: Table = (
 def unet_keys(config: UNetConfig) -> KeyMap:
     """Names of UNet2DConditionModel, which counts levels and blocks where we have one flat list."""
     last = len(config.channels) - 1
-    table = UNET_ENDS
+    table = UNET_ENDS + UNET_TOLD
 
     at = 0
     for level in range(last + 1):

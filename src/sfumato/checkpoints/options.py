@@ -47,6 +47,13 @@ class Options:
             raise self.wrong(name, value, f"a whole number from {least} to {most:,}")
         return value
 
+    def integer_or_none(self, name: str) -> int | None:
+        """Take a whole number from 1, or null, which is also what stands for an absent one."""
+        if self._left.get(name) is None:
+            self._left.pop(name, None)
+            return None
+        return self.integer(name)
+
     def number(self, name: str, default: float | None = None) -> float:
         """Take a finite number above 0."""
         value = self._take(name, default)
@@ -69,6 +76,24 @@ class Options:
         if not isinstance(value, str) or value not in choices:
             raise self.wrong(name, value, " or ".join(choices))
         return value
+
+    def choice_or_none(self, name: str, choices: tuple[str, ...]) -> str | None:
+        """Take one of some names, or null, which is also what stands for an absent one."""
+        if self._left.get(name) is None:
+            self._left.pop(name, None)
+            return None
+        return self.choice(name, choices)
+
+    def flags(self, name: str, levels: int) -> tuple[bool, ...]:
+        """Take true or false for all levels, or a list of one for each; absent, false."""
+        value = self._left.get(name)
+        if not isinstance(value, list):
+            return (self.flag(name, False),) * levels
+        self._left.pop(name)
+        flags = tuple(item for item in items(value) if isinstance(item, bool))
+        if not len(flags) == len(items(value)) == levels:
+            raise self.wrong(name, value, f"true or false, or a list of {levels}, one for each level")
+        return flags
 
     def integers(self, name: str, default: list[int] | None = None, *, most: int = MOST) -> tuple[int, ...]:
         """Take a list of whole numbers from 1."""
@@ -153,3 +178,11 @@ def is_integer(value: object) -> TypeGuard[int]:
 def items(value: object) -> list[object]:
     """The items of a JSON list; none if it is not one."""
     return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def check_heads(where: str, width: int, heads: int) -> None:
+    """Raise ConfigError unless the heads divide the width."""
+    if width % heads:
+        raise ConfigError(
+            f"{where}: {heads} attention heads do not divide a width of {width}; expected a divisor of it"
+        )

@@ -3,7 +3,7 @@
 from sfumato.models.clip_text import CLIPTextConfig, CLIPTextEncoder, TextEncoding
 from sfumato.models.clip_vision import CLIPVisionConfig, CLIPVisionEncoder
 from sfumato.models.safety_checker import SafetyChecker, SafetyCheckerConfig, SafetyVerdict
-from sfumato.models.unet import KeysValues, UNet, UNetConfig
+from sfumato.models.unet import KeysValues, Told, UNet, UNetConfig
 from sfumato.models.vae import AutoencoderKL, LatentDistribution, VAEConfig
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "SafetyCheckerConfig",
     "SafetyVerdict",
     "TextEncoding",
+    "Told",
     "UNet",
     "UNetConfig",
     "VAEConfig",

@@ -73,21 +73,31 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, attention to the text, feed-forward: each on a normed copy, added back."""
+    """Self-attention, attention to the text, feed-forward: each on a normed copy, added back.
 
-    def __init__(self, width: int, heads: int, context_width: int) -> None:
+    Where a block is `only_cross`, the first attention looks at the text as well, and no position at another.
+    """
+
+    def __init__(self, width: int, heads: int, context_width: int, *, only_cross: bool = False) -> None:
         super().__init__()
+        self.only_cross = only_cross
         self.norm1 = nn.LayerNorm(width)
-        self.self_attention = Attention(width, heads)
+        self.self_attention = Attention(width, heads, context_width if only_cross else None)
         self.norm2 = nn.LayerNorm(width)
         self.cross_attention = Attention(width, heads, context_width)
         self.norm3 = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width)
 
-    def forward(self, x: Float[Tensor, "b m c"], keys_values: tuple[Tensor, Tensor]) -> Float[Tensor, "b m c"]:
-        """Run the three layers on x, with the text's keys and values."""
-        x = x + self.self_attention(self.norm1(x))
-        x = x + self.cross_attention(self.norm2(x), keys_values)
+    def reading(self) -> list[Attention]:
+        """The attentions that look at the text, in the order they are called."""
+        return [self.self_attention, self.cross_attention] if self.only_cross else [self.cross_attention]
+
+    def forward(
+        self, x: Float[Tensor, "b m c"], keys_values: Iterator[tuple[Tensor, Tensor]]
+    ) -> Float[Tensor, "b m c"]:
+        """Run the three layers on x; each attention to the text takes its keys and values from `keys_values`."""
+        x = x + self.self_attention(self.norm1(x), next(keys_values) if self.only_cross else None)
+        x = x + self.cross_attention(self.norm2(x), next(keys_values))
         return x + self.feed_forward(self.norm3(x))
 
 
@@ -99,23 +109,33 @@ class SpatialTransformer(nn.Module):
     """
 
     def __init__(
-        self, channels: int, *, heads: int, context_width: int, depth: int, norm_groups: int, linear: bool
+        self,
+        channels: int,
+        *,
+        heads: int,
+        context_width: int,
+        depth: int,
+        norm_groups: int,
+        linear: bool,
+        only_cross: bool = False,
     ) -> None:
         super().__init__()
         self.linear = linear
         self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
-        self.blocks = nn.ModuleList(TransformerBlock(channels, heads, context_width) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(channels, heads, context_width, only_cross=only_cross) for _ in range(depth)
+        )
         # At first the layer adds nothing: training starts from the plain convolutional network.
         self.proj_out = zeroed(nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1))
 
     def forward(
         self, x: Float[Tensor, "b c h w"], keys_values: Iterator[tuple[Tensor, Tensor]]
     ) -> Float[Tensor, "b c h w"]:
-        """Take one pair of text keys and values from `keys_values` per block."""
+        """Map x; its blocks take the text's keys and values from `keys_values`."""
         tokens = self._to_tokens(x)
         for block in self.blocks:
-            tokens = block(tokens, next(keys_values))
+            tokens = block(tokens, keys_values)
         return x + self._to_map(tokens, x.shape[-2:])
 
     def _to_tokens(self, x: Tensor) -> Tensor:

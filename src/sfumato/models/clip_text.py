@@ -53,7 +53,7 @@ class TextEncoding(NamedTuple):
     """What a text encoder makes of a batch of texts."""
 
     hidden: Tensor
-    """One vector per token, after the final norm: `b n width`."""
+    """One vector per token, after the final norm unless that was left out: `b n width`."""
     pooled: Tensor
     """One vector per text, that of its end token in the last layer: `b width`, or `b projection_dim`."""
 
@@ -96,8 +96,8 @@ class CLIPTextEncoder(Network):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.position_embedding.weight, std=0.01)
 
-    def forward(self, tokens: Int[Tensor, "b n"], clip_skip: int | None = None) -> TextEncoding:
-        """Encode token ids; `clip_skip` k takes the hidden states from before the last k layers.
+    def forward(self, tokens: Int[Tensor, "b n"], clip_skip: int | None = None, *, normed: bool = True) -> TextEncoding:
+        """Encode token ids; `clip_skip` k takes the hidden states from before the last k layers, not `normed` without the final norm.
 
         Raises OptionError unless 0 <= clip_skip <= the number of layers, and for more tokens than the encoder has positions.
         """
@@ -120,7 +120,7 @@ class CLIPTextEncoder(Network):
             torch.arange(len(tokens), device=tokens.device), self._end_positions(tokens)
         ]
         return TextEncoding(
-            hidden=self.final_norm(states[-1 - skip]),
+            hidden=self.final_norm(states[-1 - skip]) if normed else states[-1 - skip],
             pooled=pooled if self.projection is None else self.projection(pooled),
         )
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.errors import ConfigError
+from sfumato.errors import ConfigError, OptionError
 from sfumato.models.attention import Attention, SpatialTransformer, TransformerBlock
 from sfumato.models.network import NamedConfig, Network
 from sfumato.models.resnet import Downsample, ResnetBlock, Upsample, zeroed
-from sfumato.models.time_embedding import TimeEmbedding
+from sfumato.models.time_embedding import SizeEmbedding, TimeEmbedding, guidance_sinusoids
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -26,6 +26,12 @@ class UNetConfig(NamedConfig):
 
     `attention` says which levels attend (the middle always does), `heads` into how many heads, `depth` how many transformer blocks.
     `sample_size` is the height and width of the latents it was trained on. Raises ConfigError if the levels disagree in number.
+
+    What only some families have:
+    only_cross      which levels attend to the text alone, none by default (the ×4 upscaler)
+    sizes_width     width of a pooled text with the sinusoids of some sizes, each `size_width` wide (SDXL)
+    noise_levels    how many levels of noise in a second picture it can be told (the ×4 upscaler)
+    guidance_width  width in which it is told the guidance scale it was distilled with (LCM)
     """
 
     in_channels: int = 4
@@ -40,6 +46,11 @@ class UNetConfig(NamedConfig):
     norm_groups: int = 32
     norm_eps: float = 1e-5
     sample_size: int = 64
+    only_cross: tuple[bool, ...] = ()
+    sizes_width: int | None = None
+    size_width: int = 256
+    noise_levels: int | None = None
+    guidance_width: int | None = None
 
     field_names: ClassVar[Mapping[str, str]] = {
         "block_out_channels": "channels",
@@ -49,32 +60,77 @@ class UNetConfig(NamedConfig):
         "cross_attention_dim": "context_dim",
         "use_linear_projection": "linear_projection",
         "norm_num_groups": "norm_groups",
+        "only_cross_attention": "only_cross",
+        "projection_class_embeddings_input_dim": "sizes_width",
+        "addition_time_embed_dim": "size_width",
+        "num_class_embeds": "noise_levels",
+        "time_cond_proj_dim": "guidance_width",
     }
 
     def __post_init__(self) -> None:
-        levels = {len(values) for values in (self.channels, self.attention, self.heads, self.depth)}
+        only_cross = self.only_cross or (False,) * len(self.channels)
+        levels = {len(values) for values in (self.channels, self.attention, self.heads, self.depth, only_cross)}
         if len(levels) > 1 or 0 in levels:
             raise ConfigError(
-                f"channels {self.channels}, attention {self.attention}, heads {self.heads} and depth {self.depth} disagree on the "
-                "number of levels; give each one entry per level"
+                f"channels {self.channels}, attention {self.attention}, heads {self.heads}, depth {self.depth} and only_cross "
+                f"{only_cross} disagree on the number of levels; give each one entry per level"
             )
+        # Levels that don't attend do so in no particular way: configs of one network are equal.
+        settled = tuple(only and attends for only, attends in zip(only_cross, self.attention, strict=True))
+        object.__setattr__(self, "only_cross", settled)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What a U-Net is told beside the text, one row a text; each is for the families that have it.
+
+    pooled          the text as one vector, `b p`
+    sizes           of the picture it was cut from, of the cut, of the picture wanted …: `b n` numbers
+    noise_level     how much noise is in the second picture, `b` whole numbers
+    guidance_scale  `b`
+    """
+
+    pooled: Tensor | None = None
+    sizes: Tensor | None = None
+    noise_level: Tensor | None = None
+    guidance_scale: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KeysValues:
-    """Keys and values of a text, for every cross-attention of a U-Net in the order they are called: `b heads n d` each."""
+    """All that a U-Net makes of what it is given once an image: a text, and what it is told beside it.
+
+    layers   keys and values for every attention to the text, in the order they are called: `b heads n d` each
+    before   what is added before the layers of the time embedding, `b channels`
+    after    what is added after them, `b width`
+    """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
+    before: Tensor | None = None
+    after: Tensor | None = None
 
     @classmethod
     def concat(cls, parts: Sequence[KeysValues]) -> KeysValues:
         """Put the rows of several texts (of equal length n) into one batch."""
+
+        def rows(tensors: Sequence[Tensor | None]) -> Tensor | None:
+            present = [tensor for tensor in tensors if tensor is not None]
+            return torch.cat(present) if present else None
+
         layers = zip(*(part.layers for part in parts), strict=True)
-        return cls(tuple((torch.cat([k for k, _ in layer]), torch.cat([v for _, v in layer])) for layer in layers))
+        return cls(
+            tuple((torch.cat([k for k, _ in layer]), torch.cat([v for _, v in layer])) for layer in layers),
+            before=rows([part.before for part in parts]),
+            after=rows([part.after for part in parts]),
+        )
 
     def rows(self, start: int, stop: int) -> KeysValues:
         """Rows `start` to `stop` (not included) of the batch, without a copy."""
-        return KeysValues(tuple((k[start:stop], v[start:stop]) for k, v in self.layers))
+        return KeysValues(
+            tuple((k[start:stop], v[start:stop]) for k, v in self.layers),
+            before=None if self.before is None else self.before[start:stop],
+            after=None if self.after is None else self.after[start:stop],
+        )
 
     @property
     def rows_count(self) -> int:
@@ -113,9 +169,17 @@ class UNet(Network):
         self.attention_slicing: int | None = None
         channels = config.channels
         last = len(channels) - 1
+        time_width = 4 * channels[0]
 
         self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
-        self.time_embedding = TimeEmbedding(channels[0], 4 * channels[0])
+        self.time_embedding = TimeEmbedding(channels[0], time_width)
+        self.size_embedding = (
+            SizeEmbedding(config.sizes_width, config.size_width, time_width) if config.sizes_width else None
+        )
+        self.noise_embedding = nn.Embedding(config.noise_levels, time_width) if config.noise_levels else None
+        self.guidance_embedding = (
+            nn.Linear(config.guidance_width, channels[0], bias=False) if config.guidance_width else None
+        )
 
         self.down = nn.ModuleList()
         kept = [channels[0]]  # channels of every output that the way up reads
@@ -130,7 +194,7 @@ class UNet(Network):
 
         self.middle = nn.ModuleList(
             [
-                Block(resnet(config, channels[last], channels[last]), spatial_transformer(config, last)),
+                Block(resnet(config, channels[last], channels[last]), spatial_transformer(config, last, middle=True)),
                 Block(resnet(config, channels[last], channels[last]), None),
             ]
         )
@@ -148,9 +212,27 @@ class UNet(Network):
         self.norm_out = nn.GroupNorm(config.norm_groups, channels[0], eps=config.norm_eps)
         self.conv_out = zeroed(nn.Conv2d(channels[0], config.out_channels, 3, padding=1))
 
-    def keys_values(self, context: Float[Tensor, "b n k"]) -> KeysValues:
-        """Keys and values of a text: they depend on no x and no timestep, so once per image is enough."""
-        return KeysValues(tuple(layer.keys_values(context) for layer in self._cross_attentions()))
+    def keys_values(self, context: Float[Tensor, "b n k"], told: Told | None = None) -> KeysValues:
+        """Keys and values of a text, and what is told beside it: they depend on no x and no timestep, so once per image is enough.
+
+        Raises OptionError where this U-Net has to be told something that is not given.
+        """
+        layers = tuple(layer.keys_values(context) for layer in self._cross_attentions())
+        if not (self.size_embedding or self.noise_embedding or self.guidance_embedding):
+            return KeysValues(layers)
+
+        told = told or Told()
+        before = after = None
+        if self.size_embedding is not None:
+            pooled, sizes = given("a pooled text", told.pooled), given("sizes", told.sizes)
+            after = self.size_embedding(pooled.to(context.dtype), sizes)
+        if self.noise_embedding is not None:
+            level = self.noise_embedding(given("a noise level", told.noise_level))
+            after = level if after is None else after + level
+        if self.guidance_embedding is not None:
+            scale = given("a guidance scale", told.guidance_scale)
+            before = self.guidance_embedding(guidance_sinusoids(scale, self.guidance_embedding.in_features).to(context))
+        return KeysValues(layers, before=before, after=after)
 
     def forward(
         self,
@@ -158,11 +240,14 @@ class UNet(Network):
         timesteps: Tensor | float,
         context: Float[Tensor, "b n k"] | KeysValues,
     ) -> Float[Tensor, "b c h w"]:
-        """Answer for noisy latents already scaled to unit variance, at one timestep (0–999, fractions allowed) per row, or for all."""
+        """Answer for noisy latents already scaled to unit variance, at one timestep (0–999, fractions allowed) per row, or for all.
+
+        Where the U-Net is told more than a text, `context` has to be of `keys_values`.
+        """
         text = context if isinstance(context, KeysValues) else self.keys_values(context)
         keys_values = iter(text.layers)
         timesteps = torch.as_tensor(timesteps, device=x.device).expand(len(x))
-        time = self.time_embedding(timesteps, x.dtype)
+        time = self.time_embedding(timesteps, x.dtype, before=text.before, after=text.after)
 
         x = self.conv_in(x)
         kept = [x]
@@ -187,7 +272,14 @@ class UNet(Network):
 
     def _cross_attentions(self) -> Iterator[Attention]:
         # Registration order is call order: down, middle, up, and the blocks of each in turn.
-        return (module.cross_attention for module in self.modules() if isinstance(module, TransformerBlock))
+        return (layer for block in self.modules() if isinstance(block, TransformerBlock) for layer in block.reading())
+
+
+def given(what: str, value: Tensor | None) -> Tensor:
+    """The value. Raises OptionError if there is none."""
+    if value is None:
+        raise OptionError(f"this U-Net has to be told {what} beside the text; pass keys_values(context, Told(…))")
+    return value
 
 
 def resnet(config: UNetConfig, in_channels: int, out_channels: int) -> ResnetBlock:
@@ -201,8 +293,8 @@ def resnet(config: UNetConfig, in_channels: int, out_channels: int) -> ResnetBlo
     )
 
 
-def spatial_transformer(config: UNetConfig, level: int) -> SpatialTransformer:
-    """The attention of one level of this U-Net."""
+def spatial_transformer(config: UNetConfig, level: int, *, middle: bool = False) -> SpatialTransformer:
+    """The attention of one level of this U-Net, or of its middle."""
     return SpatialTransformer(
         config.channels[level],
         heads=config.heads[level],
@@ -210,4 +302,5 @@ def spatial_transformer(config: UNetConfig, level: int) -> SpatialTransformer:
         depth=config.depth[level],
         norm_groups=config.norm_groups,
         linear=config.linear_projection,
+        only_cross=config.only_cross[level] and not middle,
     )

@@ -8,16 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.checkpoints.configs import (
+from sfumato.checkpoints.clip_configs import (
     read_safety_config,
     read_text_config,
-    read_unet_config,
-    read_vae_config,
     write_safety_config,
     write_text_config,
-    write_unet_config,
-    write_vae_config,
 )
+from sfumato.checkpoints.configs import read_unet_config, read_vae_config, write_unet_config, write_vae_config
 from sfumato.errors import ConfigError
 from sfumato.models import (
     AutoencoderKL,
@@ -155,6 +152,9 @@ def test_stable_diffusion_2_1_opens() -> None:
             norm_eps=1e-6,
             sample_size=16,
         ),
+        UNetConfig(sizes_width=2816),
+        UNetConfig(sizes_width=90, size_width=8, noise_levels=40, guidance_width=12),
+        UNetConfig(only_cross=(True, False, True, False)),
     ],
 )
 def test_unet_configs_come_back(config: UNetConfig) -> None:
@@ -174,14 +174,31 @@ def test_other_configs_come_back() -> None:
     assert read_safety_config(json.loads(json.dumps(write_safety_config(safety)))) == safety
 
 
+SIZES = {
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+ATTENDING_EVERYWHERE = {"down_block_types": ["CrossAttnDownBlock2D"] * 4, "up_block_types": ["CrossAttnUpBlock2D"] * 4}
+
+
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
         ("unet", {"_class_name": "FluxTransformer2DModel"}, "_class_name is 'FluxTransformer2DModel'"),
         ("unet", {"freq_shift": 1}, "freq_shift is 1; expected 0, the only value"),
         ("unet", {"class_embed_type": "projection"}, 'class_embed_type is "projection"; expected null'),
-        ("unet", {"addition_embed_type": "text_time"}, 'addition_embed_type is "text_time"'),
-        ("unet", {"only_cross_attention": [True, True, True, False]}, "only_cross_attention is"),
+        ("unet", {"addition_embed_type": "text"}, 'addition_embed_type is "text"; expected text_time'),
+        ("unet", {"addition_embed_type": "text_time"}, "projection_class_embeddings_input_dim is not given"),
+        ("unet", {"addition_time_embed_dim": 256}, "addition_time_embed_dim is 256; expected null"),
+        ("unet", SIZES | {"addition_time_embed_dim": 255}, "an even number below 2816"),
+        ("unet", SIZES | {"addition_time_embed_dim": 4000}, "an even number below 2816"),
+        ("unet", {"only_cross_attention": [True, True, True]}, "only_cross_attention is .* a list of 4"),
+        ("unet", {"only_cross_attention": [True, True, True, 1]}, "only_cross_attention is .* a list of 4"),
+        ("unet", {"only_cross_attention": "yes"}, 'only_cross_attention is "yes"; expected true or false'),
+        ("unet", {"only_cross_attention": True, **ATTENDING_EVERYWHERE}, "a plain true changes the middle too"),
+        ("unet", {"mid_block_only_cross_attention": True}, "mid_block_only_cross_attention is true"),
+        ("unet", {"num_class_embeds": 0}, "num_class_embeds is 0; expected a whole number from 1"),
         ("unet", {"num_attention_heads": 8}, "num_attention_heads is 8; expected null"),
         ("unet", {"mid_block_type": None}, "mid_block_type is null"),
         ("unet", {"block_out_channels": "320"}, 'block_out_channels is "320"; expected a list'),
