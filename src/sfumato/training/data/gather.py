@@ -24,7 +24,8 @@ def gather(source: Source, archives: Mapping[str, Path], naming: Naming) -> tupl
             names = read_codes(archives[source.codes_from or source.package])
         else:
             names = {code: name for name, code in naming.codes(source, list(icons)).items()}
-        found = {code: Drawing(code, "svg", icons[name]) for code, name in names.items() if name in icons}
+        shown = icons.keys() - naming.left_out(source)
+        found = {code: Drawing(code, "svg", icons[name]) for code, name in names.items() if name in shown}
     allowed = tuple(drawing for code, drawing in sorted(found.items()) if is_allowed(code, naming.names))
     if not allowed:
         raise DataError(f"{path} holds no drawings; it is not the package that sources.py describes.")

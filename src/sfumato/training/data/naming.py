@@ -81,6 +81,10 @@ class Naming:
                 f"the list of drawings names things that nobody knows: {', '.join(unknown)}; mend drawings.txt."
             )
 
+    def left_out(self, source: Source) -> frozenset[str]:
+        """The drawings of a package that our list says to leave out."""
+        return frozenset(drawing for drawing, label in self._shown.get(source.package, {}).items() if not label)
+
     def codes(self, source: Source, drawings: list[str]) -> dict[str, str]:
         """The code of each drawing of a package that shows something; the surest drawing of a code first, and only that one.
 
