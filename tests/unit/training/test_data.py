@@ -7,6 +7,7 @@ import json
 import tarfile
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from sfumato.training.data.render import render
 from sfumato.training.data.sheet import write_sheet
 from sfumato.training.data.sources import ART, KEYWORDS, NAMES, Source
 
+MODULE = import_module("sfumato.training.data.build")  # its name in the package is the function
 RED_LEFT = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 2 2"><path fill="#f00" d="M0 0h1v2H0z"/></svg>'
 EMOJI = {
     "🍎": ("red apple", "Food & Drink"),
@@ -106,11 +108,10 @@ def packages(tmp_path, monkeypatch) -> Path:
         (folder / archive_name(source)).write_bytes(content)
         return source
 
-    module = __import__("sfumato.training.data.build", fromlist=["build"])
-    monkeypatch.setattr(module, "NAMES", pinned(NAMES, names_package()))
-    monkeypatch.setattr(module, "KEYWORDS", pinned(KEYWORDS, keywords_package()))
-    monkeypatch.setattr(module, "ART", tuple(pinned(source, content) for source, content in CONTENTS.values()))
-    monkeypatch.setattr(module, "read_drawing_list", lambda: LISTED)
+    monkeypatch.setattr(MODULE, "NAMES", pinned(NAMES, names_package()))
+    monkeypatch.setattr(MODULE, "KEYWORDS", pinned(KEYWORDS, keywords_package()))
+    monkeypatch.setattr(MODULE, "ART", tuple(pinned(source, content) for source, content in CONTENTS.values()))
+    monkeypatch.setattr(MODULE, "read_drawing_list", lambda: LISTED)
     return folder
 
 
@@ -157,10 +158,9 @@ def test_count_is_written_beside_the_dataset(tmp_path, packages, vocabulary):
 
 
 def test_build_is_deterministic_whatever_the_workers(tmp_path, packages, vocabulary, monkeypatch):
-    module = __import__("sfumato.training.data.build", fromlist=["build"])
     one = built(tmp_path / "one", packages, vocabulary, workers=1)
-    monkeypatch.setattr(module, "ProcessPoolExecutor", _Threads)
-    monkeypatch.setattr(module, "_FEW_ENOUGH_FOR_ONE_PROCESS", 0)
+    monkeypatch.setattr(MODULE, "ProcessPoolExecutor", _Threads)
+    monkeypatch.setattr(MODULE, "_FEW_ENOUGH_FOR_ONE_PROCESS", 0)
     other = built(tmp_path / "other", packages, vocabulary, workers=2)
     for a, b in zip((*one.files, *one.sheets, one.report), (*other.files, *other.sheets, other.report), strict=True):
         assert a.read_bytes() == b.read_bytes()
@@ -184,7 +184,7 @@ class _Threads:
 
 @pytest.mark.slow
 def test_processes_draw_what_one_does(tmp_path, packages, vocabulary, monkeypatch):
-    monkeypatch.setattr("sfumato.training.data.build._FEW_ENOUGH_FOR_ONE_PROCESS", 0)
+    monkeypatch.setattr(MODULE, "_FEW_ENOUGH_FOR_ONE_PROCESS", 0)
     one, other = (built(tmp_path / str(n), packages, vocabulary, workers=n).dataset.read_bytes() for n in (1, 2))
     assert one == other
 
