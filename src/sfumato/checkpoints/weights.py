@@ -1,61 +1,79 @@
-"""Tensors of a network ⇄ safetensors files, one tensor at a time."""
+"""Tensors of a network ⇄ files, one tensor at a time: read from safetensors and pickles, written as safetensors."""
 
 import hashlib
-from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import cast
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType] (its path is a bare PathLike)
 from torch import Tensor, nn
 
 from sfumato.checkpoints.keys import KeyMap, few
 from sfumato.checkpoints.options import read_json
-from sfumato.errors import CheckpointError, CorruptFileError, KeyMismatchError, MissingFileError
+from sfumato.checkpoints.tensor_file import TensorFile, enough_memory, open_tensors, reading
+from sfumato.errors import CorruptFileError, KeyMismatchError, MissingFileError
 
+__all__ = [
+    "TensorFile",
+    "enough_memory",
+    "find_weights",
+    "has_weights",
+    "load_weights",
+    "names",
+    "open_tensors",
+    "reading",
+    "save_weights",
+    "sha256",
+    "shards",
+]
 WEIGHT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def has_weights(folder: Path, stem: str, variant: str | None) -> bool:
-    """Whether a component has safetensors files of that variant (None: of none)."""
+    """Whether a component has weights of that variant (None: of none), as safetensors or pickled."""
+    return any((folder / name).is_file() for name in (*names(stem, variant), *names(stem, variant, pickled=True)))
+
+
+def names(stem: str, variant: str | None, *, pickled: bool = False) -> tuple[str, str]:
+    """What the weights of a component are called: the file, and the index of its shards."""
     infix = f".{variant}" if variant else ""
-    return any(
-        (folder / f"{stem}{end}").is_file() for end in (f"{infix}.safetensors", f".safetensors.index{infix}.json")
-    )
+    # transformers had another name for its pickles than it has for its safetensors; diffusers has one for both.
+    stem, kind = ("pytorch_model" if stem == "model" else stem, "bin") if pickled else (stem, "safetensors")
+    return f"{stem}{infix}.{kind}", f"{stem}.{kind}.index{infix}.json"
 
 
 def find_weights(folder: Path, stem: str, variant: str | None) -> list[Path]:
-    """The safetensors files of a component: one, or the shards that an index names.
+    """The files of a component's weights: one, or the shards that an index names; safetensors if there are, else pickles.
 
-    Raises MissingFileError if there are none of that variant, CheckpointError if there are only pickled ones.
+    Raises MissingFileError if there are none of that variant.
     """
-    infix = f".{variant}" if variant else ""
-    whole = folder / f"{stem}{infix}.safetensors"
-    if whole.is_file():
-        return [whole]
-    index = folder / f"{stem}.safetensors.index{infix}.json"
-    if index.is_file():
-        return shards(index)
+    for pickled in (False, True):
+        whole, index = (folder / name for name in names(stem, variant, pickled=pickled))
+        if whole.is_file():
+            return [whole]
+        if index.is_file():
+            return shards(index)
 
-    others = sorted(
-        {
-            path.name.removeprefix(f"{stem}.").split(".")[0].split("-")[0]
-            for path in folder.glob(f"{stem}.*.safetensors")
-        }
-    )
-    if others:
+    whole = folder / names(stem, variant)[0]
+    if others := sorted(variants(folder, stem)):
         raise MissingFileError(
             f"{whole} is missing, but there are variants; pass variant={' or '.join(map(repr, others))}"
         )
-    if variant and (folder / f"{stem}.safetensors").is_file():
+    if variant and has_weights(folder, stem, None):
         raise MissingFileError(f"{whole} is missing, but there are weights without a variant; pass variant=None")
-    if any(folder.glob("*.bin")):
-        raise CheckpointError(
-            f"{folder} has its weights as pickles (.bin), which can run code and are not read; save them as safetensors"
-        )
     raise MissingFileError(f"{whole} is missing; expected the weights of this component as safetensors")
+
+
+def variants(folder: Path, stem: str) -> set[str]:
+    """The variants that a component has weights of."""
+    patterns = [names(stem, "*", pickled=pickled)[0] for pickled in (False, True)]
+    return {
+        path.name.removeprefix(f"{pattern.split('.')[0]}.").split(".")[0].split("-")[0]
+        for pattern in patterns
+        for path in folder.glob(pattern)
+    }
 
 
 def shards(index: Path) -> list[Path]:
@@ -74,63 +92,12 @@ def shards(index: Path) -> list[Path]:
     return files
 
 
-class TensorFile(Protocol):
-    """An open safetensors file: its tensors by name, each mapped from the file when asked for."""
-
-    def keys(self) -> list[str]:
-        """The names of all tensors."""
-        ...
-
-    def get_slice(self, name: str) -> Any:
-        """A tensor yet to be read, which knows its shape."""
-        ...
-
-    def get_tensor(self, name: str) -> Tensor:
-        """The tensor, backed by the file."""
-        ...
-
-
-@contextmanager
-def reading(path: Path) -> Generator[None]:
-    """What fails within is said of the file: CorruptFileError if it is cut short or something else, CheckpointError for memory."""
-    try:
-        with enough_memory(path):
-            yield
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CorruptFileError(f"{path} can't be read as safetensors ({reason}); download the model again") from error
-
-
-@contextmanager
-def enough_memory(path: Path) -> Generator[None]:
-    """Raise CheckpointError where memory runs out within: nothing is wrong with the file then."""
-    try:
-        yield
-    except (MemoryError, OSError, RuntimeError, SafetensorError) as error:
-        # PyTorch's allocator on the CPU and a mapping that fails have no class of their own.
-        said = str(error).lower()
-        if isinstance(error, MemoryError) or any(words in said for words in ("allocate memory", "not enough memory")):
-            raise CheckpointError(
-                f"there is not enough memory to open {path}; free some, or open the model in a smaller dtype such as float16"
-            ) from error
-        raise
-
-
-@contextmanager
-def open_tensors(path: Path) -> Generator[TensorFile]:
-    """Open a safetensors file. Raises CorruptFileError if it is cut short or something else, CheckpointError for memory."""
-    with reading(path):
-        opened = cast("AbstractContextManager[TensorFile]", safe_open(path, framework="pt"))
-    with opened as file:
-        yield file
-
-
 def load_weights(network: nn.Module, files: Sequence[Path], keys: KeyMap, dtype: torch.dtype | None = None) -> None:
     """Fill a network built on the meta device; each tensor is mapped from its file and, if asked, converted on its own.
 
     Strict both ways: every tensor of the files is used or a known leftover, every one of the network filled exactly once.
-    Raises CorruptFileError for a file that is not safetensors or is cut short, CheckpointError if memory does not suffice, and one
-    KeyMismatchError that names all that is amiss.
+    Raises CorruptFileError for a file that is cut short or holds no tensors, UnsafeFileError for one that asks for more, CheckpointError
+    if memory does not suffice, and one KeyMismatchError that names all that is amiss.
     """
     expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
     found: dict[str, Tensor] = {}

@@ -186,7 +186,7 @@ def weights_of_another_model(folder: Path) -> None:
             "not JSON",
         ),
         (write("unet/config.json", "[" * 100_000), CorruptFileError, "unet/config.json is not JSON"),
-        (write("unet/diffusion_pytorch_model.safetensors", "<html>"), CorruptFileError, "can't be read as safetensors"),
+        (write("unet/diffusion_pytorch_model.safetensors", "<html>"), CorruptFileError, "is a web page; download the file"),
         (weights_of_another_model, KeyMismatchError, "does not fit its config: tensors .* missing .* unexpected"),
         (index(_class_name="FluxPipeline"), ConfigError, "_class_name is 'FluxPipeline'; Sfumato opens"),
         (index(unet=["diffusers", "SD3Transformer2DModel"]), ConfigError, "unet is 'SD3Transformer2DModel'"),

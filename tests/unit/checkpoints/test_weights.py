@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sfumato.checkpoints import weights
+from sfumato.checkpoints import safetensors_file
 from sfumato.checkpoints.components import VAE
 from sfumato.checkpoints.keys import KeyMap
-from sfumato.checkpoints.weights import find_weights, load_weights, save_weights, sha256
+from sfumato.checkpoints.weights import find_weights, has_weights, load_weights, save_weights, sha256
 from sfumato.errors import CheckpointError, CorruptFileError, KeyMismatchError, MissingFileError
 from sfumato.models import AutoencoderKL, VAEConfig
 
@@ -148,7 +149,7 @@ def test_memory_that_runs_out_is_no_fault_of_the_file(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(*((weights, where) if where == "safe_open" else (torch.Tensor, where)), fail)
+    monkeypatch.setattr(*((safetensors_file, where) if where == "safe_open" else (torch.Tensor, where)), fail)
     with pytest.raises(CheckpointError, match="not enough memory to open") as caught:
         load_weights(network(), [file], KEYS, torch.bfloat16)
     assert not isinstance(caught.value, CorruptFileError)
@@ -185,17 +186,49 @@ def test_the_older_names_of_the_autoencoders_attention(tmp_path: Path) -> None:
 def test_what_there_is_instead_of_the_weights_is_said(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"model\.safetensors is missing; expected the weights"):
         find_weights(tmp_path, "model", None)
-    (tmp_path / "pytorch_model.bin").touch()
-    with pytest.raises(CheckpointError, match="save them as safetensors"):
-        find_weights(tmp_path, "model", None)
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(MissingFileError, match="pass variant=None"):
         find_weights(tmp_path, "model", "fp16")
     (tmp_path / "model.fp16.safetensors").touch()
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(MissingFileError, match="pass variant='fp16'"):
+    (tmp_path / "pytorch_model.fp32.bin").touch()
+    (tmp_path / "pytorch_model.bf16-00001-of-00002.bin").touch()
+    with pytest.raises(MissingFileError, match="pass variant='bf16' or 'fp16' or 'fp32'"):
         find_weights(tmp_path, "model", None)
     assert find_weights(tmp_path, "model", "fp16") == [tmp_path / "model.fp16.safetensors"]
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize(("stem", "pickled"), [("model", "pytorch_model"), ("diffusion_pytorch_model",) * 2])
+def test_pickles_are_found_where_there_are_no_safetensors(
+    tmp_path: Path, stem: str, pickled: str, variant: str | None
+) -> None:
+    infix = f".{variant}" if variant else ""
+    index = tmp_path / f"{pickled}.bin.index{infix}.json"
+    index.write_text(json.dumps({"weight_map": {"a": "1.bin", "b": "2.bin"}}))
+    (tmp_path / "1.bin").touch()
+    (tmp_path / "2.bin").touch()
+    assert find_weights(tmp_path, stem, variant) == [tmp_path / "1.bin", tmp_path / "2.bin"]
+    for name in (f"{pickled}{infix}.bin", f"{stem}{infix}.safetensors"):
+        (tmp_path / name).touch()
+        assert find_weights(tmp_path, stem, variant) == [tmp_path / name]
+    assert has_weights(tmp_path, stem, variant)
+    assert not has_weights(tmp_path, stem, "other")
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_weights_come_back_from_pickles(tmp_path: Path, file: Path, old: bool, wrapped: bool) -> None:
+    tensors = load_file(file)
+    names = list(tensors)
+    for number, part in enumerate((names[:2], names[2:])):
+        values = {name: tensors[name] for name in part}
+        values = {"state_dict": values, "global_step": 3} if wrapped else values
+        torch.save(values, tmp_path / f"{number}.bin", _use_new_zipfile_serialization=not old)
+    loaded = network()
+    load_weights(loaded, [tmp_path / "0.bin", tmp_path / "1.bin"], KEYS)
+    assert torch.equal(loaded[0].weight, tensors["first.weight"])
+    assert torch.equal(loaded[1].bias, tensors["second.bias"])
 
 
 @pytest.mark.parametrize(
