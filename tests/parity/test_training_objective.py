@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.models import CLIPTextConfig, UNetConfig
-from sfumato.training.base import BaseModel
 from sfumato.training.base_config import NoiseLevels
+from sfumato.training.objective import BaseModel
 
 
 class Answers(nn.Module):

@@ -23,6 +23,10 @@ class MovingAverage:
         current = module.state_dict()
         torch._foreach_lerp_(list(self.weights.values()), [current[name] for name in self.weights], 1 - keep)
 
+    def plain_weights(self) -> dict[str, Tensor]:
+        """The average as it is loaded again: on the CPU, in the default memory format."""
+        return {name: tensor.cpu().contiguous() for name, tensor in self.weights.items()}
+
     def load(self, weights: dict[str, Tensor]) -> None:
         """Go on from a saved average."""
         for name, tensor in self.weights.items():

@@ -1,140 +1,108 @@
 """`sfumato train base`: the text encoder and the U-Net, together, on latents that are encoded once."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from sfumato.errors import TrainingError
-from sfumato.models import AutoencoderKL, CLIPTextConfig, CLIPTextEncoder, UNet, UNetConfig
+from sfumato.files import write_whole
+from sfumato.models import AutoencoderKL
 from sfumato.text import Tokenizer
 from sfumato.training.average import MovingAverage
-from sfumato.training.base_config import BaseTrainConfig, TextSizes
+from sfumato.training.base_config import BaseTrainConfig
 from sfumato.training.config import read_config
 from sfumato.training.data import ArtDataset, read_dataset
+from sfumato.training.data.scenes import SceneMaker
 from sfumato.training.data.sheet import write_sheet
-from sfumato.training.latents import encode, normalise
+from sfumato.training.device import arithmetic, device_of
+from sfumato.training.latents import LatentStatistics, normalise, statistics_of
 from sfumato.training.loop import run_steps
-from sfumato.training.run import RunFolder, plain_weights, shuffled, step_generator
+from sfumato.training.objective import BaseModel, Batches
+from sfumato.training.run import RunFolder, plain_weights
 from sfumato.training.samples import draw
+from sfumato.training.scene_set import SceneSet, scene_set
+from sfumato.training.start import take_over
 from sfumato.training.storage import taking_in, vocabulary_sha256, weights_sha256
+from sfumato.training.tokens import text_config, tokenizer_for, tokens_of
 from sfumato.training.vae import load_vae
 
 # The parts of the autoencoder that latents come through.
 _MAKES_LATENTS = ("encoder.", "quant_conv.")
-
-
-class BaseModel(nn.Module):
-    """The text encoder and the U-Net that reads it, as one module: one optimizer, one average."""
-
-    def __init__(self, unet: UNetConfig, text: CLIPTextConfig) -> None:
-        super().__init__()
-        self.text_encoder = CLIPTextEncoder(text)
-        self.unet = UNet(unet)
-
-    def forward(self, latents: Tensor, noise: Tensor, signal: Tensor, timesteps: Tensor, tokens: Tensor) -> Tensor:
-        """The loss of a batch: squared error of v. `signal` is alphas_cumprod at the timesteps. Source: Salimans & Ho 2022, appendix D."""
-        a, s = signal.sqrt()[:, None, None, None], (1 - signal).sqrt()[:, None, None, None]
-        v = self.unet(a * latents + s * noise, timesteps, self.text_encoder(tokens).hidden)
-        return F.mse_loss(v, a * noise - s * latents)
-
-
-class _Batches:
-    """Batch of a step: latents, noise, timesteps and tokens, every picture once a pass, each time under one of its captions, drawn anew."""
-
-    def __init__(
-        self, data: ArtDataset, latents: Tensor, rows: Sequence[int], tokenizer: Tokenizer, config: BaseTrainConfig
-    ) -> None:
-        self.config = config
-        self.latents = latents
-        captions = [data.records[i].captions for i in rows]
-        self.tokens = {text: tokens_of(tokenizer, [text])[0] for text in {"", *(c for some in captions for c in some)}}
-        self.captions = captions
-        schedule = config.noise.schedule()
-        self.alphas_cumprod, self.sigmas = schedule.alphas_cumprod, schedule.sigmas
-
-    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        config = self.config
-        generator = step_generator(config.seed, step, "batch")
-        rows = shuffled(len(self.captions), step * config.batch, config.batch, config.seed)
-        chance = torch.rand((2, config.batch), generator=generator)
-        texts = [
-            "" if drop < config.guidance_dropout else self.captions[row][int(pick * len(self.captions[row]))]
-            for row, drop, pick in zip(rows.tolist(), chance[0].tolist(), chance[1].tolist(), strict=True)
-        ]
-        timesteps = config.noise.draw(config.batch, self.sigmas, generator)
-        latents = self.latents[rows]
-        noise = torch.randn(latents.shape, generator=generator)
-        signal = self.alphas_cumprod[timesteps]
-        return latents, noise, signal, timesteps.float(), torch.stack([self.tokens[text] for text in texts])
-
-
-def tokens_of(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
-    """Token ids of texts, `n max_length`."""
-    return torch.tensor([tokenizer.encode(text).ids for text in texts])
-
-
-def tokenizer_for(data: ArtDataset, sizes: TextSizes) -> Tokenizer:
-    """CLIP's tokenizer reduced to what the captions need, and shortened."""
-    texts = sorted({caption for record in data.records for caption in record.captions})
-    reduced = Tokenizer.bundled_clip().reduced(texts, sizes.base_merges)
-    return Tokenizer(replace(reduced.spec, max_length=sizes.max_length))
-
-
-def text_config(sizes: TextSizes, tokenizer: Tokenizer) -> CLIPTextConfig:
-    """The text encoder's config for a tokenizer."""
-    return CLIPTextConfig(
-        vocab_size=tokenizer.vocab_size,
-        width=sizes.width,
-        layers=sizes.layers,
-        heads=sizes.heads,
-        max_length=sizes.max_length,
-        mlp_width=4 * sizes.width,
-        eos_token_id=tokenizer.end_id,
-    )
+_SCALING = "scaling.json"
+# Scenes whose latents' mean and variance are brought to zero and one.
+_MEASURED = 2048
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Inputs:
-    """What a base run learns from: dataset, rows of it, autoencoder as its run left it, tokenizer."""
+class _Source:
+    """What a base run is made of before anything is composed: the art, its scenes' maker, and the autoencoder as its own run left it."""
 
     data: ArtDataset
-    rows: Sequence[int]
+    maker: SceneMaker
     vae: AutoencoderKL
-    tokenizer: Tokenizer
-
-    @property
-    def pictures(self) -> Tensor:
-        """The art taught, uint8 `n h w 3`."""
-        return torch.from_numpy(self.data.pixels[list(self.rows)])
+    vae_sha256: str
 
     def folder(self, out: Path | str, config: BaseTrainConfig) -> RunFolder:
-        """The run's folder, which holds the run to these inputs."""
-        hashes = {
-            "autoencoder": weights_sha256(self.vae),
-            "dataset": self.data.sha256,
-            "vocabulary": vocabulary_sha256(self.tokenizer),
-        }
-        return RunFolder(out, config, hashes)
+        """The run's folder, which holds the run to art and autoencoder."""
+        return RunFolder(out, config, {"autoencoder": self.vae_sha256, "dataset": self.data.sha256})
 
 
-def _inputs(config: BaseTrainConfig) -> _Inputs:
-    """Read what a run learns from, and see that it fits. Raises TrainingError, or DataError for the data."""
+def _source(config: BaseTrainConfig) -> _Source:
+    """Read what a run is made of and see that it fits. Raises TrainingError, or DataError for the data."""
     data = read_dataset(config.data)
-    rows = data.where(split="train", captioned=True).tolist()
-    if not rows:
-        raise TrainingError(f"{config.data} has no captioned pictures; build the data again: sfumato data build.")
-    vae = load_vae(config.vae)
+    maker = SceneMaker(data, config.mix, config.seed)
+    vae = load_vae(config.vae or config.start_from or "")
     side, channels = config.unet.sample_size * vae.scale, vae.config.latent_channels
     if data.size != side or config.unet.in_channels != channels:
         raise TrainingError(
             f"the latents of {config.data} are {channels} × {data.size / vae.scale:g} × {data.size / vae.scale:g}, the config's U-Net is "
             f"for {config.unet.in_channels} × {config.unet.sample_size} × {config.unet.sample_size}; make them agree."
         )
-    return _Inputs(data=data, rows=rows, vae=vae, tokenizer=tokenizer_for(data, config.text))
+    return _Source(data=data, maker=maker, vae=vae, vae_sha256=weights_sha256(vae))
+
+
+def _scale_latents(source: _Source, config: BaseTrainConfig, out: Path) -> LatentStatistics | None:
+    """Bring the latents of a fresh autoencoder to unit variance; those of a model that is gone on from stay as its U-Net knows them.
+
+    What was measured is kept in the run's folder: measured again elsewhere, it would be another number in its last digits.
+    """
+    if config.vae is None:
+        return None
+    file = out / _SCALING
+    statistics = _kept_statistics(file, source.vae_sha256)
+    if statistics is None:
+        scenes = source.maker.scenes(0, min(config.scenes, _MEASURED))
+        statistics = statistics_of(source.vae, torch.from_numpy(np.stack([scene.pixels for scene in scenes])))
+        content = {"autoencoder": source.vae_sha256, **asdict(statistics)}
+        write_whole(file, json.dumps(content, indent=2).encode(), overwrite=True)
+    normalise(source.vae, statistics)
+    return statistics
+
+
+def _kept_statistics(file: Path, vae_sha256: str) -> LatentStatistics | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["autoencoder"] != vae_sha256:
+            return None
+        return LatentStatistics(tuple(map(float, content["mean"])), tuple(map(float, content["std"])))
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _compose(
+    source: _Source, config: BaseTrainConfig, folder: RunFolder, progress: Callable[[str], None]
+) -> tuple[SceneSet, Tokenizer]:
+    """The run's scenes, and the tokenizer that their captions and all taught names need; both are what the run is held to."""
+    scenes = scene_set(source.vae, source.maker, config.scenes, config.captions, folder.path, progress, config.workers)
+    taught = {name for record in source.data.records for name in record.names}
+    tokenizer = tokenizer_for({*taught, *(text for wordings in scenes.captions for text in wordings)}, config.text)
+    folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
+    return scenes, tokenizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +114,8 @@ class BaseRun:
     tokenizer: Tokenizer
     config: BaseTrainConfig
     step: int
+    captions: tuple[str, ...]
+    """Every caption it may have read."""
 
 
 def load_base(config_path: Path | str, out: Path | str, *, decoder_run: Path | str | None = None) -> BaseRun:
@@ -157,16 +127,27 @@ def load_base(config_path: Path | str, out: Path | str, *, decoder_run: Path | s
     config = read_config(config_path, BaseTrainConfig)
     if not RunFolder(out, config).checkpoint.exists():
         raise TrainingError(f"no checkpoint in {out}; train it first: sfumato train base CONFIG.")
-    inputs = _inputs(config)
-    folder = inputs.folder(out, config)
+    source = _source(config)
+    folder = source.folder(out, config)
     state = folder.load()
     assert state is not None
-    model = BaseModel(config.unet, text_config(config.text, inputs.tokenizer))
+    later = None if decoder_run is None else _with_decoder(source.vae, decoder_run)
+    statistics = _scale_latents(source, config, folder.path)
+    if later is not None and statistics is not None:
+        normalise(later, statistics)
+    scenes, tokenizer = _compose(source, config, folder, print)
+    model = BaseModel(config.unet, text_config(config.text, tokenizer))
     with taking_in(folder.checkpoint):
         model.load_state_dict(state["average"])
-    vae = inputs.vae if decoder_run is None else _with_decoder(inputs.vae, decoder_run)
-    normalise(vae, inputs.pictures)
-    return BaseRun(model=model.eval(), vae=vae, tokenizer=inputs.tokenizer, config=config, step=state["step"])
+    captions = tuple(sorted({text for wordings in scenes.captions for text in wordings}))
+    return BaseRun(
+        model=model.eval(),
+        vae=later or source.vae,
+        tokenizer=tokenizer,
+        config=config,
+        step=state["step"],
+        captions=captions,
+    )
 
 
 def _with_decoder(vae: AutoencoderKL, decoder_run: Path | str) -> AutoencoderKL:
@@ -189,17 +170,20 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
     the folder can't be written to.
     """
     config = read_config(config_path, BaseTrainConfig)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    inputs = _inputs(config)
-    folder = inputs.folder(out, config)
+    device = device_of(config)
+    source = _source(config)
+    folder = source.folder(out, config)
     state = folder.begin()
-    vae, tokenizer = inputs.vae, inputs.tokenizer
-    normalise(vae, inputs.pictures)
-    batches = _Batches(inputs.data, encode(vae, inputs.pictures), inputs.rows, tokenizer, config)
+    _scale_latents(source, config, folder.path)
+    vae = source.vae.to(device)
+    scenes, tokenizer = _compose(source, config, folder, progress)
+    batches = Batches(scenes, tokenizer, config, device)
 
     torch.manual_seed(config.seed)
-    model = BaseModel(config.unet, text_config(config.text, tokenizer)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = BaseModel(config.unet, text_config(config.text, tokenizer), config.min_snr)
+    if config.start_from is not None:
+        take_over(config.start_from, model.unet, model.text_encoder, tokenizer)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = MovingAverage(model, config.average_decay)
     optimizer = torch.optim.AdamW(
         model.parameters(),
@@ -217,13 +201,18 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
         first = state["step"]
     compute = torch.compile(model, dynamic=False) if config.compile else model
 
+    def loss_at(step: int) -> Tensor:
+        batch = batches(step, folder.share(step))
+        with arithmetic(config, device):
+            return compute(*batch)
+
     run_steps(
         folder,
         optimizer,
         first=first,
-        loss_at=lambda step: compute(*batches(step)),
+        loss_at=loss_at,
         after_step=lambda step: average.update(model, step),
-        state=lambda: {"weights": plain_weights(model), "average": average.weights},
+        state=lambda: {"weights": plain_weights(model), "average": average.plain_weights()},
         show=lambda done: _show(config, average, vae, tokenizer, folder.path / "sheets" / f"{done:06d}.png"),
         progress=progress,
     )
@@ -238,6 +227,7 @@ def _show(
         return {}
     model = BaseModel(config.unet, text_config(config.text, tokenizer)).eval()
     model.load_state_dict(average.weights)
+    model.to(vae.device)
     pictures = draw(
         model.unet,
         model.text_encoder,

@@ -1,7 +1,7 @@
 """What a base run's config says: sizes of text encoder and U-Net, noise levels, and what its sheets show."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from sfumato.errors import UnknownNameError
 from sfumato.models import UNetConfig
 from sfumato.schedulers import SCHEDULERS
 from sfumato.training.config import RunConfig, expect
+from sfumato.training.data.scenes import SceneMix
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +39,7 @@ class NoiseLevels:
 
     log sigma is drawn from a normal distribution, which in rectified flow's time sigma / (1 + sigma) is the logit-normal of Esser et al.
     2024 (arXiv:2403.03206, section 3.1), and rounded to the nearest timestep; a share `uniform` of timesteps is drawn evenly.
+    Captions are learned where the noise is high, edges where it is low: with `log_mean_end` the mean moves there evenly over the run.
     With beta_end 0.02 the last level is sigma = 65.93: starting from pure noise there leaves white grounds white.
     """
 
@@ -45,12 +47,15 @@ class NoiseLevels:
     beta_start: float = 0.00085
     beta_end: float = 0.02
     log_mean: float = 0.3
+    log_mean_end: float | None = None
     log_std: float = 1.1
     uniform: float = 0.2
 
     def __post_init__(self) -> None:
         self.schedule()
-        expect(math.isfinite(self.log_mean), "log_mean", self.log_mean, "a finite number")
+        for name in ("log_mean", "log_mean_end"):
+            value = getattr(self, name)
+            expect(value is None or math.isfinite(value), name, value, "a finite number")
         expect(0 <= self.log_std < math.inf, "log_std", self.log_std, "a finite number of at least 0")
         expect(0 <= self.uniform <= 1, "uniform", self.uniform, "a share from 0 to 1")
 
@@ -58,24 +63,39 @@ class NoiseLevels:
         """The noise schedule. Raises UnknownNameError or ScheduleError."""
         return NoiseSchedule(beta_start=self.beta_start, beta_end=self.beta_end, kind=self.kind)
 
-    def draw(self, count: int, sigmas: Tensor, generator: torch.Generator) -> Tensor:
-        """Whole timesteps for a batch; `sigmas` is the schedule's table."""
-        wanted = torch.randn(count, generator=generator).mul(self.log_std).add(self.log_mean)
+    def draw(self, count: int, sigmas: Tensor, generator: torch.Generator, done: float = 0.0) -> Tensor:
+        """Whole timesteps for a batch, on the generator's device, where `sigmas`, the schedule's table, lies; `done`: the run's share behind it."""
+        end = self.log_mean if self.log_mean_end is None else self.log_mean_end
+        mean = self.log_mean + (end - self.log_mean) * done
+        device = generator.device
+        wanted = torch.randn(count, generator=generator, device=device).mul(self.log_std).add(mean)
         logs = sigmas.log().float()
         nearest = torch.searchsorted((logs[1:] + logs[:-1]) / 2, wanted)
-        evenly = torch.randint(len(sigmas), (count,), generator=generator)
-        return torch.where(torch.rand(count, generator=generator) < self.uniform, evenly, nearest)
+        evenly = torch.randint(len(sigmas), (count,), generator=generator, device=device)
+        return torch.where(torch.rand(count, generator=generator, device=device) < self.uniform, evenly, nearest)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseTrainConfig(RunConfig):
-    """A run of text encoder and U-Net. `data` is a dataset file, `vae` the run folder of the autoencoder, `prompts` the sheet's."""
+    """A run of text encoder and U-Net.
+
+    `data` is a dataset file, of whose art `scenes` pictures are composed as `mix` says, each with `captions` wordings. `vae` is the run
+    folder of the autoencoder; with `start_from`, a model folder, the run goes on from that model, autoencoder included.
+    `min_snr` is the gamma of min-SNR weighting, and `immiscible` gives each picture of a batch the noise nearest to it (see `objective`
+    and `immiscible`). `prompts` are the sheet's.
+    """
 
     data: str
-    vae: str
     unet: UNetConfig
+    vae: str | None = None
+    start_from: str | None = None
+    scenes: int = 20000
+    captions: int = 4
+    mix: SceneMix = field(default_factory=SceneMix)
     text: TextSizes = TextSizes()
     noise: NoiseLevels = NoiseLevels()
+    min_snr: float | None = None
+    immiscible: bool = False
     guidance_dropout: float = 0.1
     average_decay: float = 0.998
     scheduler: str = "DPMSolverMultistepScheduler"
@@ -86,9 +106,20 @@ class BaseTrainConfig(RunConfig):
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
         check_unet(self.unet)
+        expect(
+            (self.vae is None) != (self.start_from is None), "vae", self.vae, "a run folder, or start_from in its place"
+        )
+        for name in ("scenes", "captions"):
+            expect(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         dim, width = self.unet.context_dim, self.text.width
         expect(
             dim == width, "unet.context_dim", dim, f"text.width, {width}: the U-Net reads what the text encoder writes"
+        )
+        expect(
+            self.min_snr is None or 0 < self.min_snr < math.inf,
+            "min_snr",
+            self.min_snr,
+            "a finite number above 0, as 5",
         )
         expect(0 <= self.guidance_dropout <= 1, "guidance_dropout", self.guidance_dropout, "a share from 0 to 1")
         expect(0 <= self.average_decay < 1, "average_decay", self.average_decay, "at least 0 and below 1")

@@ -13,6 +13,9 @@ from sfumato.errors import SfumatoError, TrainingError
 
 C = TypeVar("C")
 
+Device = Literal["cpu", "cuda", "auto"]
+Precision = Literal["float32", "bfloat16"]
+
 
 def expect(condition: bool, name: str, value: object, expected: str) -> None:
     """Raise TrainingError, in the one form that checks of a config have, unless the condition holds."""
@@ -36,10 +39,10 @@ class LearningRate:
         expect(self.warmup >= 0, "warmup", self.warmup, "at least 0")
         expect(0 <= self.decay <= 1, "decay", self.decay, "a share from 0 to 1")
 
-    def at(self, images: int, total: int) -> float:
-        """The rate after `images` of `total` images."""
+    def at(self, images: int, share: float) -> float:
+        """The rate after so many images, with that share of the run behind it."""
         rising = min(1.0, images / self.warmup) if self.warmup else 1.0
-        left = (total - images) / max(1.0, self.decay * total)
+        left = (1 - share) / self.decay if self.decay else 1.0
         return self.peak * max(0.0, min(rising, left))
 
 
@@ -47,13 +50,19 @@ class LearningRate:
 class RunConfig:
     """What every training run says: its length and pace, and how often it logs, saves and shows.
 
-    `images` is the planned total; `threads` 0 leaves the number of CPU threads alone; `compile` needs a C++ compiler on a CPU and
-    pays for the autoencoder. `log_every`, `save_every` and `show_every` count steps.
+    `images` is the planned total. `minutes`, unless 0, is the time that the steps of all starts together may take: the run ends when
+    either is spent, and what follows its course (the rate's decay) follows whichever is further.
+    `threads` 0 leaves the number of CPU threads alone; `compile` needs a C++ compiler on a CPU and pays for the autoencoder; `workers`
+    are processes that compose scenes, 0 composes them in this one. `log_every`, `save_every` and `show_every` count steps.
     """
 
     images: int
     batch: int
+    minutes: float = 0.0
     seed: int = 0
+    device: Device = "cpu"
+    precision: Precision = "float32"
+    workers: int = 0
     learning_rate: LearningRate = LearningRate()
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
@@ -66,10 +75,12 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name in ("images", "batch", "log_every", "save_every", "show_every"):
             expect(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        expect(0 <= self.minutes < math.inf, "minutes", self.minutes, "a finite number, 0 for no limit")
         expect(0 <= self.seed < 2**63, "seed", self.seed, "0 to 2**63 - 1")
         expect(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a finite number of at least 0")
         expect(0 < self.gradient_clip < math.inf, "gradient_clip", self.gradient_clip, "a finite number above 0")
-        expect(self.threads >= 0, "threads", self.threads, "at least 0")
+        for name in ("threads", "workers"):
+            expect(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
 
     @property
     def steps(self) -> int:

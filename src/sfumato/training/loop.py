@@ -1,9 +1,10 @@
 """The loop of every training run: a rate, a loss, a step; and now and then a line, a checkpoint, a look."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -22,43 +23,69 @@ def run_steps(
     progress: Callable[[str], None],
     after_step: Callable[[int], None] | None = None,
 ) -> None:
-    """Take the steps from `first` to the end of the folder's config.
+    """Take the steps from `first` to the end of the folder's config: till its images are drawn or its minutes spent.
 
     `loss_at` gives a step's loss, `after_step` is called when its update is done, `state` is what a checkpoint holds besides the step
-    and the optimizer, and `show` looks at the model after so many steps and returns what it measured. Raises TrainingError when a loss
-    or a gradient is not finite, before the step is taken: the weights, and the last checkpoint, stay good.
+    and the optimizer, and `show` looks at the model after so many steps and returns what it measured.
+    Raises TrainingError when a loss or a gradient is not finite. On a CPU that is before the step is taken; a GPU is not kept waiting for
+    an answer at each step, so there it is before the next line, checkpoint or look: the last checkpoint stays good either way.
     """
     config = folder.config
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    waits = _waits(trained)
+    unseen: list[tuple[int, Tensor, Tensor]] = []
     losses: list[float] = []
+    folder.start(first)
     for step in range(first, config.steps):
-        rate = config.learning_rate.at(step * config.batch, config.images)
+        share = folder.share(step)
+        if share >= 1:  # its minutes were spent when it was started
+            break
+        rate = config.learning_rate.at(step * config.batch, share)
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = loss_at(step)
-        losses.append(_finite("loss", loss.item(), step))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         # One NaN makes the norm NaN, and clipping by it spreads it to every gradient.
-        _finite("norm of the gradient", nn.utils.clip_grad_norm_(trained, config.gradient_clip).item(), step)
+        unseen.append((step, loss.detach(), nn.utils.clip_grad_norm_(trained, config.gradient_clip)))
+        if waits:
+            losses += _finite(unseen, taken=False)
         optimizer.step()
         if after_step is not None:
             after_step(step)
 
         done = step + 1
-        last = done == config.steps
-        if last or done % config.log_every == 0:
+        last = folder.share(done) >= 1
+        logs, saves, shows = (last or done % n == 0 for n in (config.log_every, config.save_every, config.show_every))
+        if logs or saves or shows:
+            losses += _finite(unseen, taken=True)
+        if logs:
             progress(folder.log(done, loss=sum(losses) / len(losses), learning_rate=rate))
             losses.clear()
-        if last or done % config.save_every == 0:
+        if saves:
             folder.save(done, optimizer=optimizer.state_dict(), **state())
-        if (last or done % config.show_every == 0) and (scores := show(done)):
+        if shows and (scores := show(done)):
             progress(folder.log(done, **scores))
+        if last:
+            break
 
 
-def _finite(what: str, value: float, step: int) -> float:
-    if not math.isfinite(value):
-        raise TrainingError(
-            f"the {what} is {value} at step {step}, which was not taken; lower learning_rate.peak and begin again in another folder."
-        )
-    return value
+def _waits(trained: Sequence[Tensor]) -> bool:
+    """Whether each step's outcome is looked at before it is taken: a GPU would stand still meanwhile."""
+    return all(parameter.device.type == "cpu" for parameter in trained)
+
+
+def _finite(unseen: list[tuple[int, Tensor, Tensor]], *, taken: bool) -> list[float]:
+    """The losses of steps not looked at yet, which are thereby. Raises TrainingError for one that is not finite, or whose gradient is not."""
+    if not unseen:
+        return []
+    values = torch.stack([torch.stack((loss, norm)) for _, loss, norm in unseen]).tolist()
+    for (step, _, _), numbers in zip(unseen, values, strict=True):
+        for what, value in zip(("loss", "norm of the gradient"), numbers, strict=True):
+            if not math.isfinite(value):
+                outcome = "which came after the last checkpoint" if taken else "which was not taken"
+                raise TrainingError(
+                    f"the {what} is {value} at step {step}, {outcome}; lower learning_rate.peak and begin again in another folder."
+                )
+    unseen.clear()
+    return [loss for loss, _ in values]

@@ -5,6 +5,7 @@ optimizer and the step's number are all there is to save, and a run that was kil
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import time
@@ -23,19 +24,22 @@ from sfumato.training.storage import load_tensors, save_tensors
 _CHECKPOINT = "checkpoint.pt"
 
 
-def step_generator(seed: int, step: int, purpose: str = "") -> torch.Generator:
-    """The CPU generator of one step of a run, the same whenever and wherever the step is taken."""
+def step_generator(seed: int, step: int, purpose: str = "", device: torch.device | str = "cpu") -> torch.Generator:
+    """The generator of one step of a run, the same whenever the step is taken; on a CPU, wherever."""
     digest = hashlib.sha256(f"{seed}/{step}/{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def shuffled(count: int, first: int, length: int, seed: int) -> torch.Tensor:
     """Positions `first` to `first + length` of an endless sequence that shuffles `count` items anew for every pass."""
-    positions = range(first, first + length)
-    passes = {
-        p: torch.randperm(count, generator=step_generator(seed, p, "pass")) for p in {i // count for i in positions}
-    }
-    return torch.stack([passes[i // count][i % count] for i in positions])
+    passes = range(first // count, (first + length - 1) // count + 1)
+    start = first - passes.start * count
+    return torch.cat([_pass(count, number, seed) for number in passes])[start : start + length]
+
+
+@functools.lru_cache(maxsize=4)
+def _pass(count: int, number: int, seed: int) -> torch.Tensor:
+    return torch.randperm(count, generator=step_generator(seed, number, "pass"))
 
 
 def plain_weights(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -54,8 +58,11 @@ class RunFolder:
         self.path = Path(path)
         self.config = config
         self.inputs = dict(inputs or {})
-        self._started = time.monotonic()
-        self._first_step = 0
+        self._recorded: Mapping[str, str] = {}
+        # Seconds that earlier starts spent on steps, when this one began with its own, and what the last line was told.
+        self._before = 0.0
+        self._started: float | None = None
+        self._last_line = (0, 0.0, 0.0)
 
     @property
     def checkpoint(self) -> Path:
@@ -89,30 +96,57 @@ class RunFolder:
             cure="delete it to begin the run again.",
             device=device,
         )
-        for what, now in (("config", _comparable(self.config)), ("inputs", self.inputs)):
-            then = recorded if isinstance(recorded := state.get(what, now), dict) else {}
-            # Of inputs, those that were recorded: an older checkpoint names none or fewer.
-            names = then.keys() & now.keys() if what == "inputs" else then.keys() | now.keys()
-            if differing := sorted(name for name in names if then.get(name) != now.get(name)):
-                raise TrainingError(
-                    f"{self.path} holds a run whose {what} differs in {', '.join(differing)}; choose another folder or the same {what}."
-                )
-        self._first_step = state["step"]
+        then, now = state["config"], _comparable(self.config)
+        _expect_same(self.path, "config", _completed(then, self.config) if isinstance(then, dict) else {}, now)
+        recorded = state.get("inputs", {})
+        self._recorded = recorded if isinstance(recorded, dict) else {}
+        self.bind(self.inputs)
+        self._before = float(state.get("seconds", 0.0))
         return state
+
+    def bind(self, inputs: Mapping[str, str]) -> None:
+        """Hold the run to more inputs, that are known only after `begin`.
+
+        Raises TrainingError when the checkpoint was made with others.
+        """
+        # Those that were recorded: an older checkpoint names none or fewer.
+        known = self._recorded.keys() & inputs.keys()
+        _expect_same(self.path, "inputs", {n: self._recorded[n] for n in known}, {n: inputs[n] for n in known})
+        self.inputs.update(inputs)
+
+    def start(self, step: int) -> None:
+        """Begin to count the time that steps take, from `step` on."""
+        self._started = time.monotonic()
+        self._last_line = (step, 0.0, 0.0)
+
+    @property
+    def spent(self) -> float:
+        """Seconds that steps have taken, those of earlier starts included."""
+        return self._before + self._since_start()
+
+    def _since_start(self) -> float:
+        return 0.0 if self._started is None else time.monotonic() - self._started
+
+    def share(self, step: int) -> float:
+        """The share of the run that is behind it after so many steps, from 0 to 1: of its steps or its minutes, whichever is further."""
+        minutes = self.config.minutes
+        return min(1.0, max(step / self.config.steps, self.spent / (60 * minutes) if minutes else 0.0))
 
     def save(self, step: int, **state: Any) -> None:
         """Write the checkpoint of `step`, whole or not at all. Raises OutputError when it can't be written."""
-        recorded = {"config": _comparable(self.config), "inputs": self.inputs, "step": step}
+        recorded = {"config": _comparable(self.config), "inputs": self.inputs, "step": step, "seconds": self.spent}
         save_tensors(self.checkpoint, {**recorded, **state})
 
     def log(self, step: int, **values: float) -> str:
-        """Append a line to `log.jsonl` (step, images, seconds since this start, images a second, values); returns it for people.
+        """Append a line to `log.jsonl` (step, images, seconds since this start, images a second lately, values); returns it for people.
 
         Raises OutputError when it can't be written.
         """
-        seconds = time.monotonic() - self._started
-        images = step * self.config.batch
-        rate = (step - self._first_step) * self.config.batch / max(seconds, 1e-9)
+        seconds, images = self._since_start(), step * self.config.batch
+        last_step, last_seconds, rate = self._last_line
+        if step > last_step:
+            rate = (step - last_step) * self.config.batch / max(seconds - last_seconds, 1e-9)
+        self._last_line = (step, seconds, rate)
         row: Mapping[str, float] = {
             "step": step,
             "images": images,
@@ -129,15 +163,42 @@ class RunFolder:
                 f"can't write {log}: {error.strerror or error}; the last checkpoint is good: make room and go on."
             ) from error
         left = (self.config.steps - step) * self.config.batch / max(rate, 1e-9)
+        if self.config.minutes:
+            left = max(0.0, min(left, 60 * self.config.minutes - self.spent))
         shown = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
         return f"step {step}/{self.config.steps}  {rate:.1f} images/s  {left / 60:.1f} min left  {shown}"
 
 
+# What may change between two starts without changing what is trained, or is changed on purpose to make a run longer or shorter.
+_MAY_CHANGE = frozenset({
+    "images", "minutes", "threads", "device", "workers", "compile", "log_every", "save_every", "show_every"
+})  # fmt: skip
+
+
 def _comparable(config: RunConfig) -> dict[str, Any]:
-    """The config as plain values, less what may change between two starts without changing what is trained."""
+    """The config as plain values, less what may change."""
     plain = json.loads(json.dumps(dataclasses.asdict(config)))
-    return {
-        k: v
-        for k, v in plain.items()
-        if k not in {"images", "threads", "compile", "log_every", "save_every", "show_every"}
-    }
+    return {key: value for key, value in plain.items() if key not in _MAY_CHANGE}
+
+
+def _completed(recorded: dict[str, Any], config: Any) -> dict[str, Any]:
+    """A recorded config with the defaults of keys that it was written too early to have."""
+    complete = {}
+    for field in dataclasses.fields(config):
+        now = getattr(config, field.name)
+        if field.name in recorded:
+            then = recorded[field.name]
+            inner = dataclasses.is_dataclass(now) and isinstance(then, dict)
+            complete[field.name] = _completed(then, now) if inner else then
+        elif field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING:
+            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            plain = dataclasses.asdict(default) if dataclasses.is_dataclass(default) else default  # type: ignore[arg-type]
+            complete[field.name] = json.loads(json.dumps(plain))
+    return {**recorded, **{key: value for key, value in complete.items() if key not in _MAY_CHANGE}}
+
+
+def _expect_same(path: Path, what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    if differing := sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name)):
+        raise TrainingError(
+            f"{path} holds a run whose {what} differs in {', '.join(differing)}; choose another folder or the same {what}."
+        )

@@ -27,7 +27,7 @@ def draw(
     guidance_scale: float = 3.0,
     seed: int = 0,
 ) -> Tensor:
-    """One picture (uint8 `h w 3`) for each row of tokens; `empty` is the row of the empty prompt.
+    """One picture (uint8 `h w 3`) for each row of tokens; `empty` is the row of the empty prompt. Drawn where the networks are.
 
     Raises the error of the first picture that failed: NumericalError, for one, where the weights are damaged.
     """
@@ -35,11 +35,11 @@ def draw(
     levels = plan.levels(steps)
     count, side = len(tokens), unet.config.sample_size
     shape = (unet.config.in_channels, side, side)
-    uncond = Conditioning(text_encoder(empty).hidden[0])
+    uncond = Conditioning(text_encoder(empty.to(unet.device)).hidden[0])
     # The whole sheet in one batch: nobody waits for a single picture of it, nor needs it to the last bit.
     engine = Engine(unet, max_rows=2 * count)
     tickets: list[int] = []
-    for index, context in enumerate(text_encoder(tokens).hidden):
+    for index, context in enumerate(text_encoder(tokens.to(unet.device)).hidden):
         noise = NoiseSource(seed, shape, index=index, count=count)
         job = Job(
             sampling=plan.start(noise.draw() * plan.initial_scale(levels), levels, noise.draw),
@@ -60,4 +60,4 @@ def draw(
     finally:
         engine.close()
     latents = torch.stack([finished[ticket] for ticket in tickets]) * plan.final_scale(levels)
-    return to_pictures(vae.decode(latents / vae.config.scaling_factor))
+    return to_pictures(vae.decode(latents.to(vae.device) / vae.config.scaling_factor)).cpu()

@@ -1,8 +1,9 @@
 """`sfumato train vae`: the autoencoder that turns flat art into latents and back."""
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,18 @@ from sfumato.errors import TrainingError
 from sfumato.models import AutoencoderKL, VAEConfig
 from sfumato.training.config import RunConfig, expect, parse, read_config
 from sfumato.training.data import ArtDataset, read_dataset
-from sfumato.training.data.augment import augment
+from sfumato.training.data.scenes import SceneMaker, SceneMix
 from sfumato.training.data.sheet import write_sheet
+from sfumato.training.device import arithmetic, device_of
 from sfumato.training.loop import run_steps
+from sfumato.training.pool import Order, ScenePool
 from sfumato.training.run import RunFolder, plain_weights, step_generator
+from sfumato.training.start import autoencoder_of, is_model
 from sfumato.training.storage import load_tensors, save_tensors, taking_in, weights_sha256
 
-_FINISHED = "vae.pt"
+FINISHED = "vae.pt"
+_PART = 8  # scenes composed at a time by one process
+_LOOKED_AT = 96  # pictures of a kind that are measured at a time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,15 +46,17 @@ class VAELoss:
 class VAETrainConfig(RunConfig):
     """A run of the autoencoder.
 
-    `data` is a dataset file. A share `focus` of each batch is art of the vocabulary, the rest any art. With `start_from`, another
-    run's folder gives the weights, and with `decoder_only` the encoder stays as it is, so that latents made with it stay valid;
-    the decoder then also learns to bear latents that are off by noise of std `latent_noise`.
+    `data` is a dataset file, of whose art scenes are composed as `mix` says. A share `focus` of each batch is of the vocabulary's art,
+    the rest of any. With `start_from`, another run's folder or a model's gives the weights, and with `decoder_only` the encoder stays as
+    it is, so that latents made with it stay valid; the decoder then also learns to bear latents that are off by noise of std
+    `latent_noise`.
     """
 
     data: str
     model: VAEConfig
     loss: VAELoss = VAELoss()
     focus: float = 0.5
+    mix: SceneMix = field(default_factory=SceneMix)
     start_from: str | None = None
     decoder_only: bool = False
     latent_noise: float = 0.0
@@ -111,7 +119,7 @@ def loss_of(output: Tensor, target: Tensor, mean: Tensor, logvar: Tensor, weight
 @torch.no_grad()
 def reconstruct(vae: AutoencoderKL, pictures: Tensor, batch: int = 64) -> Tensor:
     """Pictures (uint8 `n h w 3`) through the autoencoder and back."""
-    return torch.cat([to_pictures(vae(to_pixels(part))[0]) for part in pictures.split(batch)])
+    return torch.cat([to_pictures(vae(to_pixels(part.to(vae.device)))[0]).cpu() for part in pictures.split(batch)])
 
 
 def psnr(pictures: Tensor, others: Tensor) -> float:
@@ -121,29 +129,34 @@ def psnr(pictures: Tensor, others: Tensor) -> float:
 
 
 class _Batches:
-    """Batch of a step: a share of it art of the vocabulary, the rest any training art, augmented."""
+    """Pictures (uint8 `b h w 3`) of the steps: scenes, a share of them of the vocabulary's art, the rest of any training art.
+
+    Never the same scene twice. Raises TrainingError when there is no such art.
+    """
 
     def __init__(self, data: ArtDataset, config: VAETrainConfig) -> None:
-        self.pictures = torch.from_numpy(data.pixels)
-        self.any = torch.from_numpy(data.where(split="train"))
-        self.taught = torch.from_numpy(data.where(split="train", captioned=True))
         self.config = config
-        if not len(self.any) or (config.focus > 0 and not len(self.taught)):
+        rows = data.where(split="train").tolist()
+        if not rows or (config.focus > 0 and not len(data.where(split="train", taught=True))):
             raise TrainingError(f"{config.data} has no pictures to train on; build the data again: sfumato data build.")
+        any_art = SceneMaker(data, config.mix, config.seed, tuple(rows))
+        self.makers = (SceneMaker(data, config.mix, config.seed) if config.focus > 0 else any_art, any_art)
 
-    def __call__(self, step: int) -> Tensor:
-        generator = step_generator(self.config.seed, step, "batch")
-        focused = round(self.config.batch * self.config.focus)
-        rows = [
-            pool[torch.randint(len(pool), (count,), generator=generator)]
-            for pool, count in ((self.taught, focused), (self.any, self.config.batch - focused))
-            if count
-        ]
-        pictures = to_pixels(self.pictures[torch.cat(rows)])
-        gentle, full = pictures[:focused], pictures[focused:]
-        return torch.cat(
-            [augment(gentle, generator, colours=False), augment(full, generator, colours=True)]
-        ).contiguous(memory_format=torch.channels_last)
+    def orders(self, step: int) -> list[Order]:
+        """What is to be composed for a step."""
+        batch = self.config.batch
+        first, focused = step * batch, round(batch * self.config.focus)
+        shares = (
+            Order(first=first, count=focused, maker=0),
+            Order(first=first + focused, count=batch - focused, maker=1),
+        )
+        return [part for share in shares for part in share.parts(_PART)]
+
+    def since(self, step: int, pool: ScenePool) -> Iterator[Tensor]:
+        """The batches of that step and all that follow."""
+        composed = pool.take(order for later in count(step) for order in self.orders(later))
+        for later in count(step):
+            yield torch.from_numpy(np.concatenate([next(composed).pixels for _ in self.orders(later)]))
 
 
 class _Step(nn.Module):
@@ -161,12 +174,18 @@ class _Step(nn.Module):
             output = self.vae.decode(distribution.mode() + self.config.latent_noise * noise)
         else:
             output, distribution = self.vae(pixels, noise)
-        return loss_of(output, pixels, distribution.mean, distribution.logvar, self.config.loss)
+        mean, logvar = distribution.mean.float(), distribution.logvar.float()
+        return loss_of(output.float(), pixels, mean, logvar, self.config.loss)
 
 
 def load_vae(run: Path | str) -> AutoencoderKL:
-    """The autoencoder that a finished run left in its folder. Raises TrainingError when there is none, or a damaged one."""
-    file = Path(run) / _FINISHED
+    """The autoencoder that a finished run left in its folder, or that of a model folder.
+
+    Raises TrainingError when there is none, or a damaged one; for a model folder as `open_folder` does.
+    """
+    if is_model(run):
+        return autoencoder_of(run)
+    file = Path(run) / FINISHED
     if not file.exists():
         raise TrainingError(f"no trained autoencoder in {run}; train it first: sfumato train vae CONFIG.")
     state = load_tensors(
@@ -186,8 +205,7 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
     the folder can't be written to.
     """
     config = read_config(config_path, VAETrainConfig)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    device = device_of(config)
     data = read_dataset(config.data)
     batches = _Batches(data, config)
     torch.manual_seed(config.seed)
@@ -203,13 +221,16 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
         )
     folder = RunFolder(out, config, inputs)
     state = folder.begin()
-    vae = vae.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    vae = vae.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     if config.decoder_only:
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
-    trained = [p for p in vae.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        trained, lr=config.learning_rate.peak, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+        [p for p in vae.parameters() if p.requires_grad],
+        lr=config.learning_rate.peak,
+        weight_decay=config.weight_decay,
+        betas=(0.9, 0.99),
+        fused=device.type == "cuda",
     )
 
     first = 0
@@ -222,20 +243,26 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
     compute = torch.compile(step_module, dynamic=False) if config.compile else step_module
     latent_shape = (config.batch, vae.config.latent_channels, data.size // vae.scale, data.size // vae.scale)
 
-    def loss_at(step: int) -> Tensor:
-        noise = torch.randn(latent_shape, generator=step_generator(config.seed, step, "noise"))
-        return compute(batches(step), noise)
+    with ScenePool(batches.makers, config.workers) as pool:
+        pictures = batches.since(first, pool)
 
-    run_steps(
-        folder,
-        optimizer,
-        first=first,
-        loss_at=loss_at,
-        state=lambda: {"weights": plain_weights(vae)},
-        show=lambda done: _show(vae, data, folder.path / "sheets" / f"{done:06d}.png"),
-        progress=progress,
-    )
-    finished = folder.path / _FINISHED
+        def loss_at(step: int) -> Tensor:
+            generator = step_generator(config.seed, step, "noise", device)
+            noise = torch.randn(latent_shape, generator=generator, device=device)
+            pixels = to_pixels(next(pictures).to(device))
+            with arithmetic(config, device):
+                return compute(pixels, noise)
+
+        run_steps(
+            folder,
+            optimizer,
+            first=first,
+            loss_at=loss_at,
+            state=lambda: {"weights": plain_weights(vae)},
+            show=lambda done: _show(vae, data, folder.path / "sheets" / f"{done:06d}.png"),
+            progress=progress,
+        )
+    finished = folder.path / FINISHED
     save_tensors(finished, {"model": asdict(vae.config), "weights": plain_weights(vae)})
     return finished
 
@@ -255,20 +282,25 @@ def _show(vae: AutoencoderKL, data: ArtDataset, sheet: Path, columns: int = 24) 
     vae.eval()
     scores: dict[str, float] = {}
     pages: list[np.ndarray] = []
-    for name, rows in (
-        ("held_out", data.where(split="held_out")),
-        ("taught", data.where(split="train", captioned=True)),
-    ):
-        some = rows[:: max(1, len(rows) // 96)]
-        if not len(some):
+    held_out, taught = data.where(split="held_out"), data.where(split="train", taught=True)
+    kinds = {"held_out": data.on_white(_spread(held_out)), "taught": data.on_white(_spread(taught))}
+    if len(held_out):
+        scenes = SceneMaker(data, SceneMix(plain=0), rows=tuple(held_out.tolist())).scenes(0, _LOOKED_AT)
+        kinds["scenes"] = np.stack([scene.pixels for scene in scenes])
+    for name, pictures in kinds.items():
+        if not len(pictures):
             continue
-        art = torch.from_numpy(data.pixels[some])
+        art = torch.from_numpy(pictures)
         remade = reconstruct(vae, art)
         scores[f"psnr_{name}"] = psnr(art, remade)
-        picked = range(0, len(some), max(1, len(some) // columns))
-        chosen = list(picked)[:columns]
+        chosen = _spread(np.arange(len(art)), columns).tolist()
         pages += [art[i].numpy() for i in chosen] + [remade[i].numpy() for i in chosen]
         columns = len(chosen)
     write_sheet(sheet, pages, columns=columns)
     vae.train()
     return scores
+
+
+def _spread(rows: np.ndarray, count: int = _LOOKED_AT) -> np.ndarray:
+    """At most so many of the rows, evenly spread."""
+    return rows[:: -(-len(rows) // count)] if len(rows) else rows

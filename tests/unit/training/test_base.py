@@ -9,11 +9,11 @@ from torch import nn
 from sfumato.errors import TrainingError, UnknownNameError
 from sfumato.models import AutoencoderKL, VAEConfig
 from sfumato.training.average import MovingAverage
-from sfumato.training.base import text_config, tokenizer_for
 from sfumato.training.base_config import NoiseLevels, TextSizes
 from sfumato.training.data import read_dataset
-from sfumato.training.latents import encode, normalise
+from sfumato.training.latents import encode, normalise, statistics_of
 from sfumato.training.run import shuffled, step_generator
+from sfumato.training.tokens import text_config, tokenizer_for
 
 
 def small_vae() -> AutoencoderKL:
@@ -23,12 +23,12 @@ def small_vae() -> AutoencoderKL:
 
 def test_normalised_latents_have_unit_variance_and_the_same_pixels(toy_data):
     vae = small_vae()
-    pictures = torch.from_numpy(read_dataset(toy_data).pixels)
+    pictures = torch.from_numpy(read_dataset(toy_data).on_white())
     with torch.no_grad():
         before = vae.decode(encode(vae, pictures))
         logvar = vae.encode(torch.zeros(1, 3, 16, 16)).logvar
         std = encode(vae, pictures).std((0, 2, 3))
-        normalise(vae, pictures)
+        normalise(vae, statistics_of(vae, pictures))
         after = vae.decode(encode(vae, pictures))
         latents = encode(vae, pictures)
         torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
@@ -41,9 +41,9 @@ def test_normalised_latents_have_unit_variance_and_the_same_pixels(toy_data):
 def test_unit_variance_is_that_of_scaled_latents(toy_data):
     vae = small_vae()
     vae.config = replace(vae.config, scaling_factor=0.5)
-    pictures = torch.from_numpy(read_dataset(toy_data).pixels)
+    pictures = torch.from_numpy(read_dataset(toy_data).on_white())
     before = vae.decode(encode(vae, pictures) / 0.5)
-    normalise(vae, pictures)
+    normalise(vae, statistics_of(vae, pictures))
     latents = encode(vae, pictures)
     torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(4), atol=1e-3, rtol=0)
     torch.testing.assert_close(vae.decode(latents / 0.5), before, atol=1e-4, rtol=1e-4)
@@ -54,7 +54,7 @@ def test_constant_channel_can_not_be_normalised(toy_data):
     with torch.no_grad():
         vae.quant_conv.weight[2] = 0
     with pytest.raises(TrainingError, match="channel 2 of"):
-        normalise(vae, torch.from_numpy(read_dataset(toy_data).pixels))
+        statistics_of(vae, torch.from_numpy(read_dataset(toy_data).on_white()))
 
 
 def test_levels_are_drawn_around_the_mean_and_now_and_then_anywhere():
@@ -67,6 +67,16 @@ def test_levels_are_drawn_around_the_mean_and_now_and_then_anywhere():
     assert anywhere.float().mean().item() == pytest.approx(499.5, abs=20)
     assert anywhere.min() >= 0
     assert anywhere.max() <= 999
+
+
+def test_mean_level_moves_over_the_run():
+    levels = NoiseLevels(log_mean=2.0, log_mean_end=-1.0, log_std=0.3, uniform=0.0)
+    sigmas = levels.schedule().sigmas
+    for done, mean in ((0.0, 2.0), (0.5, 0.5), (1.0, -1.0)):
+        drawn = sigmas[levels.draw(4000, sigmas, step_generator(0, 0), done)].log()
+        assert drawn.mean().item() == pytest.approx(mean, abs=0.05)
+    still = NoiseLevels(log_mean=2.0)
+    assert torch.equal(still.draw(9, sigmas, step_generator(0, 0), 0.9), still.draw(9, sigmas, step_generator(0, 0)))
 
 
 def test_the_last_level_is_almost_nothing_but_noise():
@@ -85,6 +95,11 @@ def test_every_picture_comes_once_a_pass_and_each_pass_has_its_order():
     assert torch.equal(shuffled(7, 5, 6, seed=3), passes.flatten()[5:11])
 
 
+def test_passes_are_longer_or_shorter_than_a_batch():
+    assert sorted(shuffled(3, 0, 9, seed=1).tolist()) == sorted([0, 1, 2] * 3)
+    assert torch.equal(shuffled(3, 0, 9, seed=1)[4:6], shuffled(3, 4, 2, seed=1))
+
+
 def test_average_starts_short_and_then_keeps_its_decay():
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
@@ -96,8 +111,8 @@ def test_average_starts_short_and_then_keeps_its_decay():
     assert average.weights["weight"].item() == pytest.approx(0.91)
 
 
-def test_tokenizer_knows_the_captions_words_and_is_short(toy_data):
-    tokenizer = tokenizer_for(read_dataset(toy_data), TextSizes(max_length=8, base_merges=0))
+def test_tokenizer_knows_the_captions_words_and_is_short():
+    tokenizer = tokenizer_for(["rocket", "a red apple"], TextSizes(max_length=8, base_merges=0))
     tokens = tokenizer.encode("rocket")
     assert tokens.kept == 1
     assert len(tokens.ids) == 8

@@ -61,6 +61,12 @@ VAE_SHAPE = "[model]\nchannels = [8]\nnorm_groups = 4\n"
         ("show_every = 0", "show_every is 0, expected at least 1"),
         ("seed = -1", "seed is -1, expected 0 to"),
         ("threads = -1", "threads is -1, expected at least 0"),
+        ("workers = -1", "workers is -1, expected at least 0"),
+        ("minutes = -1", "minutes is -1.0, expected"),
+        ('device = "gpu"', "device is 'gpu', expected one of cpu, cuda, auto"),
+        ('precision = "half"', "precision is 'half', expected one of float32, bfloat16"),
+        ("mix = { plain = -1 }", "mix: plain is -1.0, expected"),
+        ("mix = { grounds = 2 }", "mix: grounds is 2.0, expected a share"),
         ("gradient_clip = -1", "gradient_clip is -1.0, expected"),
         ("weight_decay = nan", "weight_decay is nan, expected"),
         ("focus = 1.5", "focus is 1.5, expected a share"),
@@ -90,11 +96,16 @@ def test_values_out_of_range_are_named(tmp_path, change, message):
         ("guidance_dropout = 3", "guidance_dropout is 3.0, expected a share"),
         ("average_decay = 2", "average_decay is 2.0, expected"),
         ('scheduler = "Nope"', "unknown scheduler 'Nope'"),
+        ("min_snr = 0", "min_snr is 0.0, expected"),
+        ("scenes = 0", "scenes is 0, expected at least 1"),
+        ("captions = 0", "captions is 0, expected at least 1"),
+        ('start_from = "model"', "vae is 'vae', expected a run folder, or start_from in its place"),
         ("prompt_steps = 0", "prompt_steps is 0, expected"),
         ("prompt_guidance = nan", "prompt_guidance is nan, expected"),
         ('noise = { kind = "bad" }', "noise: kind is 'bad', expected one of scaled_linear"),
         ("noise = { beta_end = 2 }", "no noise schedule"),
         ("noise = { uniform = 2 }", "uniform is 2.0, expected a share"),
+        ("noise = { log_mean_end = nan }", "log_mean_end is nan, expected a finite"),
         ("noise = { log_std = -1 }", "log_std is -1.0, expected"),
         ("text = { width = 12 }", "unet.context_dim is 8, expected text.width, 12"),
         ("text = { width = 8, heads = 3 }", "heads is 3, expected a divisor of width"),
@@ -141,4 +152,7 @@ def test_the_packages_own_configs_are_valid():
 
 def test_learning_rate_rises_holds_and_falls_to_zero():
     rate = LearningRate(peak=2.0, warmup=10, decay=0.5)
-    assert [rate.at(i, 100) for i in (0, 5, 10, 50, 75, 100)] == [0.0, 1.0, 2.0, 2.0, 1.0, 0.0]
+    assert [rate.at(i, i / 100) for i in (0, 5, 10, 50, 75, 100)] == [0.0, 1.0, 2.0, 2.0, 1.0, 0.0]
+    # By the clock a run may be further than by its images.
+    assert rate.at(50, 0.75) == 1.0
+    assert LearningRate(peak=2.0, warmup=0, decay=0.0).at(99, 0.99) == 2.0

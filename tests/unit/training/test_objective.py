@@ -1,17 +1,18 @@
 """What is learned: v of noisy latents, captions now and then left out, and the autoencoder's loss, each against numbers made by hand."""
 
 import math
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from sfumato.models import CLIPTextConfig, UNetConfig
-from sfumato.training.base import BaseModel, _Batches, tokenizer_for, tokens_of
+from sfumato.text import Tokenizer
 from sfumato.training.base_config import BaseTrainConfig, TextSizes
-from sfumato.training.data import read_dataset
-from sfumato.training.data.augment import augment
+from sfumato.training.objective import BaseModel, Batches
+from sfumato.training.scene_set import SceneSet
+from sfumato.training.tokens import tokenizer_for, tokens_of
 from sfumato.training.vae import VAELoss, loss_of
 
 UNET = UNetConfig(channels=(8,), attention=(True,), heads=(2,), depth=(1,), context_dim=8, norm_groups=4, sample_size=4)
@@ -50,37 +51,80 @@ def test_loss_is_the_squared_error_of_v():
     assert torch.equal(context, model.text_encoder(tokens).hidden)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.25, 1.0])
-def test_share_of_empty_prompts_is_guidance_dropout(toy_data: Path, dropout: float):
-    data = read_dataset(toy_data)
-    rows = data.where(captioned=True).tolist()
+@pytest.mark.parametrize(("signal", "weight"), [(0.64, 0.64), (0.99, 5 * 0.01), (0.01, 0.01)])
+def test_min_snr_weighs_each_picture(signal: float, weight: float):
+    # min(SNR, 5) / (SNR + 1): at signal 0.64 SNR is 1.78, at 0.99 it is 99, at 0.01 it is 0.0101.
+    snr = signal / (1 - signal)
+    assert min(snr, 5) / (snr + 1) == pytest.approx(weight)
+    answer, latents, noise = (torch.randn(2, 4, 4, 4) for _ in range(3))
+    plain, weighed = model_that_answers(answer), model_that_answers(answer)
+    weighed.min_snr = 5.0
+    batch = (latents, noise, torch.full((2,), signal), torch.zeros(2), torch.zeros(2, 4, dtype=torch.long))
+    assert weighed(*batch).item() == pytest.approx(weight * plain(*batch).item(), rel=1e-5)
+
+
+def scenes_of(count: int) -> SceneSet:
+    """Latents that hold their own number, each with captions that say it."""
+    numbered = torch.arange(count).half()[:, None, None, None].expand(-1, 4, 4, 4)
+    return SceneSet(numbered, tuple((WORDS[i], f"a {WORDS[i]}") for i in range(count)))
+
+
+WORDS = ("apple", "rocket", "castle", "guitar", "octopus", "penguin")
+
+
+def batches_of(count: int, *, batch: int, dropout: float) -> tuple[SceneSet, Tokenizer, Batches]:
     config = BaseTrainConfig(
-        images=1, batch=50, data="", vae="", unet=UNET, text=TextSizes(width=8, heads=2), guidance_dropout=dropout
+        images=1, batch=batch, data="", vae="", unet=UNET, text=TextSizes(width=8, heads=2), guidance_dropout=dropout
     )
-    tokenizer = tokenizer_for(data, config.text)
-    batches = _Batches(data, torch.zeros(len(rows), 4, 4, 4), rows, tokenizer, config)
+    scenes = scenes_of(count)
+    tokenizer = tokenizer_for([text for texts in scenes.captions for text in texts], config.text)
+    return scenes, tokenizer, Batches(scenes, tokenizer, config)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25, 1.0])
+def test_share_of_empty_prompts_is_guidance_dropout(dropout: float):
+    scenes, tokenizer, batches = batches_of(4, batch=50, dropout=dropout)
     drawn = torch.cat([batches(step)[-1] for step in range(40)])
     empty = (drawn == tokens_of(tokenizer, [""])).all(1)
     # Three standard deviations of a share of 2000.
     assert abs(empty.float().mean().item() - dropout) <= 3 * math.sqrt(dropout * (1 - dropout) / 2000)
-    captions = {caption for i in rows for caption in data.records[i].captions}
-    known = {tuple(row) for row in tokens_of(tokenizer, sorted(captions)).tolist()}
+    known = {tuple(row) for texts in scenes.captions for row in tokens_of(tokenizer, texts).tolist()}
     assert {tuple(row) for row in drawn[~empty].tolist()} == (known if dropout < 1 else set())
 
 
-def test_every_latent_comes_with_its_own_captions_and_signal(toy_data: Path):
-    data = read_dataset(toy_data)
-    rows = data.where(captioned=True).tolist()
+def test_every_latent_comes_once_a_pass_with_its_own_captions_and_signal():
+    scenes, tokenizer, batches = batches_of(6, batch=6, dropout=0.0)
+    for step in range(4):
+        latents, noise, signal, timesteps, tokens = batches(step)
+        numbers = latents[:, 0, 0, 0].int().tolist()
+        assert sorted(numbers) == list(range(6))
+        for number, row in zip(numbers, tokens.tolist(), strict=True):
+            assert row in tokens_of(tokenizer, scenes.captions[number]).tolist()
+        assert torch.equal(signal, batches.config.noise.schedule().alphas_cumprod[timesteps.long()])
+        assert noise.std().item() == pytest.approx(1, abs=0.2)
+        assert latents.dtype == noise.dtype == torch.float32
+
+
+def test_step_is_the_same_whenever_it_is_taken():
+    _, _, batches = batches_of(5, batch=3, dropout=0.5)
+    _, _, again = batches_of(5, batch=3, dropout=0.5)
+    later = [again(step) for step in (7, 2)]
+    for step, drawn in zip((2, 7), reversed(later), strict=True):
+        for one, other in zip(batches(step), drawn, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_noise_of_a_step_may_be_assigned_and_stays_the_same_noise():
     config = BaseTrainConfig(
-        images=1, batch=8, data="", vae="", unet=UNET, text=TextSizes(width=8, heads=2), guidance_dropout=0.0
+        images=1, batch=4, data="", vae="", unet=UNET, text=TextSizes(width=8, heads=2), immiscible=True
     )
-    tokenizer = tokenizer_for(data, config.text)
-    numbered = torch.arange(len(rows)).float()[:, None, None, None].expand(-1, 4, 4, 4)
-    latents, noise, signal, timesteps, tokens = _Batches(data, numbered, rows, tokenizer, config)(0)
-    for number, row in zip(latents[:, 0, 0, 0].int().tolist(), tokens.tolist(), strict=True):
-        assert row in tokens_of(tokenizer, data.records[rows[number]].captions).tolist()
-    assert torch.equal(signal, config.noise.schedule().alphas_cumprod[timesteps.long()])
-    assert noise.std().item() == pytest.approx(1, abs=0.15)
+    scenes = SceneSet(torch.randn(4, 4, 4, 4).half(), tuple((w,) for w in WORDS[:4]))
+    tokenizer = tokenizer_for(WORDS, config.text)
+    latents, assigned, *_ = Batches(scenes, tokenizer, config)(0)
+    same, plain, *_ = Batches(scenes, tokenizer, replace(config, immiscible=False))(0)
+    assert torch.equal(latents, same)
+    assert sorted(assigned.flatten(1).sum(1).tolist()) == sorted(plain.flatten(1).sum(1).tolist())
+    assert (latents - assigned).square().sum() < (latents - plain).square().sum()
 
 
 def test_autoencoder_loss_is_the_weighted_sum_of_its_terms():
@@ -95,15 +139,3 @@ def test_autoencoder_loss_is_the_weighted_sum_of_its_terms():
         assert loss.item() == pytest.approx(expected), name
     weights = VAELoss(l1=1, squared=2, gradient=3, kl=4)
     assert loss_of(output, target, mean, logvar, weights).item() == pytest.approx(0.5 + 2 + 6 + 2 * (2 + math.e))
-
-
-@pytest.mark.parametrize("colours", [False, True])
-def test_white_grounds_stay_white(colours: bool):
-    pixels = torch.ones(32, 3, 16, 16)
-    pixels[:, :, 6:10, 6:10] = torch.tensor([0.9, -0.2, -0.7])[:, None, None]
-    varied = augment(pixels, torch.Generator().manual_seed(0), colours=colours)
-    assert varied.shape == pixels.shape
-    art = (varied != 1).any(1)
-    assert art.flatten(1).sum(1).tolist() == [16] * 32  # the square, wherever it was moved; all else is white
-    values = {tuple(sorted(v)) for v in varied.permute(0, 2, 3, 1)[art].tolist()}
-    assert values == {tuple(sorted(torch.tensor([0.9, -0.2, -0.7]).tolist()))}

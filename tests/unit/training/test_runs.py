@@ -11,7 +11,10 @@ import torch
 from sfumato.errors import DataError, OutputError, TrainingError
 from sfumato.training import base, vae
 from sfumato.training.data.pack import read_dataset, write_dataset
+from sfumato.training.data.scenes import SceneMaker
+from sfumato.training.export import export
 from sfumato.training.run import RunFolder
+from sfumato.training.storage import weights_sha256
 
 
 class Killed(Exception):
@@ -51,7 +54,7 @@ def vae_config(folder: Path, data: Path, **changes: str) -> Path:
 def base_config(folder: Path, data: Path, vae_run: Path, **changes: str) -> Path:
     settings = {
         "data": f'"{data}"', "vae": f'"{vae_run}"', "images": "12", "batch": "2", "log_every": "1", "save_every": "2",
-        "show_every": "100", "prompts": '["apple"]', "prompt_steps": "2",
+        "show_every": "100", "prompts": '["apple"]', "prompt_steps": "2", "scenes": "6", "captions": "2",
     } | changes  # fmt: skip
     text = "\n".join(f"{k} = {v}" for k, v in settings.items())
     path = folder / "base.toml"
@@ -189,7 +192,7 @@ def test_checkpoint_is_bound_to_the_dataset_it_was_made_with(tmp_path, toy_data)
     vae.train(config, tmp_path / "run", progress=lambda line: None)
     vae.train(config, tmp_path / "run", progress=lambda line: None)  # the same: it goes on
     data = read_dataset(toy_data)
-    write_dataset(toy_data, list(255 - data.pixels), data.records)
+    write_dataset(toy_data, list(data.pixels[:, ::-1].copy()), data.records)
     with pytest.raises(TrainingError, match="inputs differs in dataset"):
         vae.train(config, tmp_path / "run", progress=lambda line: None)
 
@@ -209,9 +212,15 @@ def test_base_run_is_bound_to_its_autoencoder_and_vocabulary(tmp_path, toy_data)
 
     data = read_dataset(toy_data)
     write_dataset(
-        toy_data, list(data.pixels), [replace(r, captions=(*r.captions, "zeppelin")[-3:]) for r in data.records]
+        toy_data, list(data.pixels), [replace(r, names=(*r.names, "zeppelin") if r.names else ()) for r in data.records]
     )
-    with pytest.raises(TrainingError, match="inputs differs in dataset, vocabulary"):
+    with pytest.raises(TrainingError, match="inputs differs in dataset"):
+        base.load_base(config, base_run)
+    # Without the art's own hash, the vocabulary's tells.
+    state = trained(base_run)
+    del state["inputs"]["dataset"]
+    torch.save(state, base_run / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="inputs differs in vocabulary"):
         base.load_base(config, base_run)
 
 
@@ -234,11 +243,11 @@ def test_reading_a_run_that_is_not_there_leaves_no_folder(tmp_path, toy_data):
     assert not (tmp_path / "typo").exists()
 
 
-def test_config_is_checked_before_latents_are_made(tmp_path, toy_data, monkeypatch):
+def test_config_is_checked_before_scenes_are_made(tmp_path, toy_data, monkeypatch):
     vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
     base.train(base_config(tmp_path, toy_data, tmp_path / "vae"), tmp_path / "base", progress=lambda line: None)
-    monkeypatch.setattr(base, "encode", lambda *_: pytest.fail("latents were made"))
-    monkeypatch.setattr(base, "normalise", lambda *_: pytest.fail("latents were made"))
+    monkeypatch.setattr(base, "scene_set", lambda *_: pytest.fail("scenes were made"))
+    monkeypatch.setattr(base, "statistics_of", lambda *_: pytest.fail("scenes were made"))
     with pytest.raises(TrainingError, match="config differs in seed"):
         base.train(base_config(tmp_path, toy_data, tmp_path / "vae", seed="1"), tmp_path / "base")
     config = base_config(tmp_path, toy_data, tmp_path / "vae")
@@ -303,7 +312,7 @@ def test_log_and_sheet_that_can_not_be_written_are_said(tmp_path, toy_data):
         vae.train(config, run, progress=lambda line: None)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
-        write_dataset(tmp_path / "file" / "art", [np.zeros((2, 2, 3), np.uint8)], read_dataset(toy_data).records[:1])
+        write_dataset(tmp_path / "file" / "art", [np.zeros((2, 2, 4), np.uint8)], read_dataset(toy_data).records[:1])
 
 
 def test_checkpoint_in_the_way_of_a_folder_is_said_before_the_work(tmp_path, toy_data):
@@ -319,3 +328,75 @@ def test_start_from_names_what_differs(tmp_path, toy_data):
     with pytest.raises(TrainingError, match="scaling_factor differ"):
         vae.train(config, tmp_path / "second")
     assert not (tmp_path / "second").exists()
+
+
+def test_run_goes_on_from_a_model_folder(tmp_path, toy_data):
+    vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
+    first = base_config(tmp_path, toy_data, tmp_path / "vae").rename(tmp_path / "first.toml")
+    base.train(first, tmp_path / "first", progress=lambda line: None)
+    model = export(first, tmp_path / "first", tmp_path / "model")
+    settings = base_config(tmp_path, toy_data, tmp_path, images="6").read_text()
+    config = tmp_path / "further.toml"
+    config.write_text(settings.replace(f'vae = "{tmp_path}"', f'start_from = "{model}"'))
+    base.train(config, tmp_path / "further", progress=lambda line: None)
+    # What it went on from is the model, latents and all.
+    assert trained(tmp_path / "further")["inputs"]["autoencoder"] == weights_sha256(vae.load_vae(model))
+    before, after = base.load_base(first, tmp_path / "first").model, base.load_base(config, tmp_path / "further").model
+    moved = [(a - b).abs().max().item() for a, b in zip(before.parameters(), after.parameters(), strict=True)]
+    assert 0 < max(moved) < 0.05
+    assert not (tmp_path / "further" / "scaling.json").exists()
+
+
+def test_latents_scale_is_measured_once(tmp_path, toy_data, monkeypatch):
+    vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
+    config = base_config(tmp_path, toy_data, tmp_path / "vae", images="4")
+    base.train(config, tmp_path / "base", progress=lambda line: None)
+    monkeypatch.setattr(base, "statistics_of", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(SceneMaker, "compose", lambda *_: pytest.fail("composed again"))
+    first = base.load_base(config, tmp_path / "base").vae.state_dict()
+    base.train(base_config(tmp_path, toy_data, tmp_path / "vae", images="8"), tmp_path / "base", progress=print)
+    assert_same_weights(first, base.load_base(config, tmp_path / "base").vae.state_dict())
+    monkeypatch.undo()
+    (tmp_path / "base" / "scaling.json").write_text("{}")
+    assert_same_weights(first, base.load_base(config, tmp_path / "base").vae.state_dict())
+
+
+def test_checkpoint_without_later_keys_of_the_config_is_taken(tmp_path, toy_data):
+    vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
+    config = base_config(tmp_path, toy_data, tmp_path / "vae", images="4")
+    file = base.train(config, tmp_path / "base", progress=lambda line: None) / "checkpoint.pt"
+    old = torch.load(file, weights_only=True)
+    del old["config"]["min_snr"], old["config"]["noise"]["log_mean_end"], old["seconds"]
+    torch.save(old, file)
+    assert base.load_base(config, tmp_path / "base").step == 2
+    del old["config"]["scenes"]  # which this run has set
+    torch.save(old, file)
+    with pytest.raises(TrainingError, match="config differs in scenes"):
+        base.load_base(config, tmp_path / "base")
+
+
+def test_runs_compute_in_bfloat16_and_keep_their_weights_exact(tmp_path, toy_data):
+    vae.train(vae_config(tmp_path, toy_data, precision='"bfloat16"'), tmp_path / "vae", progress=lambda line: None)
+    config = base_config(tmp_path, toy_data, tmp_path / "vae", precision='"bfloat16"')
+    base.train(config, tmp_path / "base", progress=lambda line: None)
+    for run in ("vae", "base"):
+        state = trained(tmp_path / run)
+        kept = [*state["weights"].values(), *(v for s in state["optimizer"]["state"].values() for v in s.values())]
+        assert {tensor.dtype for tensor in kept} == {torch.float32}
+    exact = base_config(tmp_path, toy_data, tmp_path / "vae", precision='"float32"')
+    with pytest.raises(TrainingError, match="config differs in precision"):
+        base.train(exact, tmp_path / "base", progress=lambda line: None)
+
+
+def test_scenes_composed_by_processes_are_the_same(tmp_path, toy_data):
+    alone, pooled = tmp_path / "alone", tmp_path / "pooled"
+    vae.train(vae_config(tmp_path, toy_data, images="8"), alone, progress=lambda line: None)
+    vae.train(vae_config(tmp_path, toy_data, images="8", workers="1"), pooled, progress=lambda line: None)
+    assert_same_weights(trained(alone)["weights"], trained(pooled)["weights"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_where_there_is_none_is_said(tmp_path, toy_data):
+    with pytest.raises(TrainingError, match='device = "auto"'):
+        vae.train(vae_config(tmp_path, toy_data, device='"cuda"'), tmp_path / "run")
+    vae.train(vae_config(tmp_path, toy_data, images="4", device='"auto"'), tmp_path / "run", progress=lambda line: None)

@@ -1,0 +1,35 @@
+"""The tokenizer of a model in training: CLIP's, reduced to the words that its captions need."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sfumato.models import CLIPTextConfig
+from sfumato.text import Tokenizer
+from sfumato.training.base_config import TextSizes
+
+
+def tokens_of(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
+    """Token ids of texts, `n max_length`."""
+    return torch.tensor([tokenizer.encode(text).ids for text in texts])
+
+
+def tokenizer_for(texts: Iterable[str], sizes: TextSizes) -> Tokenizer:
+    """CLIP's tokenizer reduced to what these texts need, and shortened."""
+    reduced = Tokenizer.bundled_clip().reduced(sorted(set(texts)), sizes.base_merges)
+    return Tokenizer(replace(reduced.spec, max_length=sizes.max_length))
+
+
+def text_config(sizes: TextSizes, tokenizer: Tokenizer) -> CLIPTextConfig:
+    """The text encoder's config for a tokenizer."""
+    return CLIPTextConfig(
+        vocab_size=tokenizer.vocab_size,
+        width=sizes.width,
+        layers=sizes.layers,
+        heads=sizes.heads,
+        max_length=sizes.max_length,
+        mlp_width=4 * sizes.width,
+        eos_token_id=tokenizer.end_id,
+    )
