@@ -86,10 +86,9 @@ class Options:
 
     def flags(self, name: str, levels: int) -> tuple[bool, ...]:
         """Take true or false for all levels, or a list of one for each; absent, false."""
-        value = self._left.get(name)
-        if not isinstance(value, list):
+        if not isinstance(self._left.get(name), list):
             return (self.flag(name, False),) * levels
-        self._left.pop(name)
+        value: object = self._left.pop(name)
         flags = tuple(item for item in items(value) if isinstance(item, bool))
         if not len(flags) == len(items(value)) == levels:
             raise self.wrong(name, value, f"true or false, or a list of {levels}, one for each level")
