@@ -1,6 +1,7 @@
 """Tensors of a network ⇄ files, one tensor at a time: read from safetensors and pickles, written as safetensors."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -10,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType] (its path is a bare PathLike)
 from torch import Tensor, nn
 
+from sfumato.checkpoints.finite import SMALL, nonfinite
 from sfumato.checkpoints.keys import KeyMap, few
 from sfumato.checkpoints.options import read_json
 from sfumato.checkpoints.tensor_file import TensorFile, enough_memory, open_tensors, reading
@@ -28,6 +30,8 @@ __all__ = [
     "sha256",
     "shards",
 ]
+logger = logging.getLogger("sfumato")
+
 WEIGHT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -95,6 +99,7 @@ def shards(index: Path) -> list[Path]:
 def load_weights(network: nn.Module, files: Sequence[Path], keys: KeyMap, dtype: torch.dtype | None = None) -> None:
     """Fill a network built on the meta device; each tensor is mapped from its file and, if asked, converted on its own.
 
+    NaN and infinity in the small tensors, which are those a damaged model has too, are told to the log.
     Strict both ways: every tensor of the files is used or a known leftover, every one of the network filled exactly once.
     Raises CorruptFileError for a file that is cut short or holds no tensors, UnsafeFileError for one that asks for more, CheckpointError
     if memory does not suffice, and one KeyMismatchError that names all that is amiss.
@@ -104,6 +109,7 @@ def load_weights(network: nn.Module, files: Sequence[Path], keys: KeyMap, dtype:
     unexpected: list[str] = []
     twice: list[str] = []
     misfits: dict[str, str] = {}
+    bad: list[str] = []
     for path in files:
         with open_tensors(path) as file:
             for key in file.keys():  # noqa: SIM118 (an open file is no dict, and can't be iterated)
@@ -124,6 +130,8 @@ def load_weights(network: nn.Module, files: Sequence[Path], keys: KeyMap, dtype:
                     else:
                         with enough_memory(path):
                             found[name] = tensor if dtype is None else tensor.to(dtype)
+                        if tensor.numel() <= SMALL and any(nonfinite(found[name])):
+                            bad.append(key)
 
     missing = [keys.to_theirs(name) for name in expected if name not in found and name not in misfits]
     groups = (
@@ -136,6 +144,14 @@ def load_weights(network: nn.Module, files: Sequence[Path], keys: KeyMap, dtype:
     if amiss:
         raise KeyMismatchError(
             f"{files[0]} does not fit its config: tensors {'; '.join(amiss)}; expected the weights of the same model"
+        )
+    if bad:
+        # The large tensors are left mapped: reading them all to look would take as long as reading the file.
+        logger.warning(
+            "%s: %d of the small tensors hold NaN or infinity (%s); what it draws will be damaged",
+            files[0],
+            len(bad),
+            few(bad),
         )
     network.load_state_dict(found, strict=True, assign=True)
 
