@@ -72,27 +72,24 @@ def plain_name(label: str) -> str:
     return plain
 
 
-def _of_people(match: re.Match[str]) -> str:
-    *first, last = match[2].split(", ")
-    return f"{match[1]} of {', '.join(first)} and {last}"
-
-
 # The CLDR names of persons and keys are lists of features, not phrases.
 _SAID: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"(man|woman|person) (beard|(?:red|curly|white|blond) hair)", lambda m: f"{m[1]} with {m[2]}"),
     (r"(man|woman|person) bald", lambda m: f"bald {m[1]}"),
-    (r"(family|kiss|couple with heart) (\w+(?:, \w+)+)", _of_people),
     (r"keycap #", lambda _: "keycap hash"),
     (r"keycap \*", lambda _: "keycap asterisk"),
 )
 
+# Forty families, kisses and couples by who they are of, which many sets draw alike, and what only looks the other way.
+_VARIANT = re.compile(r"(?:family|kiss|couple with heart) \w+, .+|.+ facing right")
+
 
 def things_of_all(concepts: Sequence[Concept], listed: Sequence[Thing], synonyms: Sequence[Thing]) -> tuple[Thing, ...]:
-    """Every concept as a thing, under its listed names where it has some, else its CLDR name and synonyms.
+    """Every concept as a thing, under its listed names where it has some, else its CLDR name and synonyms; no mere variants of others.
 
     No name is given to two: a concept's own CLDR name is stronger than another's listed name, and that than a synonym.
     """
-    labels = {concept.name: plain_name(concept.name) for concept in concepts}
+    labels = {c.name: plain_name(c.name) for c in concepts if not _VARIANT.fullmatch(c.name)}
     own = set(labels.values())
     written = {thing.cldr_name: thing.names for thing in listed}
     more = {plain_name(thing.cldr_name): thing.names for thing in synonyms}
