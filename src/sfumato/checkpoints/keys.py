@@ -120,8 +120,8 @@ class KeyMap:
     def split(self, key: str, tensor: Tensor, ours: Sequence[Shape]) -> Iterator[tuple[str, Tensor]]:
         """Our tensors that one of the file holds, of the shapes `ours`, as views of it where that will do."""
         names = self.held_in(key)
-        if len(names) > 1:
-            yield from zip(names, tensor.split([shape[0] for shape in ours]), strict=True)
+        if key in self._whole:
+            yield from zip(names, torch.split(tensor, [shape[0] for shape in ours]), strict=True)
         elif key in self.transposed:
             yield names[0], tensor.T.contiguous()
         else:
