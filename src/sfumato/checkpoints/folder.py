@@ -106,7 +106,7 @@ def open_folder(
 
     `variant` picks weights such as "fp16" where a folder has several; a component without it is opened without, which the log says,
     if another has it. `components` names the networks wanted, by default all.
-    Raises MissingFileError, CorruptFileError, ConfigError, KeyMismatchError, or CheckpointError for pickled weights.
+    Raises MissingFileError, CorruptFileError, UnsafeFileError, ConfigError, KeyMismatchError, or CheckpointError if memory does not suffice.
     """
     path = Path(path)
     index = read_index(path)

@@ -34,8 +34,8 @@ def fetch(
 ) -> Path:
     """The folder of a model such as "owner/name", downloaded unless the hub's cache already has it.
 
-    Only what `open_folder` reads: configs, tokenizer, and the safetensors of one variant, or those without a variant of a component
-    that hasn't it. `only` names the files wanted (patterns) instead. `token` is an access token, or True for the one that is logged
+    Only what `open_folder` reads: configs, tokenizer, and the weights of one variant, or those without a variant of a component that
+    hasn't it; as safetensors, or as pickles (`.bin`) of a component that has nothing else. `only` names the files wanted (patterns) instead. `token` is an access token, or True for the one that is logged
     in. With `local_files_only` the network is not touched.
     Raises DownloadError if there is no such model or revision, it may not be had, or the hub can't be reached; OptionError for a
     name that can't be a model's.
@@ -62,9 +62,14 @@ def fetch(
     of_revision = f" at revision {revision!r}" if revision else ""
     try:
         folder = download(allow_patterns=patterns(variant) if only is None else list(only))
-        # What the hub has is known once its small files are here: which components come without the variant.
-        if only is None and variant and (lacking := without_variant(Path(folder), variant)):
-            download(allow_patterns=weights(lacking, None))
+        # What the hub has is known once its small files are here: which components come as pickles only, or without the variant.
+        if only is None:
+            if lacking := without_weights(Path(folder), variant):
+                download(allow_patterns=weights(lacking, variant, pickled=True))
+            if variant and (lacking := without_variant(Path(folder), variant)):
+                download(allow_patterns=weights(lacking, None))
+                if lacking := [name for name in without_weights(Path(folder), None) if name in lacking]:
+                    download(allow_patterns=weights(lacking, None, pickled=True))
     except HFValidationError:
         raise OptionError(
             f"{model_id!r} is neither a folder that exists nor a model's name on the hub, such as 'owner/name'"
@@ -97,22 +102,27 @@ def patterns(variant: str | None) -> list[str]:
     return [INDEX, *FILES, "*/*.json", "*/*.txt", *weights(NETWORKS, variant)]
 
 
-def weights(networks: Sequence[str], variant: str | None) -> list[str]:
+def weights(networks: Sequence[str], variant: str | None, *, pickled: bool = False) -> list[str]:
     """The weights of some networks in one variant, as patterns."""
     infix = f".{variant}" if variant else ""
+    kind = "bin" if pickled else "safetensors"
     return [
         f"{network}/{stem}{part}"
         for network in networks
-        for stem in ("diffusion_pytorch_model", "model")
-        for part in dict.fromkeys(
-            (f"{infix}.safetensors", f"{infix}-*-of-*.safetensors", f"-*-of-*{infix}.safetensors")
-        )
+        for stem in ("diffusion_pytorch_model", "pytorch_model" if pickled else "model")
+        for part in dict.fromkeys((f"{infix}.{kind}", f"{infix}-*-of-*.{kind}", f"-*-of-*{infix}.{kind}"))
     ]
+
+
+def without_weights(folder: Path, variant: str | None) -> list[str]:
+    """The networks of a downloaded model that have no weights of the variant, in any format."""
+    there = [part for part in COMPONENTS if (folder / part.name / "config.json").is_file()]
+    return [part.name for part in there if not has_weights(folder / part.name, part.stem, variant)]
 
 
 def without_variant(folder: Path, variant: str) -> list[str]:
     """The networks of a downloaded model that haven't the variant, where others have it."""
-    there = [part for part in COMPONENTS if (folder / part.name / "config.json").is_file()]
-    lacking = [part for part in there if not has_weights(folder / part.name, part.stem, variant)]
+    there = [part.name for part in COMPONENTS if (folder / part.name / "config.json").is_file()]
+    lacking = without_weights(folder, variant)
     # With no such variant at all, nothing is downloaded in its place: open_folder says so.
-    return [part.name for part in lacking] if len(lacking) < len(there) else []
+    return lacking if len(lacking) < len(there) else []

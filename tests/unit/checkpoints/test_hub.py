@@ -103,26 +103,55 @@ def test_only_one_variant_and_no_other_format_is_downloaded(variant: str | None,
     assert sorted(wanted) == sorted(SMALL + weights)
 
 
+def without_weights(tmp_path: Path, *networks: str) -> Path:
+    """A model of which only the small files are here, as after the first answer."""
+    for name in (*networks, "tokenizer"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ("merges.txt" if name == "tokenizer" else "config.json")).touch()
+    return tmp_path
+
+
 def test_components_without_the_variant_come_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The first answer holds the configs; which weights are wanting is seen in it, and only they are asked for."""
-    for name in ("unet/config.json", "vae/config.json", "safety_checker/config.json", "tokenizer/merges.txt"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).touch()
-    asked = answers(monkeypatch, str(tmp_path))
+    folder = without_weights(tmp_path, "unet", "vae", "safety_checker")
+    asked = answers(monkeypatch, str(folder))
     fetch("owner/name", variant="fp16")
-    assert len(asked) == 1, "no such variant: nothing else is downloaded in its place"
-    (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").touch()
+    assert len(asked) == 2, "no such variant: nothing else is downloaded in its place, but pickles of it"
+    assert "unet/diffusion_pytorch_model.fp16.bin" in asked[1]["allow_patterns"]
+    (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").touch()
     fetch("owner/name", variant="fp16", revision="v2", only=["x"])
-    assert len(asked) == 2
+    assert len(asked) == 3
     fetch("owner/name", variant="fp16", revision="v2")
-    assert len(asked) == 4
-    assert asked[3]["revision"] == "v2"
-    assert asked[3]["allow_patterns"] == [
-        f"{name}/{stem}{end}.safetensors"
-        for name in ("vae", "safety_checker")
-        for stem in ("diffusion_pytorch_model", "model")
-        for end in ("", "-*-of-*")
+    assert {request["revision"] for request in asked[3:]} == {"v2"}
+    assert [request["allow_patterns"] for request in asked[4:]] == [
+        [
+            f"{name}/{stem}{end}.{kind}"
+            for name in ("vae", "safety_checker")
+            for stem in ("diffusion_pytorch_model", "pytorch_model" if kind == "bin" else "model")
+            for end in ends
+        ]
+        for kind, ends in (
+            ("bin", (".fp16", ".fp16-*-of-*", "-*-of-*.fp16")),
+            ("safetensors", ("", "-*-of-*")),
+            ("bin", ("", "-*-of-*")),
+        )
     ]
+
+
+def test_pickles_come_only_of_components_that_have_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = without_weights(tmp_path, "unet", "text_encoder")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").touch()
+    asked = answers(monkeypatch, str(folder))
+    fetch("owner/name")
+    wanted = [name for name in asked[1]["allow_patterns"] if fnmatch("text_encoder/pytorch_model.bin", name)]
+    assert len(asked) == 2
+    assert wanted
+    assert not any(name.startswith("unet/") for name in asked[1]["allow_patterns"])
+    (folder / "text_encoder" / "pytorch_model.bin").touch()
+    fetch("owner/name")
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize(
