@@ -36,6 +36,8 @@ MEASURES: dict[str, str] = {
     "style": "nearest in its style",
 }
 
+COMPOSITION = frozenset({"colour", "background", "found", "place"})
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
@@ -52,8 +54,9 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the picture shows everything that was asked for, but for the style."""
-        return all(right for measure, right in self.right.items() if measure not in ("style", "top5"))
+        """Whether the picture shows what was asked for: the colour, ground or place, and the thing among the nearest; else the thing itself first."""
+        asked = [right for measure, right in self.right.items() if measure in COMPOSITION]
+        return all(asked) and self.right.get("top5" if asked else "top1", True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,11 +140,16 @@ def _colours(kind: Kind, *, held_out: bool) -> Callable[[Repertoire, int], Itera
     def cases(repertoire: Repertoire, seed: int) -> Iterator[Case]:
         place = 0
         for entry in _learned(repertoire, seed, kind):
-            colours = [colour for colour in entry.colours if is_held_out(entry.thing, colour) == held_out]
+            name = without_colour(entry.names[0].lower())
+            colours = [
+                colour
+                for colour in entry.colours
+                # A blue heart is a thing of its own: no drawing would have to be thought up.
+                if is_held_out(entry.thing, colour) == held_out and not repertoire.called(f"{colour} {name}")
+            ]
             if not colours:
                 continue
             colour = random.Random(f"{seed}/{kind}/{entry.thing}").choice(colours)
-            name = without_colour(entry.names[0].lower())
             style = entry.style if place % 2 else None
             yield Case(
                 kind=kind,

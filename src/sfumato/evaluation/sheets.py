@@ -13,7 +13,7 @@ from sfumato.files import write_whole
 _SIDE = 128  # of each picture on the sheet
 _GAP = 10
 _LINE = 12
-_LINES = 4
+_LINES = 5
 _LETTERS = 25  # that fit on a line of that width
 _FRAME = 3
 _RED, _GREEN, _BLACK = (205, 30, 30), (25, 125, 45), (30, 30, 30)
@@ -35,7 +35,7 @@ def write_sheet(path: Path, drawn: Sequence[Drawn], *, columns: int = 10) -> Non
         passed = one.verdict.passed
         box = (x - _FRAME, y - _FRAME, x + _SIDE + _FRAME - 1, y + _SIDE + _FRAME - 1)
         pen.rectangle(box, outline=(215, 215, 215) if passed else _RED, width=1 if passed else _FRAME)
-        asked = textwrap.wrap(one.case.prompt, _LETTERS)[:2]
+        asked = textwrap.wrap(one.case.prompt, _LETTERS)[:3]
         seen = textwrap.wrap(seen_in(one), _LETTERS)[: _LINES - len(asked)]
         for number, line in enumerate(asked + seen):
             colour = _BLACK if number < len(asked) else _GREEN if passed else _RED

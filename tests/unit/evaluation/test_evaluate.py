@@ -199,7 +199,7 @@ def test_a_sheet_frames_what_failed_in_red(result, tmp_path):
     write_sheet(tmp_path / "sheet.png", drawn, columns=2)
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     for place, one in enumerate(drawn):
-        corner = sheet[8 + place // 2 * 186, 8 + place % 2 * 138]
+        corner = sheet[8 + place // 2 * 198, 8 + place % 2 * 138]
         assert (corner.tolist() == [205, 30, 30]) == (not one.verdict.passed)
     assert {seen_in(one) for one in drawn if one.picture is None} == {"could not be made"}
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from sfumato.evaluation import Case, Repertoire, cases_of, read_gallery
-from sfumato.evaluation.judging import Judge, halves
+from sfumato.evaluation.judging import Judge, Verdict, halves
 from sfumato.evaluation.real_art import compose, judge_drawing
 from sfumato.evaluation.scores import tally
 from sfumato.training.data.colours import OBJECT_COLOURS, TYPICAL, paint
@@ -116,6 +116,19 @@ def test_halves_are_cut_out_on_their_ground():
     upper, lower = halves(picture, stacked=True)
     assert lower is None
     assert upper is not None
+
+
+def test_a_picture_passes_with_what_its_prompt_is_about():
+    def passed(**right: bool) -> bool:
+        return Verdict(right=right, descriptors=np.empty((0, 1280), np.float32)).passed
+
+    assert passed(top1=True, top5=True, style=False)
+    assert not passed(top1=False, top5=True)
+    assert passed(colour=True, top1=False, top5=True)
+    assert not passed(colour=True, top1=False, top5=False)
+    assert not passed(background=False, top1=True, top5=True)
+    assert passed(found=True)
+    assert not passed(found=True, place=False)
 
 
 # -- the package's own gallery: numbers that are known beforehand ----------------------------------------------------

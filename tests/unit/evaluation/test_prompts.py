@@ -76,6 +76,7 @@ def test_a_colour_replaces_the_one_in_the_name_and_fits_every_such_thing(reperto
     assert apple.answers == (frozenset({"red apple", "green apple"}),)
     assert f"{apple.colour} apple" in apple.prompt
     assert all(is_held_out(case.art[0][0], case.colour or "") is False for case in cases)
+    assert not any("green apple" in case.prompt for case in cases), "which is a thing of its own"
     unseen = cases_of("new_colours", repertoire, 1000, 0)
     assert unseen
     assert all(is_held_out(case.art[0][0], case.colour or "") for case in unseen)
