@@ -94,6 +94,20 @@ def test_sdxl(tmp_path: Path) -> None:
         ours.keys_values(torch.randn(1, 7, 24), Told(pooled=pooled[:1]))
 
 
+def test_the_text_is_pooled_for_every_layer(tmp_path: Path) -> None:
+    """The bundled model's U-Net: diffusers pools the same context, told nothing beside it."""
+    ours, theirs = pair(
+        tmp_path,
+        (False, True),
+        block_out_channels=(16, 32),
+        attention_head_dim=(2, 4),
+        addition_embed_type="text",
+        addition_embed_type_num_heads=3,
+    )
+    assert ours.config.text_heads == 3
+    assert_alike(ours, theirs, Told(), added_cond_kwargs={})
+
+
 def test_the_refiner(tmp_path: Path) -> None:
     """A middle of several blocks within a level that doesn't attend; five numbers, one of them an aesthetic score."""
     ours, theirs = pair(

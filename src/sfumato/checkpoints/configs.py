@@ -48,7 +48,7 @@ OF_TRAINING = (
     "use_ema_warmup",
 )  # fmt: skip
 # Dropout acts in training only; the others say how to compute, or matter only together with an option that is refused above.
-UNET_IGNORED = ("dropout", "upcast_attention", "addition_embed_type_num_heads", *OF_TRAINING)
+UNET_IGNORED = ("dropout", "upcast_attention", *OF_TRAINING)
 
 VAE_FIXED: dict[str, Any] = {
     "act_fn": "silu",
@@ -97,7 +97,7 @@ def read_unet_config(values: Mapping[str, Any], where: str = "unet config") -> U
         only_cross=options.flags("only_cross_attention", levels),
         noise_levels=options.integer_or_none("num_class_embeds"),
         guidance_width=options.integer_or_none("time_cond_proj_dim"),
-        **read_sizes(options),
+        **read_addition(options),
     )
     if config.only_cross[-1] and not isinstance(values["only_cross_attention"], list):
         raise options.wrong(
@@ -107,18 +107,22 @@ def read_unet_config(values: Mapping[str, Any], where: str = "unet config") -> U
     options.ignore(*UNET_IGNORED)
     options.finish()
     check_groups(where, channels, config.norm_groups)
+    if config.text_heads is not None:
+        check_heads(where, config.context_dim, config.text_heads)
     attending = (*(level for level in range(levels) if attention[level]), levels - 1)
     for level in attending:
         check_heads(where, channels[level], config.heads[level])
     return config
 
 
-def read_sizes(options: Options) -> dict[str, Any]:
-    """Take how the network is told sizes, as SDXL is; nothing where it is told none. Raises ConfigError."""
+def read_addition(options: Options) -> dict[str, Any]:
+    """Take what the network is told beside the timestep: sizes, as SDXL is, or the pooled text; nothing for most. Raises ConfigError."""
     # It hangs on one option, under which the others are read, or else must be off.
-    if options.choice_or_none("addition_embed_type", ("text_time",)) is None:
+    kind = options.choice_or_none("addition_embed_type", ("text_time", "text"))
+    heads = options.integer("addition_embed_type_num_heads", 64)
+    if kind != "text_time":
         options.fixed({"addition_time_embed_dim": None, "projection_class_embeddings_input_dim": None})
-        return {}
+        return {} if kind is None else {"text_heads": heads}
     sizes_width = options.integer("projection_class_embeddings_input_dim")
     size_width = options.integer("addition_time_embed_dim", least=2)
     if size_width % 2 or sizes_width <= size_width:
@@ -137,6 +141,9 @@ def write_unet_config(config: UNetConfig) -> dict[str, Any]:
         special["addition_embed_type"] = "text_time"
         special["addition_time_embed_dim"] = config.size_width
         special["projection_class_embeddings_input_dim"] = config.sizes_width
+    if config.text_heads is not None:
+        special["addition_embed_type"] = "text"
+        special["addition_embed_type_num_heads"] = config.text_heads
     if config.noise_levels is not None:
         special["num_class_embeds"] = config.noise_levels
     if config.guidance_width is not None:

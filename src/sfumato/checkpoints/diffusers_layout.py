@@ -41,6 +41,13 @@ UNET_ENDS: Table = (
 UNET_TOLD: Table = (
     ("add_embedding.linear_1", "size_embedding.linear1"),
     ("add_embedding.linear_2", "size_embedding.linear2"),
+    ("add_embedding.norm1", "text_embedding.norm_in"),
+    ("add_embedding.pool.positional_embedding", "text_embedding.position"),
+    ("add_embedding.pool.q_proj", "text_embedding.to_q"),
+    ("add_embedding.pool.k_proj", "text_embedding.to_k"),
+    ("add_embedding.pool.v_proj", "text_embedding.to_v"),
+    ("add_embedding.proj", "text_embedding.proj"),
+    ("add_embedding.norm2", "text_embedding.norm_out"),
     ("class_embedding", "noise_embedding"),
     ("time_embedding.cond_proj", "guidance_embedding"),
 )

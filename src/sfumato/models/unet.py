@@ -14,6 +14,7 @@ from sfumato.errors import ConfigError, OptionError
 from sfumato.models.attention import Attention, SpatialTransformer, TransformerBlock
 from sfumato.models.network import NamedConfig, Network
 from sfumato.models.resnet import Downsample, ResnetBlock, Upsample, zeroed
+from sfumato.models.text_embedding import TextEmbedding
 from sfumato.models.time_embedding import SizeEmbedding, TimeEmbedding, guidance_sinusoids
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class UNetConfig(NamedConfig):
     sizes_width     width of a pooled text with the sinusoids of some sizes, each `size_width` wide (SDXL)
     noise_levels    how many levels of noise in a second picture it can be told (the ×4 upscaler)
     guidance_width  width in which it is told the guidance scale it was distilled with (LCM)
+    text_heads      heads of the attention that pools the text for every layer (the bundled model)
     """
 
     in_channels: int = 4
@@ -51,6 +53,7 @@ class UNetConfig(NamedConfig):
     size_width: int = 256
     noise_levels: int | None = None
     guidance_width: int | None = None
+    text_heads: int | None = None
 
     field_names: ClassVar[Mapping[str, str]] = {
         "block_out_channels": "channels",
@@ -65,6 +68,7 @@ class UNetConfig(NamedConfig):
         "addition_time_embed_dim": "size_width",
         "num_class_embeds": "noise_levels",
         "time_cond_proj_dim": "guidance_width",
+        "addition_embed_type_num_heads": "text_heads",
     }
 
     def __post_init__(self) -> None:
@@ -176,6 +180,9 @@ class UNet(Network):
         self.size_embedding = (
             SizeEmbedding(config.sizes_width, config.size_width, time_width) if config.sizes_width else None
         )
+        self.text_embedding = (
+            TextEmbedding(config.context_dim, time_width, config.text_heads) if config.text_heads else None
+        )
         self.noise_embedding = nn.Embedding(config.noise_levels, time_width) if config.noise_levels else None
         self.guidance_embedding = (
             nn.Linear(config.guidance_width, channels[0], bias=False) if config.guidance_width else None
@@ -218,7 +225,7 @@ class UNet(Network):
         Raises OptionError where this U-Net has to be told something that is not given.
         """
         layers = tuple(layer.keys_values(context) for layer in self._cross_attentions())
-        if not (self.size_embedding or self.noise_embedding or self.guidance_embedding):
+        if not (self.size_embedding or self.text_embedding or self.noise_embedding or self.guidance_embedding):
             return KeysValues(layers)
 
         told = told or Told()
@@ -226,6 +233,8 @@ class UNet(Network):
         if self.size_embedding is not None:
             pooled, sizes = given("a pooled text", told.pooled), given("sizes", told.sizes)
             after = self.size_embedding(pooled.to(context.dtype), sizes)
+        if self.text_embedding is not None:
+            after = self.text_embedding(context)
         if self.noise_embedding is not None:
             level = self.noise_embedding(given("a noise level", told.noise_level))
             after = level if after is None else after + level

@@ -188,7 +188,7 @@ ATTENDING_EVERYWHERE = {"down_block_types": ["CrossAttnDownBlock2D"] * 4, "up_bl
         ("unet", {"_class_name": "FluxTransformer2DModel"}, "_class_name is 'FluxTransformer2DModel'"),
         ("unet", {"freq_shift": 1}, "freq_shift is 1; expected 0, the only value"),
         ("unet", {"class_embed_type": "projection"}, 'class_embed_type is "projection"; expected null'),
-        ("unet", {"addition_embed_type": "text"}, 'addition_embed_type is "text"; expected text_time'),
+        ("unet", {"addition_embed_type": "text_image"}, 'addition_embed_type is "text_image"; expected text_time'),
         ("unet", {"addition_embed_type": "text_time"}, "projection_class_embeddings_input_dim is not given"),
         ("unet", {"addition_time_embed_dim": 256}, "addition_time_embed_dim is 256; expected null"),
         ("unet", SIZES | {"addition_time_embed_dim": 255}, "an even number below 2816"),
