@@ -8,6 +8,7 @@ from torch import nn
 
 from sfumato.errors import TrainingError, UnknownNameError
 from sfumato.models import AutoencoderKL, VAEConfig
+from sfumato.text import Tokenizer
 from sfumato.training.average import MovingAverage
 from sfumato.training.base_config import NoiseLevels, TextSizes
 from sfumato.training.data import read_dataset
@@ -109,6 +110,12 @@ def test_average_starts_short_and_then_keeps_its_decay():
     assert average.weights["weight"].item() == pytest.approx(0.9)
     average.update(module, 1000)
     assert average.weights["weight"].item() == pytest.approx(0.91)
+
+
+def test_tokenizer_of_texts_splits_them_as_clip_does():
+    texts = ["a black cat's claw, 3d-style", "an eight-ball on 100% teal", "Straße № 7"]
+    whole, reduced = Tokenizer.bundled_clip(), tokenizer_for(texts, TextSizes(max_length=40, base_merges=0))
+    assert [reduced.tokenize(text) for text in texts] == [whole.tokenize(text) for text in texts]
 
 
 def test_tokenizer_knows_the_captions_words_and_is_short():

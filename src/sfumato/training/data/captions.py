@@ -25,7 +25,7 @@ _STUFFS = frozenset({
 # Plurals end in s, but for "glass", "octopus", "iris", "canvas" and these.
 _PLURAL = re.compile(r"(?<![suia])s\Z")
 _SINGULAR_IN_S = frozenset({"lens", "news"})
-_DETERMINED = re.compile(r"(?:half|several|two|three|four|five|some|the) ")
+_DETERMINED = re.compile(r"(?:half|several|two|three|four|five|some|the) |.*\b(?:people|men|women|children)\b")
 _MORE_OF_A_NAME = re.compile(r" (?:of|with|in|on|at|for|from|wearing|holding|by|out|over|under|hatching|without) ")
 # Said with a vowel though not written with one, and the reverse.
 _SAID_WITH_A_VOWEL = re.compile(r"[ai]|o(?!ne\b)|e(?!u|we)|u(?!ni|fo\b|ku|s[be]|r[ai])|hour|honest|heir|x-|8|11\b|18\b")
@@ -87,9 +87,10 @@ class Description:
 
 def with_article(name: str) -> str:
     """The name as a noun phrase: "an apple", "a slice of pizza", "a face with sunglasses", "scissors"."""
-    head = _MORE_OF_A_NAME.split(name)[0].split()[-1]
+    thing = _MORE_OF_A_NAME.split(name)[0]
+    head = thing.split()[-1]
     is_plural = bool(_PLURAL.search(head)) and head not in _SINGULAR_IN_S
-    if is_plural or head in _STUFFS or _DETERMINED.match(name):
+    if is_plural or head in _STUFFS or _DETERMINED.match(f"{thing} "):
         return name
     return f"{'an' if _SAID_WITH_A_VOWEL.match(name) else 'a'} {name}"
 
