@@ -30,9 +30,8 @@ class Denoiser:
         so the engine evaluates a failing batch again run by run.
         """
         x, timesteps, keys_values = self._rows(runs)
-        with torch.no_grad():
-            output = self.unet(x, timesteps, keys_values)
-        outputs = output.to(torch.float32).split([len(run.job.guidance.rows()) for run in runs])
+        output = self._evaluate(x, timesteps, keys_values, runs[0])
+        outputs = torch.split(output.to(torch.float32), [len(run.job.guidance.rows()) for run in runs])
         answers = [self._answer(run, rows) for run, rows in zip(runs, outputs, strict=True)]
         for run, answer in zip(runs, answers, strict=True):
             if not is_finite(answer):
@@ -68,14 +67,15 @@ class Denoiser:
                 "or the callback that supplied them"
             )
         x, timesteps, keys_values = self._rows([run])
-        layer = first_nonfinite_layer(self.unet, lambda: self._evaluate(x, timesteps, keys_values))
+        layer = first_nonfinite_layer(self.unet, lambda: self._evaluate(x, timesteps, keys_values, run))
         dtype = str(x.dtype).removeprefix("torch.")
         place = f"U-Net layer {layer!r}" if layer else "guidance, after the U-Net"
         hint = "use float32 or bfloat16" if x.dtype == torch.float16 else "the weights or the conditioning are damaged"
         return NumericalError(f"NaN or infinity arose in {place} {where}, computing in {dtype}; {hint}")
 
-    def _evaluate(self, x: Tensor, timesteps: Tensor, keys_values: KeysValues) -> Tensor:
-        with torch.no_grad():
+    def _evaluate(self, x: Tensor, timesteps: Tensor, keys_values: KeysValues, run: Run) -> Tensor:
+        """The network's answer for rows of this run, and of others with the same adapters."""
+        with torch.no_grad(), run.job.adapters.beside("unet", self.unet):
             return self.unet(x, timesteps, keys_values)
 
 

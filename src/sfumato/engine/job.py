@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.diffusion.conversation import Query, Sampling, Step
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.prediction import PredictionType
@@ -19,13 +20,14 @@ class Conditioning:
 
     def __init__(self, context: Tensor) -> None:
         self.context = context
-        self._keys_values: KeysValues | None = None
+        self._keys_values: dict[ActiveAdapters, KeysValues] = {}
 
-    def keys_values(self, unet: UNet) -> KeysValues:
-        """Keys and values of every cross-attention of `unet`, one row, computed at the first call."""
-        if self._keys_values is None:
-            self._keys_values = unet.keys_values(self.context[None].to(unet.device, unet.dtype))
-        return self._keys_values
+    def keys_values(self, unet: UNet, adapters: ActiveAdapters = NO_ADAPTERS) -> KeysValues:
+        """Keys and values of every cross-attention of `unet`, one row, computed at the first call with these adapters."""
+        if adapters not in self._keys_values:
+            with adapters.beside("unet", unet):
+                self._keys_values[adapters] = unet.keys_values(self.context[None].to(unet.device, unet.dtype))
+        return self._keys_values[adapters]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -33,7 +35,8 @@ class Job:
     """What the engine has to know to make one image.
 
     `sampling` is a sampler's generator, not yet started; `conditionings` holds one entry for each row that `guidance`
-    asks for; `timestep` turns a sigma into the network's training index; `prediction` is what the network predicts.
+    asks for; `timestep` turns a sigma into the network's training index; `prediction` is what the network predicts;
+    `adapters` run beside the network.
     """
 
     sampling: Sampling
@@ -42,6 +45,7 @@ class Job:
     guidance: Guidance
     timestep: Callable[[float], float]
     prediction: PredictionType
+    adapters: ActiveAdapters = NO_ADAPTERS
 
     def __post_init__(self) -> None:
         missing = [row for row in self.guidance.rows() if row not in self.conditionings]
@@ -83,6 +87,7 @@ class Run:
     def keys_values(self, unet: UNet) -> KeysValues:
         """Keys and values of all the rows that guidance asks for, in its order, joined once for the whole run."""
         if self._keys_values is None:
-            rows = [self.job.conditionings[name].keys_values(unet) for name in self.job.guidance.rows()]
+            conditionings = [self.job.conditionings[name] for name in self.job.guidance.rows()]
+            rows = [conditioning.keys_values(unet, self.job.adapters) for conditioning in conditionings]
             self._keys_values = KeysValues.concat(rows)
         return self._keys_values

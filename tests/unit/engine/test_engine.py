@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sfumato.adapters import NO_ADAPTERS, ActiveAdapters, Weighted, adapter_of
 from sfumato.diffusion.conversation import Query, Sampling
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.noise import NoiseSource
@@ -49,6 +50,7 @@ def job(
     shape: tuple[int, int, int] = SHAPE,
     conditionings: dict[str, Conditioning] | None = None,
     eta: float = 0.0,
+    adapters: ActiveAdapters = NO_ADAPTERS,
 ) -> Job:
     levels = scheduler.levels(steps)
     source = NoiseSource(seed, shape)
@@ -60,6 +62,7 @@ def job(
         guidance=Guidance(scale=scale),
         timestep=lambda sigma: levels.timestep(sigma, scheduler.noise_schedule),
         prediction="epsilon",
+        adapters=adapters,
     )
 
 
@@ -257,3 +260,53 @@ def test_a_cancellation_made_while_another_is_told_is_not_lost(unet: UNet) -> No
         elif isinstance(event, ImageDone):
             outcome[event.image] = ImageDone
     assert outcome == {tickets[0]: Cancelled, tickets[1]: Cancelled, tickets[2]: ImageDone}
+
+
+# -- adapters ----------------------------------------------------------------------------------------------------------
+
+
+def lora(unet: UNet, seed: int, weight: float = 1.0) -> ActiveAdapters:
+    """One that changes how the U-Net reads the text and the picture, of random numbers."""
+    g = torch.Generator().manual_seed(seed)
+    tensors: dict[str, Tensor] = {}
+    for part, width in (("attn1_to_q", 8), ("attn2_to_k", TINY.context_dim), ("ff_net_2", 32)):
+        name = f"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_{part}"
+        tensors[f"{name}.lora_down.weight"] = torch.randn(2, width, generator=g)
+        tensors[f"{name}.lora_up.weight"] = torch.randn(8, 2, generator=g)
+    return ActiveAdapters((Weighted(adapter_of(tensors, {"unet": unet}, f"lora {seed}"), {"unet": weight}),))
+
+
+@pytest.fixture(scope="module")
+def open_unet() -> UNet:
+    """One whose last layers are not the zeros it starts with, so that what is inside shows."""
+    torch.manual_seed(0)
+    unet = UNet(TINY).eval().requires_grad_(False)
+    for parameter in unet.parameters():
+        parameter.normal_(std=0.2)
+    return unet
+
+
+@pytest.mark.parametrize("max_rows", [None, 16])
+def test_pictures_with_other_adapters_beside_each_other_are_as_alone(open_unet: UNet, max_rows: int | None) -> None:
+    one, two = lora(open_unet, 1), lora(open_unet, 2)
+    choices = [NO_ADAPTERS, one, two, ActiveAdapters((*one.weighted, *two.weighted)), lora(open_unet, 1, 0.5)]
+    alone = [finish(Engine(open_unet), job(1, adapters=choice))[0] for choice in choices]
+    company = finish(Engine(open_unet, max_rows=max_rows), *(job(1, adapters=choice) for choice in choices * 2))
+    for ticket, x in company.items():
+        if max_rows is None:
+            assert torch.equal(x, alone[ticket % len(choices)])
+        torch.testing.assert_close(x, alone[ticket % len(choices)], atol=1e-4, rtol=1e-4)
+    for i, x in enumerate(alone):
+        for other in alone[:i]:
+            assert not torch.allclose(x, other, atol=1e-2)
+
+
+def test_one_conditioning_serves_pictures_with_other_adapters(open_unet: UNet) -> None:
+    shared = {"cond": context(1), "uncond": context(2)}
+    choices = [NO_ADAPTERS, lora(open_unet, 1), lora(open_unet, 2)]
+    alone = [
+        finish(Engine(open_unet), job(1, conditionings={"cond": context(1), "uncond": context(2)}, adapters=choice))[0]
+        for choice in choices
+    ]
+    company = finish(Engine(open_unet), *(job(1, conditionings=shared, adapters=choice) for choice in choices))
+    assert all(torch.equal(company[i], alone[i]) for i in range(len(choices)))
