@@ -115,6 +115,7 @@ def test_ground_is_what_is_told(art):
         # Light red is where red and pink meet.
         assert measured == base or (scene.description.ground, measured) == ("light red", "pink")
         seen.add(scene.description.ground)
+        assert base not in {subject.colour for subject in scene.description.subjects}
     assert len(seen) > 12
 
 

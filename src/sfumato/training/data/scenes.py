@@ -149,7 +149,7 @@ class SceneMaker:
             if size is None and ground:
                 scale = rng.uniform(0.78, 0.95)
         centre = _CENTRES[place] if place else (0.5, 0.5)
-        name, colour = self._ground(rng) if ground else (None, (255, 255, 255))
+        name, colour = self._ground(rng, (subject,)) if ground else (None, (255, 255, 255))
         page = self._page(colour)
         self._paste(page, art, centre, scale, mirrored=kind != "plain" and self._may_mirror(row, rng))
         scene = Description(subjects=(subject,), place=place, ground=name)
@@ -160,12 +160,13 @@ class SceneMaker:
         second = self._beside(first, rng)
         relation: Relation = rng.choices(("left of", "right of", "above", "below"), (4, 2, 1, 1))[0]
         arts = [self._subject(row, rng, coloured=rng.random() < 0.2) for row in (first, second)]
-        name, colour = self._ground(rng) if ground else (None, (255, 255, 255))
+        subjects = tuple(subject for _, subject in arts)
+        name, colour = self._ground(rng, subjects) if ground else (None, (255, 255, 255))
         page = self._page(colour)
         for row, (art, _), centre in zip((first, second), arts, _RELATED[relation], strict=True):
             scale = rng.uniform(0.48, 0.52)
             self._paste(page, art, centre, scale, mirrored=self._may_mirror(row, rng))
-        scene = Description(subjects=tuple(subject for _, subject in arts), relation=relation, ground=name)
+        scene = Description(subjects=subjects, relation=relation, ground=name)
         return Scene(np.asarray(page), scene, (first, second))
 
     def _row(self, rng: random.Random) -> int:
@@ -213,8 +214,10 @@ class SceneMaker:
         )
         return art, subject
 
-    def _ground(self, rng: random.Random) -> tuple[str, tuple[int, int, int]]:
-        name = rng.choice([n for n in TYPICAL if n not in _NOT_GROUNDS])
+    def _ground(self, rng: random.Random, subjects: tuple[Subject, ...]) -> tuple[str, tuple[int, int, int]]:
+        # On a ground of its own colour a thing is not to be seen.
+        own = {subject.colour for subject in subjects}
+        name = rng.choice([n for n in TYPICAL if n not in _NOT_GROUNDS | own])
         lightness, chroma, hue = TYPICAL[name]
         shade = rng.choice(list(_SHADES)) if name in _TAKES_SHADES and rng.random() < 0.2 else ""
         if shade:
