@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from sfumato.checkpoints import clip_configs, configs, diffusers_layout
+from sfumato.checkpoints.filling import load_weights, save_weights
 from sfumato.checkpoints.keys import KeyMap
 from sfumato.checkpoints.options import read_json
 from sfumato.checkpoints.unfilled import unfilled
-from sfumato.checkpoints.weights import find_weights, load_weights, save_weights
+from sfumato.checkpoints.weights import find_weights
 from sfumato.models import (
     AutoencoderKL,
     CLIPTextConfig,

@@ -6,10 +6,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from sfumato.checkpoints.filling import load_weights
 from sfumato.checkpoints.finite import count_nonfinite, nonfinite
 from sfumato.checkpoints.keys import KeyMap
 from sfumato.checkpoints.tensor_file import open_tensors
-from sfumato.checkpoints.weights import load_weights
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e5m2, torch.complex64)
 

@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 
@@ -5,13 +6,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import nn
 
-from sfumato.checkpoints import safetensors_file
+from sfumato.checkpoints import filling, safetensors_file
 from sfumato.checkpoints.components import VAE
+from sfumato.checkpoints.filling import load_weights, save_weights
 from sfumato.checkpoints.keys import KeyMap
-from sfumato.checkpoints.weights import find_weights, has_weights, load_weights, save_weights, sha256
+from sfumato.checkpoints.safetensors_writer import Entry, write_safetensors
+from sfumato.checkpoints.weights import find_weights, has_weights, sha256
 from sfumato.errors import CheckpointError, CorruptFileError, KeyMismatchError, MissingFileError
 from sfumato.models import AutoencoderKL, VAEConfig
 
@@ -255,3 +258,103 @@ def test_sha256_is_of_all_bytes(tmp_path: Path) -> None:
     assert (
         sha256([tmp_path / "a", tmp_path / "b"]) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
+
+
+FUSED = KeyMap(
+    (("out", "out"), ("square", "square.weight"), ("flat", "flat")),
+    fused=(("qkv_weight", ("q.weight", "k.weight")), ("qkv_bias", ("q.bias", "k.bias"))),
+    transposed=frozenset({"square"}),
+    pointwise=frozenset({"flat.weight"}),
+)
+
+
+def forms() -> nn.Module:
+    network = nn.Module()
+    for name, layer in {
+        "q": nn.Linear(3, 2),
+        "k": nn.Linear(3, 4),
+        "out": nn.Linear(2, 2),
+        "flat": nn.Linear(5, 2),
+    }.items():
+        network.add_module(name, layer)
+    network.add_module("square", nn.Linear(3, 5, bias=False))
+    return network
+
+
+def test_tensors_of_another_form_come_back(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = forms()
+    file = tmp_path / "m.safetensors"
+    save_weights(network, file, FUSED)
+    tensors = load_file(file)
+    assert {name: list(tensor.shape) for name, tensor in tensors.items()} == {
+        "qkv_weight": [6, 3], "qkv_bias": [6], "out.weight": [2, 2], "out.bias": [2], "square": [3, 5],
+        "flat.weight": [2, 5, 1, 1], "flat.bias": [2],
+    }  # fmt: skip
+    with torch.device("meta"):
+        loaded = forms()
+    load_weights(loaded, [file], FUSED)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+
+    rewrite(file, qkv_weight=torch.zeros(5, 3), square=None, flat__weight=torch.zeros(2, 5))
+    with pytest.raises(KeyMismatchError, match=r"1 missing \(square\); .*\(qkv_weight is \[5, 3\], not \[6, 3\]\)"):
+        load_weights(forms(), [file], FUSED)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+def test_a_file_is_mapped_a_part_at_a_time_while_it_is_converted(
+    file: Path, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    reading = filling.open_tensors
+
+    def counted(path: Path):
+        opened.append(path)
+        return reading(path)
+
+    tensors = {name: tensor.half() for name, tensor in load_file(file).items()}
+    save_file(tensors, file)
+    monkeypatch.setattr(filling, "open_tensors", counted)
+    monkeypatch.setattr(filling, "MAPPED", 0)
+    loaded = network()
+    load_weights(loaded, [file], KEYS, dtype)
+    assert len(opened) == (1 if dtype is None else 4)
+    assert torch.equal(loaded[0].weight, tensors["first.weight"].to(dtype))
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_weights_of_8_bits_are_widened(file: Path, kind: torch.dtype) -> None:
+    tensors = {name: tensor.to(kind) for name, tensor in load_file(file).items()}
+    save_file(tensors, file)
+    for dtype in (None, torch.float32):
+        loaded = network()
+        load_weights(loaded, [file], KEYS, dtype)
+        assert loaded[0].weight.dtype == (dtype or torch.float16)
+        assert torch.equal(loaded[0].weight.float(), tensors["first.weight"].float())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=8).filter(lambda name: name != "__metadata__" and name.isprintable()),
+        st.tuples(
+            st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool]),
+            st.lists(st.integers(0, 3), max_size=3),
+        ),
+        max_size=6,
+    )
+)
+def test_what_is_written_is_what_the_formats_library_reads(tensors: dict[str, tuple[torch.dtype, list[int]]]) -> None:
+    made = {name: (torch.rand(shape) * 9).to(dtype) for name, (dtype, shape) in tensors.items()}
+    file = io.BytesIO()
+    entries = [
+        Entry(name=name, shape=tuple(tensor.shape), dtype=tensor.dtype, make=lambda tensor=tensor: tensor)
+        for name, tensor in made.items()
+    ]
+    write_safetensors(file, entries, {"format": "pt"})
+    read = load(file.getvalue())
+    assert read.keys() == made.keys()
+    for name, tensor in made.items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name], tensor)

@@ -1,0 +1,159 @@
+"""Tensors of networks ⇄ files, one tensor at a time: read from safetensors and pickles, written as safetensors."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.checkpoints.finite import SMALL, nonfinite
+from sfumato.checkpoints.keys import KeyMap, Shape, few
+from sfumato.checkpoints.safetensors_writer import Entry, write_safetensors
+from sfumato.checkpoints.stored_tensor import DTYPES
+from sfumato.checkpoints.tensor_file import TensorFile, enough_memory, open_tensors, reading
+from sfumato.errors import KeyMismatchError
+
+logger = logging.getLogger("sfumato")
+
+WEIGHT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
+WIDENED = torch.float16
+"""What weights of 8 bits are opened in unless another dtype is asked for: no network computes in them, and it holds each of their values."""
+
+MAPPED = 256 << 20
+"""Bytes of a file that are converted before its mapping is given back. What was read of a file counts as memory while it is mapped."""
+
+
+def load_weights(network: nn.Module, files: Sequence[Path], keys: KeyMap, dtype: torch.dtype | None = None) -> None:
+    """Fill a network built on the meta device; each tensor is mapped from its file and, if asked, converted on its own.
+
+    Strict both ways: every tensor of the files is used or a known leftover, every one of the network filled exactly once.
+    NaN and infinity in the small tensors, which are those a damaged model has too, are told to the log.
+    Raises CorruptFileError for a file that is cut short or holds no tensors, UnsafeFileError for one that asks for more, CheckpointError
+    if memory does not suffice, and one KeyMismatchError that names all that is amiss.
+    """
+    filling = _Filling(network, keys, dtype)
+    for path in files:
+        filling.read(path)
+    filling.check(files[0])
+    network.load_state_dict(filling.found, strict=True, assign=True)
+
+
+class _Filling:
+    """What was found so far for a network's tensors, and what is amiss."""
+
+    def __init__(self, network: nn.Module, keys: KeyMap, dtype: torch.dtype | None) -> None:
+        self.found: dict[str, Tensor] = {}
+        self._expected: Mapping[str, Shape] = {
+            name: list(tensor.shape) for name, tensor in network.state_dict().items()
+        }
+        self._keys = keys
+        self._dtype = dtype
+        self._named: set[str] = set()
+        self._unexpected: list[str] = []
+        self._twice: list[str] = []
+        self._misfits: list[str] = []
+        self._bad: list[str] = []
+
+    def read(self, path: Path) -> None:
+        """Take what a file has; as much at a time as may stay mapped."""
+        with open_tensors(path) as file:
+            waiting = self._take(path, file, self._usable(path, file))
+        while waiting:
+            with open_tensors(path) as file:
+                waiting = self._take(path, file, waiting)
+
+    def _usable(self, path: Path, file: TensorFile) -> list[str]:
+        """The tensors of a file that can be used as they are described; the others are noted."""
+        usable: list[str] = []
+        for key in file.keys():  # noqa: SIM118 (an open file is no dict, and can't be iterated)
+            names = self._keys.held_in(key)
+            if not names or not all(name in self._expected for name in names):
+                if not self._keys.is_leftover(key):
+                    self._unexpected.append(key)
+                continue
+            if not self._named.isdisjoint(names):
+                self._twice.append(key)
+                continue
+            self._named.update(names)
+            with reading(path):
+                tensor = file.get_slice(key)
+                shape, dtype = tensor.get_shape(), tensor.get_dtype()
+            shapes = self._keys.shapes_of(key, [self._expected[name] for name in names])
+            if shape not in shapes:
+                self._misfits.append(f"{key} is {shape}, not {shapes[0]}")
+            elif DTYPES.get(dtype) not in WEIGHT_DTYPES:
+                self._misfits.append(f"{key} is {DTYPES.get(dtype, dtype)}, not a float of 8 to 64 bits")
+            else:
+                usable.append(key)
+        return usable
+
+    def _take(self, path: Path, file: TensorFile, keys: Sequence[str]) -> list[str]:
+        """Take some tensors from a file; the rest is returned when enough of it has been read to be converted."""
+        read = 0
+        for at, key in enumerate(keys):
+            if read > MAPPED:
+                return list(keys[at:])
+            with reading(path):
+                tensor = file.get_tensor(key)
+            dtype = self._dtype or (WIDENED if tensor.dtype.itemsize == 1 else tensor.dtype)
+            read += 0 if tensor.dtype == dtype else tensor.numel() * tensor.dtype.itemsize
+            with enough_memory(path):
+                converted = tensor if tensor.dtype == dtype else tensor.to(dtype)
+                names = self._keys.held_in(key)
+                self.found |= self._keys.split(key, converted, [self._expected[name] for name in names])
+            if tensor.numel() <= SMALL and any(nonfinite(converted)):
+                self._bad.append(key)
+        return []
+
+    def check(self, path: Path) -> None:
+        """Raise KeyMismatchError unless everything is there once and fits, and nothing else is; tell the log of damage."""
+        missing = {self._keys.to_theirs(name) for name in self._expected if name not in self._named}
+        groups = (
+            ("missing", missing),
+            ("unexpected", self._unexpected),
+            ("given twice", self._twice),
+            ("of the wrong shape or type", self._misfits),
+        )
+        amiss = [f"{len(names)} {what} ({few(names)})" for what, names in groups if names]
+        if amiss:
+            raise KeyMismatchError(
+                f"{path} does not fit its config: tensors {'; '.join(amiss)}; expected the weights of the same model"
+            )
+        if self._bad:
+            # The large tensors are left mapped: reading them all to look would take as long as reading the file.
+            logger.warning(
+                "%s: %d of the small tensors hold NaN or infinity (%s); what it draws will be damaged",
+                path,
+                len(self._bad),
+                few(self._bad),
+            )
+
+
+def save_weights(
+    network: nn.Module,
+    path: Path,
+    keys: KeyMap,
+    dtype: torch.dtype | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a network's tensors as one safetensors file, with the layout's names and, if asked, another dtype.
+
+    Each is converted and written by itself. Raises OSError if the file can't be written or is there already.
+    """
+    # The readers of these layouts refuse a file that does not say which framework's memory order it is in.
+    with path.open("xb") as file:
+        write_safetensors(file, entries_of(network.state_dict(), keys, dtype), {"format": "pt", **(metadata or {})})
+
+
+def entries_of(tensors: Mapping[str, Tensor], keys: KeyMap, dtype: torch.dtype | None = None) -> Iterator[Entry]:
+    """What a file holds that holds our tensors, in a layout's names."""
+    for key, names in keys.files_of(tensors).items():
+        ours = [tensors[name] for name in names]
+        shape = keys.shapes_of(key, [list(tensor.shape) for tensor in ours])[0]
+        yield Entry(
+            name=key,
+            shape=tuple(shape),
+            dtype=dtype or ours[0].dtype,
+            make=lambda key=key, ours=ours: keys.joined(key, ours),
+        )
