@@ -1,6 +1,6 @@
 """CLIP's tokenizer: a prompt becomes the row of ids that the text encoder reads."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from os import PathLike
@@ -26,7 +26,7 @@ class Tokens:
     """A prompt as the text encoder reads it.
 
     ids      start token, the text's tokens, end token, padding: as many as the tokenizer's max_length
-    kept     how many tokens of the text are among the ids
+    kept     how many tokens of the text are among the ids; one that stands for several ids counts as these, and is there whole or not at all
     dropped  the text, cleaned, that found no room; "" if all did
     """
 
@@ -46,9 +46,11 @@ class Tokenizer:
 
     spec: TokenizerSpec
     _backend: tokenizers.Tokenizer = field(init=False, repr=False, compare=False)
+    _runs: Mapping[int, tuple[int, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_backend", _backend(self.spec))
+        object.__setattr__(self, "_runs", _runs(self.spec.added))
 
     @classmethod
     def bundled_clip(cls) -> "Tokenizer":
@@ -84,13 +86,51 @@ class Tokenizer:
         added = {token: vocabulary.ids[token] for token in self.spec.added}
         return Tokenizer(replace(self.spec, vocabulary=vocabulary, added=added))
 
+    def with_token(self, token: str, ids: int = 1) -> "Tokenizer":
+        """A tokenizer that also knows `token`, written out in a prompt, as the next so many ids; every other text it splits as before.
+
+        One that begins and ends in a letter or digit is found as a whole word only. In a folder it is kept as transformers and diffusers
+        keep such tokens: as TOKEN, TOKEN_1, TOKEN_2 … Raises OptionError for a token that is empty, is there already, or is a word.
+        """
+        written = clean(token)
+        if not written or ids < 1:
+            raise OptionError(
+                f"the token {token!r} of {ids} ids can't be added; expected some letters and 1 id or more"
+            )
+        names = [written, *(f"{written}_{i}" for i in range(1, ids))]
+        known = {name.lower() for name in (*self.spec.added, self.spec.start, self.spec.end, self.spec.pad)}
+        if taken := known.intersection((*names, f"{written}_1")):
+            raise OptionError(f"the token {min(taken)!r} is there already; give another name")
+        if len(self._backend.encode(written).ids) == 1:
+            raise OptionError(
+                f"{token!r} is a word of this model's vocabulary, which would lose its meaning; give another name, such as <{written}>"
+            )
+        numbers = range(self.vocab_size, self.vocab_size + ids)
+        added = {**self.spec.added, **dict(zip(names, numbers, strict=True))}
+        if any(self._runs.get(first, (first,)) != run for first, run in _runs(added).items() if first not in numbers):
+            raise OptionError(f"the token {token!r} reads as the continuation of another; give another name")
+        bounded = written[0].isalnum() and written[-1].isalnum()
+        return Tokenizer(
+            replace(
+                self.spec,
+                added=added,
+                whole_words=self.spec.whole_words | (set(names) if bounded else set[str]()),
+            )
+        )
+
     def encode(self, text: str) -> Tokens:
         """The ids of a prompt, cut to max_length; what was cut is said in `dropped`."""
         cleaned = clean(text)
         encoding = self._backend.encode(cleaned)
         room = self.max_length - 2  # beside start and end
-        kept = encoding.ids[:room]
-        dropped = cleaned[encoding.offsets[room][0] :] if len(encoding.ids) > room else ""
+        kept: list[int] = []
+        dropped = ""
+        for number, (start, _) in zip(encoding.ids, encoding.offsets, strict=True):
+            run = self._runs.get(number, (number,))
+            if len(kept) + len(run) > room:
+                dropped = cleaned[start:]
+                break
+            kept += run
         padding = [self.pad_id] * (room - len(kept))
         return Tokens(ids=(self.start_id, *kept, self.end_id, *padding), kept=len(kept), dropped=dropped)
 
@@ -100,7 +140,7 @@ class Tokenizer:
 
     def token_ids(self, text: str) -> list[int]:
         """The ids of a text, however long, without start, end and padding."""
-        return self._backend.encode(clean(text)).ids
+        return [one for number in self._backend.encode(clean(text)).ids for one in self._runs.get(number, (number,))]
 
     def tokenize(self, text: str) -> list[str]:
         """The pieces of a text as the vocabulary spells them."""
@@ -159,6 +199,18 @@ class Tokenizer:
         return found
 
 
+def _runs(added: Mapping[str, int]) -> dict[int, tuple[int, ...]]:
+    """For each added token that stands for several ids, the first of them → all. So diffusers knows them too: NAME, NAME_1, NAME_2 …"""
+    runs: dict[int, tuple[int, ...]] = {}
+    for name, number in added.items():
+        run = [number]
+        while (further := added.get(f"{name}_{len(run)}")) is not None:
+            run.append(further)
+        if len(run) > 1:
+            runs[number] = tuple(run)
+    return runs
+
+
 def _backend(spec: TokenizerSpec) -> tokenizers.Tokenizer:
     """Hugging Face's tokenizer for cleaned text, without the start and end tokens."""
     ids = dict(spec.vocabulary.ids)
@@ -179,7 +231,8 @@ def _backend(spec: TokenizerSpec) -> tokenizers.Tokenizer:
     )
     # Prompts are lower-cased before they come here, so an added <My-Style> is looked for as <my-style>. New ids follow the vocabulary's.
     for token, number in sorted(spec.added.items(), key=itemgetter(1)):
-        backend.add_tokens([AddedToken(token.lower(), normalized=False)])  # pyright: ignore[reportUnknownMemberType]
+        alone = token in spec.whole_words
+        backend.add_tokens([AddedToken(token.lower(), normalized=False, single_word=alone)])  # pyright: ignore[reportUnknownMemberType]
         if backend.token_to_id(token.lower()) != number:
             raise ConfigError(
                 f"the added token {token!r} has the id {number}; expected the ids after the vocabulary's {len(ids)}, each once"

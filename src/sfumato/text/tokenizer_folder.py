@@ -17,7 +17,11 @@ KNOWN_CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerSpec:
-    """What a tokenizer is made of: its vocabulary, its special tokens, its length, and tokens that prompts may spell out."""
+    """What a tokenizer is made of: its vocabulary, its special tokens, its length, and tokens that prompts may spell out.
+
+    Of the `added` ones, those in `whole_words` are found only where no letter or digit adjoins them. Added tokens NAME, NAME_1, NAME_2 …
+    are one: where a prompt has the first, it gets all.
+    """
 
     vocabulary: Vocabulary
     start: str = START_TOKEN
@@ -26,6 +30,7 @@ class TokenizerSpec:
     unknown: str = END_TOKEN
     max_length: int = CLIP_MAX_LENGTH
     added: Mapping[str, int] = field(default_factory=dict[str, int])
+    whole_words: frozenset[str] = frozenset()
 
 
 def read_tokenizer_folder(folder: Path) -> TokenizerSpec:

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -149,3 +150,72 @@ def test_it_works_from_several_threads_without_torch() -> None:
         "assert len(set(rows)) == 1; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+# -- tokens that embeddings add ----------------------------------------------------------------------------------------
+
+
+def test_an_added_token_is_the_next_id_and_several_are_a_run() -> None:
+    more = CLIP.with_token("<my-Style>").with_token("easynegative", 3)
+    assert more.vocab_size == 49412
+    assert more.token_ids("a <MY-style> cat") == [320, 49408, 2368]
+    assert more.token_ids("easynegative, cat") == [49409, 49410, 49411, 267, 2368]
+    assert more.encode("easynegative").kept == 3
+    assert more.decode([49408, 2368]) == "<my-style>cat"
+    assert CLIP.vocab_size == 49408
+
+
+def test_a_token_of_letters_is_a_whole_word_only() -> None:
+    more = CLIP.with_token("zorp", 2)
+    for text in ("zorps", "azorp", "zorp1", "zorpé"):
+        assert more.token_ids(text) == CLIP.token_ids(text)
+    assert more.token_ids("(zorp)") == [*CLIP.token_ids("("), 49408, 49409, *CLIP.token_ids(")")]
+    # One in brackets can't be part of a word.
+    assert CLIP.with_token("<zorp>").token_ids("a<zorp>b") == [*CLIP.token_ids("a"), 49408, *CLIP.token_ids("b")]
+
+
+@settings(max_examples=100)
+@given(st.text(max_size=40))
+def test_other_texts_are_split_as_before(text: str) -> None:
+    if "zorp" not in clean(text):
+        assert MORE.encode(text) == CLIP.encode(text)
+
+
+MORE = CLIP.with_token("zorp", 4).with_token("<zorp-style>")
+
+
+def test_a_run_is_there_whole_or_not_at_all() -> None:
+    tokens = MORE.encode("cat " * 72 + "zorp fox")
+    assert (tokens.kept, tokens.dropped) == (72, "zorp fox")
+    tokens = MORE.encode("cat " * 71 + "zorp fox")
+    assert (tokens.kept, tokens.dropped) == (75, "fox")
+    assert len(tokens.ids) == 77
+
+
+@pytest.mark.parametrize(
+    ("token", "ids", "said"),
+    [
+        ("zorp", 1, "is there already"),
+        ("ZORP", 1, "is there already"),
+        ("zorp_2", 1, "is there already"),
+        ("zorp_4", 1, "continuation of another"),
+        ("<zorp-style>_1", 1, "continuation of another"),
+        ("<|endoftext|>", 1, "is there already"),
+        ("cat", 1, "is a word of this model's vocabulary"),
+        ("Art", 2, "such as <art>"),
+        ("*", 1, "is a word"),
+        ("", 1, "can't be added"),
+        (" ", 1, "can't be added"),
+        ("new", 0, "can't be added"),
+    ],
+)
+def test_tokens_that_are_there_or_are_words_are_refused(token: str, ids: int, said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        MORE.with_token(token, ids)
+
+
+def test_added_runs_come_back_from_a_folder(tmp_path: Path) -> None:
+    MORE.save(tmp_path)
+    again = Tokenizer.from_folder(tmp_path)
+    for text in ("a zorp cat", "<zorp-style>", "a cat"):
+        assert again.encode(text) == MORE.encode(text)
