@@ -41,7 +41,7 @@ class Opened(Protocol):
 
 
 class SafetensorsFile:
-    """The tensors of an opened safetensors file by name, each mapped from it when asked for, except that booleans are copied."""
+    """The tensors of an opened safetensors file by name, each mapped from it when asked for; booleans, and what is not aligned, are copied."""
 
     others: Mapping[str, Scalar] = {}
 
@@ -59,8 +59,13 @@ class SafetensorsFile:
     def get_tensor(self, name: str) -> Tensor:
         """The tensor, backed by the file."""
         tensor = self._opened.get_tensor(name)
-        # Any other byte than 0 and 1 makes PyTorch's own operations disagree on what is true.
-        return tensor.view(torch.uint8) != 0 if tensor.dtype == torch.bool else tensor
+        if tensor.dtype == torch.bool:
+            # Any other byte than 0 and 1 makes PyTorch's own operations disagree on what is true.
+            return tensor.view(torch.uint8) != 0
+        if tensor.data_ptr() % tensor.element_size():
+            # PyTorch takes every element to be aligned to its size: complex numbers elsewhere end the process.
+            return tensor.view(-1).view(torch.uint8).clone().view(tensor.dtype).view(tensor.shape)
+        return tensor
 
     def metadata(self) -> dict[str, str]:
         """What the file says of itself."""

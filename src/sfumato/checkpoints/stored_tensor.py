@@ -103,7 +103,7 @@ def view(
     dtype = dtype or storage.dtype
     available = storage.count * storage.dtype.itemsize // dtype.itemsize
     tensor = StoredTensor(storage, offset, tuple(shape), tuple(stride), dtype)
-    if offset + tensor.extent > available or tensor.count > MOST:
+    if (tensor.extent and offset + tensor.extent > available) or tensor.count > MOST:
         raise CorruptFileError(
             f"a tensor of shape {list(shape)}, strides {list(stride)} and offset {offset} reaches beyond its storage of {available:,} elements"
         )
@@ -156,7 +156,8 @@ class Source:
         else:
             memory, start = self._mapped, block.start + start
         part = dtype.itemsize // (2 if dtype.is_complex else 1)
-        if start % part == 0 and (self.byteorder == sys.byteorder or part == 1):
+        # PyTorch takes every element to be aligned to its size: complex numbers elsewhere end the process.
+        if start % dtype.itemsize == 0 and (self.byteorder == sys.byteorder or part == 1):
             return torch.frombuffer(memory, dtype=dtype, count=count, offset=start)
         copied = torch.frombuffer(memory, dtype=torch.uint8, count=count * dtype.itemsize, offset=start)
         if self.byteorder != sys.byteorder:
