@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sfumato.pipeline import (
         AutoencoderKL,
         DiffusionPipeline,
+        NSFWFilter,
         ReplayResult,
         StableDiffusionPipeline,
         StableDiffusionPipelineOutput,
@@ -41,6 +42,7 @@ _HOMES = {
     "sfumato.pipeline": (
         "AutoencoderKL",
         "DiffusionPipeline",
+        "NSFWFilter",
         "ReplayResult",
         "StableDiffusionPipeline",
         "StableDiffusionPipelineOutput",
@@ -68,6 +70,7 @@ __all__ = [
     "EulerDiscreteScheduler",
     "HeunDiscreteScheduler",
     "LMSDiscreteScheduler",
+    "NSFWFilter",
     "PNDMScheduler",
     "Recipe",
     "ReplayResult",

@@ -70,6 +70,8 @@ def infotext(recipe: Recipe) -> str:
         "RNG": "CPU",
         "Noise": noise,
         "Eta": _number(recipe.eta) if recipe.eta else None,
+        "Safety": _safety(recipe),
+        "NSFW score": recipe.safety_scores.get("nsfw"),
         "Version": f"Sfumato {recipe.versions['sfumato']}" if "sfumato" in recipe.versions else "Sfumato",
     }
     lines = [recipe.prompt or ""]
@@ -125,6 +127,13 @@ def _noise(recipe: Recipe) -> str | None:
     if recipe.noise_index > 0 or recipe.noise_count > 1:
         return f"row {recipe.noise_index + 1} of {recipe.noise_count} from seed {recipe.seed}"
     return None
+
+
+def _safety(recipe: Recipe) -> str | None:
+    """What the judgement of the picture came to; nothing where nothing judged."""
+    if recipe.safety == "flagged":
+        return {"flag": "flagged", "blur": "blurred"}.get(recipe.safety_mode or "", "blocked")
+    return None if recipe.safety == "off" else recipe.safety
 
 
 def _schedule_type(scheduler: Mapping[str, object]) -> str | None:

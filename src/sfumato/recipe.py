@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Safety = Literal["off", "passed", "flagged"]
+SafetyMode = Literal["block", "blur", "flag"]
+Judge = Literal["model", "filter", "function"]
 
 
 # What a recipe found somewhere may ask a machine for.
@@ -28,6 +30,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 100_000),
     "guidance_scale": (0, 1e6),
     "eta": (0, 1),
+    "safety_threshold": (0, 1),
     "width": (1, 2**20),
     "height": (1, 2**20),
 }
@@ -49,7 +52,10 @@ class Recipe:
     weights_dtype              the narrower dtype that the weights had been rounded to before, if any
     attention_slicing          heads of an attention computed at a time, None for all
     vae_tiling                 whether the picture was decoded in tiles
-    safety                     what the safety checker said, "off" where there was none
+    safety                     what was said of the picture's safety, "off" where nothing judged
+    safety_by, safety_mode     who said so: the model's own checker, Sfumato's filter or a function; what became of a flagged picture
+    safety_threshold           of Sfumato's filter
+    safety_scores              what it decided by; the filter's "nsfw" is what lay beside the threshold
     exact                      whether the image's rows were evaluated alone
     versions                   of what computed it: sfumato, torch, python …
     pixels_sha256              hash of the picture's RGB bytes, row by row; None while there is no picture
@@ -83,6 +89,10 @@ class Recipe:
     model: str
     model_sha256: str | None = None
     safety: Safety = "off"
+    safety_by: Judge | None = None
+    safety_mode: SafetyMode | None = None
+    safety_threshold: float | None = None
+    safety_scores: Mapping[str, float] = field(default_factory=dict[str, float])
     exact: bool = True
     workflow: Literal["txt2img"] = "txt2img"
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -104,7 +114,7 @@ class Recipe:
             # As JSON gives them back: 7 is 7.0, a tuple is a list. So a recipe equals itself after a round trip.
             for name in ("guidance_scale", "eta"):
                 object.__setattr__(self, name, float(getattr(self, name)))
-            for name in ("scheduler", "versions"):
+            for name in ("scheduler", "versions", "safety_scores"):
                 object.__setattr__(self, name, json.loads(json.dumps(dict(getattr(self, name)))))
             self.to_json()
         except (TypeError, ValueError, OverflowError) as error:

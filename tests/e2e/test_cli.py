@@ -341,7 +341,7 @@ def test_a_blocked_picture_is_said_and_not_filmed(tiny_folder_with_checker: Path
     blocked = {number for number in range(1, 9) if read_recipe(here / f"c-{number}.png").safety == "flagged"}
     assert blocked
     assert blocked == {number for number in range(1, 9) if f"note: picture {number}: the safety checker" in err}
-    assert "(--no-safety turns it off)" in err
+    assert "(--safety off turns it off)" in err
     assert blocked == {number for number in range(1, 9) if not (here / f"c-{number}.gif").exists()}
     assert sfumato("generate", "cat", *common, "--no-safety", "--out", "d.png") == 0
     assert {read_recipe(here / f"d-{number}.png").safety for number in range(1, 9)} == {"off"}

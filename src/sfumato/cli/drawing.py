@@ -106,9 +106,9 @@ class Drawing:
             self.progress.saved(path)
             if self.outputs.animations:
                 path = self.outputs.animations[first + place]
-                if flagged[place]:
-                    # Its frames show what the safety checker keeps back.
-                    self._note(f"{path} is not written, because the safety checker blocked its picture")
+                if flagged[place] and self.pipe.safety_mode != "flag":
+                    # Its frames show what is kept back of the picture.
+                    self._note(f"{path} is not written, because its picture is not shown as it was drawn")
                     continue
                 save_animation([*frames[place], image], path, overwrite=self.overwrite)
                 self.progress.saved(path)

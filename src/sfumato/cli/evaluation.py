@@ -81,7 +81,7 @@ def evaluate(
             if kind not in KINDS:
                 raise UnknownNameError("kind of prompts", kind, KINDS)
         classifier, gallery, baseline = load_classifier(), read_gallery(), read_baseline()
-        pipe = open_model(model, device=device, safety=False)
+        pipe = open_model(model, device=device, safety="off")
         settings = {"num_inference_steps": steps, "guidance_scale": guidance}
         card = pipe.card
         with _library_silent():

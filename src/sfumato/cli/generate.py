@@ -53,7 +53,20 @@ def generate(
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16, bfloat16. (default: float32 on a CPU, float16 elsewhere)")
     ] = None,
-    no_safety: Annotated[bool, typer.Option("--no-safety", help="Don't run the model's safety checker.")] = False,
+    safety: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE",
+            help="Pictures that look unsafe: block (black instead), blur, flag (only say so), or off (don't look). The model's own safety "
+            "checker looks, or the filter that comes with Sfumato. (default: block by the model's own; flag where it has none; off for "
+            "the bundled model)",
+        ),
+    ] = None,
+    safety_threshold: Annotated[
+        float | None,
+        typer.Option(help="Score from which Sfumato's filter calls a picture unsafe, 0 to 1. (default: 0.5)"),
+    ] = None,
+    no_safety: Annotated[bool, typer.Option("--no-safety", help="The same as --safety off.")] = False,
     out: Annotated[
         str | None, typer.Option(metavar="PATH", help="A file (.png, .webp, .jpg) or a folder. (default: outputs/)")
     ] = None,
@@ -72,18 +85,26 @@ def generate(
     shape = parse_grid(grid) if grid else None
     shots = plan_shots(prompts or [], number, seed, shape)
     width, height = parse_size(size) if size else (None, None)
+    if no_safety and safety not in (None, "off"):
+        raise OptionError(f"--no-safety and --safety {safety} contradict each other; leave one of them out")
+    safety = "off" if no_safety else safety
     outputs = plan_outputs(shots, out, grid=shape is not None, animate=animate, overwrite=overwrite)
     from sfumato.cli.progress import DrawingProgress
 
     with DrawingProgress(len(shots), quiet=quiet) as progress:
         from sfumato.cli.drawing import Drawing  # torch comes with it, while the bar is there already
-        from sfumato.cli.opening import open_model
+        from sfumato.cli.opening import judged_by_default, open_model
         from sfumato.diffusion.samplers import find_sampler_and_spacing
+        from sfumato.pipeline import NSFWFilter
         from sfumato.schedulers import scheduler_for
 
         if sampler is not None:
             find_sampler_and_spacing(sampler)  # a wrong name is said before a large model is opened
-        pipe = open_model(model, device=device, dtype=dtype, variant=variant, safety=not no_safety)
+        judge = NSFWFilter() if safety_threshold is None else NSFWFilter(safety_threshold)  # so is a wrong threshold
+        threshold = None if safety is None else safety_threshold
+        pipe = open_model(model, device=device, dtype=dtype, variant=variant, safety=safety, safety_threshold=threshold)
+        if safety is None:
+            judged_by_default(pipe, judge, said=safety_threshold is not None)
         pipe.scheduler = scheduler_for(base=pipe.scheduler, sampler=sampler, spacing=spacing)
         settings = {
             "height": height,

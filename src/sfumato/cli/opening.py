@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from sfumato.bundle import bundled_model
-from sfumato.cli.terminal import warnings_said
-from sfumato.pipeline import StableDiffusionPipeline
+from sfumato.cli.terminal import say_note, warnings_said
+from sfumato.pipeline import NSFWFilter, StableDiffusionPipeline
+from sfumato.pipeline.loading import BUNDLED
 
 
 def open_model(
@@ -16,17 +17,19 @@ def open_model(
     device: str | None = None,
     dtype: str | None = None,
     variant: str | None = None,
-    safety: bool = True,
+    safety: str | None = None,
+    safety_threshold: float | None = None,
     download: bool = True,
 ) -> StableDiffusionPipeline:
     """The pipeline of a model folder or hub id, of the bundled model when none is named; ready on its device, with no bar of its own.
 
+    `safety` is what becomes of pictures that look unsafe, as `from_pretrained` takes it.
     Without `download`, a hub id is opened from the hub's cache only. Unset, the device is an accelerator if there is one, and the dtype is float16 there and float32 on a CPU.
     Raises CheckpointError for a model that can't be opened, OptionError for a device or dtype that isn't there.
     """
     device = device or usual_device()
     dtype = dtype or ("float32" if device == "cpu" else "float16")
-    options: dict[str, Any] = {} if safety else {"safety_checker": None}
+    options: dict[str, Any] = {"safety": safety, "safety_threshold": safety_threshold}
     with warnings_said():
         pipe = StableDiffusionPipeline.from_pretrained(
             model or bundled_model(), torch_dtype=dtype, variant=variant, local_files_only=not download, **options
@@ -34,6 +37,20 @@ def open_model(
         pipe = pipe.to(device)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def judged_by_default(pipe: StableDiffusionPipeline, judge: NSFWFilter, *, said: bool) -> None:
+    """Let the filter judge a model that brings no safety checker, to flag its pictures and change nothing.
+
+    The bundled model's are not judged: it draws stickers, of things that are all on a list. `said`: whether the filter's threshold was
+    asked for, so that it is told when it is not used.
+    """
+    if pipe.safety_checker is None and pipe.source.origin.name != BUNDLED:
+        pipe.safety_checker, pipe.safety_mode = judge, "flag"
+    elif said and pipe.safety_checker is not None:
+        say_note("the model's own safety checker judges, by thresholds of its own; --safety-threshold is not used")
+    elif said:
+        say_note("the bundled model's pictures are judged only with --safety; --safety-threshold is not used")
 
 
 def usual_device() -> str:

@@ -80,7 +80,7 @@ def _open(
             # Rounded as they were then, and widened again: what a narrower dtype rounded off does not come back.
             dtype=recipe.weights_dtype or recipe.dtype,
             variant=variant,
-            safety=recipe.safety != "off",
+            safety="off" if recipe.safety == "off" else None,
             download=model is not None,
         )
     except DownloadError as error:

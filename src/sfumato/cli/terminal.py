@@ -8,7 +8,13 @@ from contextlib import contextmanager
 # How the library says it, to people who write Python, and how it is done with the command.
 CURES = (
     ('use .to("cpu")', "use --device cpu"),
-    ("safety_checker=None turns it off", "--no-safety turns it off"),
+    ("safety_checker=None turns it off", "--safety off turns it off"),
+    (
+        "safety_threshold is used only with safety='block', 'blur' or 'flag'",
+        "--safety-threshold is used only with --safety block, blur or flag",
+    ),
+    ("safety_threshold is not used", "--safety-threshold is not used"),
+    ("safety_threshold must", "--safety-threshold must"),
     ("decode in float32: pipe.vae.to(torch.float32)", "use --dtype float32"),
     ("; use float32 or bfloat16", "; use --dtype float32 or --dtype bfloat16"),
     ("num_inference_steps must", "--steps must"),

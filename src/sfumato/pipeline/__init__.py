@@ -1,6 +1,7 @@
 """The pipeline: the engine with one customer, behind the field's public face."""
 
 from sfumato.pipeline.autoencoder import AutoencoderKL
+from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.pipeline import DiffusionPipeline, StableDiffusionPipeline
 from sfumato.pipeline.replay import ReplayResult
@@ -8,6 +9,7 @@ from sfumato.pipeline.replay import ReplayResult
 __all__ = [
     "AutoencoderKL",
     "DiffusionPipeline",
+    "NSFWFilter",
     "ReplayResult",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",

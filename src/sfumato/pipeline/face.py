@@ -21,6 +21,7 @@ from sfumato.pipeline.decoding import ImageProcessor
 from sfumato.pipeline.parts import as_part
 from sfumato.pipeline.request import Request
 from sfumato.pipeline.source import Source
+from sfumato.recipe import SafetyMode
 from sfumato.schedulers import Scheduler
 from sfumato.text.tokenizer import Tokenizer
 from sfumato.text.words import KnownWords
@@ -46,6 +47,7 @@ class Face:
     requires_safety_checker: bool
     scheduler: Scheduler
     safety_checker: Any
+    safety_mode: SafetyMode
     feature_extractor: Mapping[str, Any] | None
     card: Card
     source: Source

@@ -16,8 +16,10 @@ from sfumato.checkpoints.folder import INDEX
 from sfumato.checkpoints.hub import is_hub_id
 from sfumato.errors import MissingFileError, OutputError, UnsupportedError, UsageError
 from sfumato.models.safety_checker import SafetyChecker
+from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.parts import unwrapped
 from sfumato.pipeline.placement import parse_dtype
+from sfumato.pipeline.safety_choice import SafetyChoice
 from sfumato.pipeline.source import Source
 from sfumato.schedulers import scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
@@ -49,6 +51,7 @@ def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Open
     Raises CheckpointError for a model that can't be opened, UsageError for options that can't be honoured.
     """
     options = dict(options)
+    safety = SafetyChoice.take(options)
     overrides = {part: options.pop(part) for part in PARTS if part in options}
     requires_checker = options.pop("requires_safety_checker", True)
     dtype, variant, hub = take_options(options)
@@ -72,6 +75,8 @@ def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Open
     if "safety_checker" in overrides and parts["safety_checker"] is None and (path / "safety_checker").is_dir():
         logger.warning("the safety checker is off: pictures are not filtered")
     parts["requires_safety_checker"] = requires_checker
+    parts["safety_checker"] = safety.judge(parts["safety_checker"])
+    parts["safety_mode"] = safety.mode or "block"
     networks = {part: getattr(folder, part) for part in ("unet", "vae", "text_encoder")}
     return Opened(parts, Card.read(path), Source.of(known_as(name, path), folder.weights, networks))
 
@@ -158,7 +163,10 @@ def save_parts(
         _check_replaceable(path)
     checker = parts["safety_checker"]
     if checker is not None and not isinstance(unwrapped(checker), SafetyChecker):
-        logger.warning("the function in the safety checker's place is not saved; the model is saved without a checker")
+        if not isinstance(checker, NSFWFilter):
+            logger.warning(
+                "the function in the safety checker's place is not saved; the model is saved without a checker"
+            )
         checker = None
 
     save_folder(

@@ -17,8 +17,8 @@ class StableDiffusionPipelineOutput:
     """The pictures of one call, and everything that has to be said about them.
 
     `images` is a list of PIL images, or an array or tensor as `output_type` asked. `nsfw_content_detected` has one bool
-    an image, or is None where no safety checker ran. `notes` are sentences for the
-    person: words that did not fit, pictures that were blocked. `errors` maps the index of an image that failed, whose
+    an image, or is None where no safety checker ran; `safety_scores` holds what each decision rests on, by name, likewise. `notes` are
+    sentences for the person: words that did not fit, pictures that were blocked. `errors` maps the index of an image that failed, whose
     place in `images` is None, to its error. In a notebook the pictures show themselves.
     """
 
@@ -27,6 +27,7 @@ class StableDiffusionPipelineOutput:
     recipe_makers: Sequence[Callable[[], Recipe]] = ()
     notes: list[str] = field(default_factory=list)
     errors: dict[int, SfumatoError] = field(default_factory=dict)
+    safety_scores: list[dict[str, float]] | None = None
 
     @property
     def recipes(self) -> list[Recipe]:

@@ -11,6 +11,8 @@ from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.models.safety_checker import SafetyChecker
 from sfumato.models.unet import UNet
 from sfumato.models.vae import AutoencoderKL
+from sfumato.pipeline.nsfw_filter import NSFWFilter
+from sfumato.pipeline.safety_choice import check_mode
 from sfumato.schedulers import SCHEDULERS, Scheduler, UnavailableScheduler, scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
 
@@ -34,6 +36,8 @@ def as_part(name: str, value: Any) -> Any:
         return as_scheduler(value)
     if name == "safety_checker":
         return as_safety_checker(value)
+    if name == "safety_mode":
+        return check_mode(value)
     if name == "feature_extractor":
         return value.to_dict() if hasattr(value, "to_dict") else value
     if name in KINDS and not isinstance(unwrapped(value), KINDS[name]):
@@ -66,15 +70,15 @@ def as_scheduler(value: Any) -> Scheduler:
     return scheduler
 
 
-def as_safety_checker(value: Any) -> SafetyChecker | Callable[..., Any] | None:
-    """A safety checker, a function of the caller's that stands in for one, or None. Raises UnsupportedError for anything else."""
-    if value is None or isinstance(unwrapped(value), SafetyChecker):
+def as_safety_checker(value: Any) -> SafetyChecker | NSFWFilter | Callable[..., Any] | None:
+    """A safety checker, a filter or function that stands in for one, or None. Raises UnsupportedError for anything else."""
+    if value is None or isinstance(unwrapped(value), SafetyChecker | NSFWFilter):
         return value
     if callable(value) and not isinstance(value, nn.Module | type):
         logger.warning("pictures are judged by the function that was put in the safety checker's place, not by a model")
         return value
     raise UnsupportedError(
-        f"safety_checker can't be {described(value)}; give Sfumato's own, a function (images, clip_input) → (images, flags), or None"
+        f"safety_checker can't be {described(value)}; give Sfumato's own, an NSFWFilter, a function (images, clip_input) → (images, flags), or None"
     )
 
 

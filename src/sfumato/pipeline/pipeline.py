@@ -23,6 +23,7 @@ from sfumato.pipeline.conditioning import PromptEncoder, condition
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.face import Face
 from sfumato.pipeline.loading import open_parts, save_parts
+from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.parts import as_scheduler, check_fit
 from sfumato.pipeline.placement import parse_target
@@ -41,10 +42,11 @@ from sfumato.pipeline.request import (
 )
 from sfumato.pipeline.result import name_of, result_of
 from sfumato.pipeline.safety import SafetyFilter
+from sfumato.pipeline.safety_choice import judge_of
 from sfumato.pipeline.source import Source
 from sfumato.pipeline.switches import Switches
 from sfumato.pipeline.text_to_image import Parts, latent_shape, run, unit_noise
-from sfumato.recipe import Recipe
+from sfumato.recipe import Recipe, SafetyMode
 from sfumato.schedulers import Scheduler, scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
 
@@ -60,8 +62,8 @@ class StableDiffusionPipeline(Switches, Face):
         image = pipe("a red apple", num_inference_steps=30).images[0]
 
     Every part is an attribute and can be replaced: `unet`, `vae`, `text_encoder`, `tokenizer`, `scheduler`,
-    `safety_checker` (None turns it off; a function `(images, clip_input) → (images, flags)` stands in for it), and a scheduler
-    may be one of diffusers'. `defaults` are the settings that the model's makers recommend, and
+    `safety_checker` (None turns it off; an `NSFWFilter`, or a function `(images, clip_input) → (images, flags)`, stands in for it), and
+    a scheduler may be one of diffusers'. `safety_mode` says what becomes of flagged pictures: "block", "blur" or "flag". `defaults` are the settings that the model's makers recommend, and
     `card` is all they say of it: `card.vocabulary`, what it can draw, and `card.styles`.
     """
 
@@ -73,9 +75,10 @@ class StableDiffusionPipeline(Switches, Face):
         tokenizer: Tokenizer,
         unet: UNet,
         scheduler: Scheduler,
-        safety_checker: SafetyChecker | Callable[..., Any] | None = None,
+        safety_checker: SafetyChecker | NSFWFilter | Callable[..., Any] | None = None,
         feature_extractor: Mapping[str, Any] | None = None,
         requires_safety_checker: bool = True,
+        safety_mode: SafetyMode = "block",
     ) -> None:
         self.vae = vae  # every part is checked as it is put in: see Face
         self.text_encoder = text_encoder
@@ -84,6 +87,7 @@ class StableDiffusionPipeline(Switches, Face):
         # As diffusers repairs configs older than two of their options; a scheduler that is put in later is taken as it is.
         self.scheduler = as_scheduler(scheduler).in_pipeline()
         self.safety_checker = safety_checker
+        self.safety_mode = safety_mode
         self.feature_extractor = feature_extractor
         self.requires_safety_checker = requires_safety_checker
         self.card = Card()
@@ -103,6 +107,10 @@ class StableDiffusionPipeline(Switches, Face):
         Options: `torch_dtype` or `dtype` ("auto" keeps the file's), `revision`, `variant`, `token` or `use_auth_token`,
         `local_files_only`, `cache_dir`, and any part to use instead of the folder's: `unet`, `vae`, `text_encoder`,
         `tokenizer`, `scheduler`, `feature_extractor`, `safety_checker` (None: off). Float32 unless told otherwise.
+
+        `safety` is what becomes of pictures that look unsafe: "off" (nobody looks), "block", "blur" or "flag" (it is only said). The model's
+        own safety checker judges, where it has none the filter that comes with Sfumato, from `safety_threshold` (0.5) on. Unset, a
+        model's own checker blocks, and a model without one has none, as in diffusers.
 
         Raises CheckpointError for a model that can't be opened, UnsupportedError for an option that is not honoured.
         """
@@ -265,8 +273,8 @@ class StableDiffusionPipeline(Switches, Face):
         again = copy(self)
         again.scheduler = scheduler_from_config(recipe.scheduler)
         again._tiled = recipe.vae_tiling
-        if recipe.safety == "off":
-            again.safety_checker = None
+        again.safety_checker = judge_of(recipe, self.safety_checker)
+        again.safety_mode = recipe.safety_mode or "block"
         request = again._request(
             recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
             recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip,
@@ -320,7 +328,7 @@ class StableDiffusionPipeline(Switches, Face):
     def _parts(self, *, exact: bool) -> Parts:
         safety = None
         if self.safety_checker is not None:
-            safety = SafetyFilter(self.safety_checker, self.feature_extractor)
+            safety = SafetyFilter(self.safety_checker, self.feature_extractor, self.safety_mode)
         return Parts(
             unet=self.unet,
             decoder=Decoder(self.vae, tiled=self.vae.use_tiling if self._tiled is None else self._tiled),

@@ -17,12 +17,10 @@ from sfumato.pipeline.randomness import Seed
 from sfumato.pipeline.request import Request
 from sfumato.pipeline.source import Origin
 from sfumato.pipeline.text_to_image import Outcome, Parts
-from sfumato.recipe import Recipe, Safety, pixels_sha256
+from sfumato.recipe import Recipe, pixels_sha256
 from sfumato.version import __version__
 
 logger = logging.getLogger("sfumato")
-
-SAFETY: dict[bool | None, Safety] = {None: "off", True: "flagged", False: "passed"}
 
 
 def result_of(
@@ -58,9 +56,16 @@ def result_of(
     notes += [f"image {i + 1} failed: {error}" for i, error in errors.items()]
     for note in notes:
         logger.warning("%s", note)
-    judged = any(outcome.flagged is not None for outcome in outcomes)
-    flagged = [bool(outcome.flagged) for outcome in outcomes] if judged else None
-    return StableDiffusionPipelineOutput(pack(outcomes, output_type, pictures), flagged, makers, notes, errors)
+    verdicts = [outcome.verdict for outcome in outcomes]
+    judged = any(verdicts)
+    return StableDiffusionPipelineOutput(
+        pack(outcomes, output_type, pictures),
+        [verdict is not None and verdict.flagged for verdict in verdicts] if judged else None,
+        makers,
+        notes,
+        errors,
+        [dict(verdict.scores) if verdict else {} for verdict in verdicts] if judged else None,
+    )
 
 
 def _hashed(recipe: Recipe, origin: Origin) -> Recipe:
@@ -128,12 +133,26 @@ def recipe_of(
         vae_tiling=parts.decoder.tiled,
         device=device,
         model=model,
-        safety=SAFETY[outcome.flagged],
+        **judgement(parts, outcome),
         exact=parts.exact or device == "cpu",
         versions=versions(device),
         pixels_sha256=None if picture is None else pixels_sha256(picture),
         unrecorded="; ".join(unrecorded) or None,
     )
+
+
+def judgement(parts: Parts, outcome: Outcome) -> dict[str, Any]:
+    """What a recipe says of its picture's safety: nothing where nothing judged."""
+    verdict = outcome.verdict
+    if verdict is None or parts.safety is None:
+        return {}
+    return {
+        "safety": "flagged" if verdict.flagged else "passed",
+        "safety_by": verdict.by,
+        "safety_mode": parts.safety.mode,
+        "safety_threshold": verdict.threshold,
+        "safety_scores": verdict.scores,
+    }
 
 
 def name_of(dtype: torch.dtype) -> str:

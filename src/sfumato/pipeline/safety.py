@@ -1,62 +1,143 @@
-"""The safety filter: asks a checkpoint's checker, or a function in its place, about finished pictures."""
+"""Judging finished pictures, by a model's safety checker or what stands in its place, and what becomes of those that are flagged."""
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sfumato.engine.health import is_finite
 from sfumato.errors import ConfigError, NumericalError, UnsupportedError
+from sfumato.models.nsfw_classifier import UNSAFE
 from sfumato.models.safety_checker import SafetyChecker
+from sfumato.pipeline.nsfw_filter import NSFWFilter
+from sfumato.recipe import Judge, SafetyMode
 
-BLOCKED = "the safety checker flagged this picture; it was replaced by a black one (safety_checker=None turns it off)"
+WHAT_BECAME: Mapping[SafetyMode, str] = {
+    "block": "it was replaced by a black one",
+    "blur": "it was blurred",
+    "flag": "it is left as it is",
+}
+# A blurred picture keeps so many patches of colour along its short side.
+PATCHES = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What was said of a picture. `scores` are finite numbers, rounded for the record; `said` is the verdict in words."""
+
+    by: Judge
+    flagged: bool
+    said: str
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
+    threshold: float | None = None
 
 
 class SafetyFilter:
-    """A safety checker with the preparation of pictures that its `preprocessor_config.json` asks for.
+    """What judges pictures, with the preparation that its `preprocessor_config.json` asks for, and what becomes of flagged ones.
 
-    A function of the caller's can stand in for the checker. It is called as diffusers calls one: `images`, a float array
-    `1 h w 3` in [0, 1], and `clip_input`, the prepared picture, by name; it returns the images and one flag for each.
+    The judge is a model's safety checker, Sfumato's own filter, or a function of the caller's. That is called as diffusers calls one:
+    `images`, a float array `1 h w 3` in [0, 1], and `clip_input`, the prepared picture, by name; it returns the images and one flag for
+    each.
     """
 
-    def __init__(self, checker: SafetyChecker | Callable[..., Any], preparation: Mapping[str, Any] | None) -> None:
-        self._checker = checker
+    def __init__(
+        self,
+        judge: SafetyChecker | NSFWFilter | Callable[..., Any],
+        preparation: Mapping[str, Any] | None = None,
+        mode: SafetyMode = "block",
+    ) -> None:
+        self.mode: SafetyMode = mode
+        self._judge = judge
         self._prepare = Preparation.from_config(preparation or {})
 
-    def __call__(self, picture: np.ndarray) -> bool:
-        """Whether a picture, `h w 3` uint8, is flagged. Raises UnsupportedError for a function that does more than judge."""
-        prepared = torch.from_numpy(self._prepare(picture))[None]
-        if isinstance(self._checker, nn.Module):
-            weight = next(self._checker.parameters())
-            with torch.no_grad():
-                verdict = self._checker(prepared.to(weight.device, weight.dtype))
-            # NaN is above no threshold: a checker that overflows would pass every picture.
-            if not is_finite(verdict.concept_scores) or not is_finite(verdict.special_scores):
-                raise NumericalError(
-                    f"the safety checker's scores are not finite, computing in {weight.dtype}; it can't judge the picture. "
-                    "Use float32, or a checker whose weights are whole"
-                )
-            return bool(verdict.flagged[0])
-        return self._ask(picture, prepared)
+    def __call__(self, picture: np.ndarray) -> Verdict:
+        """The verdict on a picture, `h w 3` uint8. Raises UnsupportedError for a function that does more than judge."""
+        if isinstance(self._judge, NSFWFilter):
+            return _filtered(self._judge, picture)
+        clip_input = torch.from_numpy(self._prepare(picture))[None]
+        if isinstance(self._judge, nn.Module):  # torch.compile's wrapper too
+            return _checked(self._judge, clip_input)
+        flagged = _asked(self._judge, picture, clip_input)
+        return Verdict(by="function", flagged=flagged, said="the safety checker flagged this picture")
 
-    def _ask(self, picture: np.ndarray, prepared: Tensor) -> bool:
-        given = (picture.astype(np.float32) / 255)[None]
-        answer = self._checker(images=given.copy(), clip_input=prepared)
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            raise UnsupportedError(
-                "the function in the safety checker's place must return two things: images and flags"
-            )
-        images, flags = answer
-        flagged = bool(np.any(False if flags is None else np.asarray(flags)))
-        if not flagged and not np.array_equal(np.asarray(images, dtype=np.float32), given):
-            raise UnsupportedError(
-                "the function in the safety checker's place changed a picture that it did not flag; it can only judge pictures"
-            )
-        return flagged
+    def keep_back(self, pixels: Tensor) -> Tensor:
+        """What is shown of a flagged picture: pixels `3 h w` in [-1, 1] of the same size."""
+        match self.mode:
+            case "block":
+                return torch.full_like(pixels, -1.0)
+            case "blur":
+                return blurred(pixels)
+            case "flag":
+                return pixels
+
+    def note(self, verdict: Verdict) -> str:
+        """What is said of a flagged picture."""
+        return f"{verdict.said}; {WHAT_BECAME[self.mode]} (safety_checker=None turns it off)"
+
+
+def blurred(pixels: Tensor) -> Tensor:
+    """Pixels `3 h w` of which only patches of colour are left, eight to the short side, whatever the size."""
+    height, width = pixels.shape[1:]
+    patch = max(1.0, min(height, width) / PATCHES)
+    patches = F.adaptive_avg_pool2d(pixels[None], (max(1, round(height / patch)), max(1, round(width / patch))))
+    return F.interpolate(patches, size=(height, width), mode="bicubic", align_corners=False)[0].clamp(-1, 1)
+
+
+def _filtered(judge: NSFWFilter, picture: np.ndarray) -> Verdict:
+    scores = judge.scores(picture)
+    kinds = ", ".join(f"{kind} {scores[kind]:.2f}" for kind in sorted(UNSAFE, key=lambda kind: -scores[kind]))
+    said = (
+        f"the safety filter scores this picture {scores['nsfw']:.3f} ({kinds}), and its threshold is {judge.threshold:g}"
+        if math.isfinite(scores["nsfw"])
+        else "the safety filter's scores of this picture are not finite, which counts as unsafe"
+    )
+    return Verdict(
+        by="filter", flagged=judge.flags(scores), said=said, scores=_recorded(scores), threshold=judge.threshold
+    )
+
+
+def _checked(checker: nn.Module, clip_input: Tensor) -> Verdict:
+    weight = next(checker.parameters())
+    with torch.no_grad():
+        verdict = checker(clip_input.to(weight.device, weight.dtype))
+    # NaN is above no threshold: a checker that overflows would pass every picture.
+    if not is_finite(verdict.concept_scores) or not is_finite(verdict.special_scores):
+        raise NumericalError(
+            f"the safety checker's scores are not finite, computing in {weight.dtype}; it can't judge the picture. "
+            "Use float32, or a checker whose weights are whole"
+        )
+    highest = {"concept": verdict.concept_scores, "special concept": verdict.special_scores}
+    return Verdict(
+        by="model",
+        flagged=bool(verdict.flagged[0]),
+        said="the safety checker flagged this picture",
+        scores=_recorded({name: float(scores.max()) for name, scores in highest.items() if scores.numel()}),
+    )
+
+
+def _asked(function: Callable[..., Any], picture: np.ndarray, clip_input: Tensor) -> bool:
+    given = (picture.astype(np.float32) / 255)[None]
+    answer = function(images=given.copy(), clip_input=clip_input)
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise UnsupportedError("the function in the safety checker's place must return two things: images and flags")
+    images, flags = answer
+    flagged = bool(np.any(False if flags is None else np.asarray(flags)))
+    if not flagged and not np.array_equal(np.asarray(images, dtype=np.float32), given):
+        raise UnsupportedError(
+            "the function in the safety checker's place changed a picture that it did not flag; it can only judge pictures"
+        )
+    return flagged
+
+
+def _recorded(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores as recipes hold them: four decimals, and none that is not finite, for which JSON has no place."""
+    return {name: round(score, 4) for name, score in scores.items() if math.isfinite(score)}
 
 
 class Preparation:

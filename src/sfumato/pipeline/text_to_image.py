@@ -17,7 +17,7 @@ from sfumato.models.unet import UNet
 from sfumato.pipeline.decoding import Decoder, to_bytes
 from sfumato.pipeline.drive import Bar, Round, drive
 from sfumato.pipeline.request import Request
-from sfumato.pipeline.safety import BLOCKED, SafetyFilter
+from sfumato.pipeline.safety import SafetyFilter, Verdict
 from sfumato.schedulers import Scheduler
 
 
@@ -40,7 +40,7 @@ class Outcome:
 
     latents: Tensor | None = None
     pixels: Tensor | None = None
-    flagged: bool | None = None
+    verdict: Verdict | None = None
     error: SfumatoError | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -134,10 +134,10 @@ def _finish(result: Tensor | SfumatoError, scale: float, parts: Parts, *, latent
             outcome.pixels = parts.decoder.pixels(result * scale)
         if parts.safety is not None:
             with evaluating("the safety check"):
-                outcome.flagged = parts.safety(to_bytes(outcome.pixels))
+                outcome.verdict = parts.safety(to_bytes(outcome.pixels))
+                if outcome.verdict.flagged:
+                    outcome.pixels = parts.safety.keep_back(outcome.pixels)
+                    outcome.notes.append(parts.safety.note(outcome.verdict))
     except SfumatoError as error:
         return Outcome(error=error)
-    if outcome.flagged:
-        outcome.pixels = torch.full_like(outcome.pixels, -1.0)
-        outcome.notes.append(BLOCKED)
     return outcome
