@@ -61,12 +61,11 @@ class PickleReader:
         self._marked: list[list[Any]] = []
         self._memo: list[Any] = []
         self._puts = 0
+        self._at = self.position
         if self._take(1) != b"\x80" or not 2 <= self._take(1)[0] <= 5:
             raise CorruptFileError("there is no pickle of protocol 2 to 5 where one belongs")
-        start = self.position
         try:
-            while (opcode := self._take(1)) != b".":
-                start = self.position - 1
+            while (opcode := self._opcode()) != b".":
                 self.opcodes += 1
                 if self.opcodes > MOST_OPCODES:
                     raise UnsafeFileError(f"its pickle has more than {MOST_OPCODES:,} opcodes")
@@ -76,13 +75,13 @@ class PickleReader:
                 method(self)
             value = self._stack.pop()
         except IndexError:
-            raise CorruptFileError(f"its pickle takes what it never put, at byte {start:,}") from None
+            raise CorruptFileError(f"its pickle takes what it never put, at byte {self._at:,}") from None
         if self._stack or self._marked:
-            raise CorruptFileError(f"its pickle ends with values left over, at byte {start:,}")
+            raise CorruptFileError(f"its pickle ends with values left over, at byte {self._at:,}")
         return value
 
     def _unknown(self, opcode: bytes) -> Exception:
-        where = f"at byte {self.position - 1:,} of its pickle"
+        where = f"at byte {self._at:,} of its pickle"
         if opcode in REFUSED:
             return UnsafeFileError(f"uses the opcode {REFUSED[opcode]} {where}; refused, no checkpoint needs it")
         return CorruptFileError(f"there is no pickle opcode {opcode[0]:#04x} {where}")
@@ -102,13 +101,17 @@ class PickleReader:
         self.position = end
         return taken
 
+    def _opcode(self) -> bytes:
+        self._at = self.position
+        return self._take(1)
+
     def _number(self, format_: str) -> int:
         return struct.unpack(format_, self._take(struct.calcsize(format_)))[0]
 
     def _counted(self, format_: str) -> bytes:
         size = self._number(format_)
         if size < 0:
-            raise CorruptFileError(f"its pickle counts {size} bytes at byte {self.position:,}")
+            raise CorruptFileError(f"its pickle counts {size} bytes at byte {self._at:,}")
         self._spend(min(size, len(self._data)))
         return self._take(size)
 
@@ -116,7 +119,7 @@ class PickleReader:
         line = bytes(self._data[self.position : self.position + MOST_NAME])
         end = line.find(b"\n")
         if end < 0:
-            raise CorruptFileError(f"its pickle names something without end at byte {self.position:,}")
+            raise CorruptFileError(f"its pickle names something without end at byte {self._at:,}")
         self.position += end + 1
         return line[:end].decode("ascii", "backslashreplace")
 
@@ -172,7 +175,7 @@ class PickleReader:
     def _long(self, format_: str) -> None:
         size = self._number(format_)
         if not 0 <= size <= MOST_NUMBER:
-            raise CorruptFileError(f"its pickle has a whole number of {size:,} bytes at byte {self.position:,}")
+            raise CorruptFileError(f"its pickle has a whole number of {size:,} bytes at byte {self._at:,}")
         self._push(int.from_bytes(self._take(size), "little", signed=True))
 
     def _python_2_string(self, raw: bytes) -> None:
@@ -192,30 +195,30 @@ class PickleReader:
         if type(target) is list:
             cast("list[Any]", target).extend(items)
         elif not isinstance(target, Instance):
-            raise CorruptFileError(f"its pickle appends to a {type(target).__name__} at byte {self.position - 1:,}")
+            raise CorruptFileError(f"its pickle appends to a {type(target).__name__} at byte {self._at:,}")
 
     def _set_items(self, items: list[Any]) -> None:
         target = self._stack[-1]
         if len(items) % 2:
-            raise CorruptFileError(f"its pickle sets a key without a value at byte {self.position - 1:,}")
+            raise CorruptFileError(f"its pickle sets a key without a value at byte {self._at:,}")
         if isinstance(target, Pairs):
             target.extend(items)
         elif not isinstance(target, Instance):
-            raise CorruptFileError(f"its pickle sets items of a {type(target).__name__} at byte {self.position - 1:,}")
+            raise CorruptFileError(f"its pickle sets items of a {type(target).__name__} at byte {self._at:,}")
 
     # --- names, and what they make
 
     def _global(self, module: object, name: object) -> None:
         if type(module) is not str or type(name) is not str or len(module) + len(name) > MOST_NAME:
-            raise CorruptFileError(f"its pickle names something by other than two texts at byte {self.position - 1:,}")
+            raise CorruptFileError(f"its pickle names something by other than two texts at byte {self._at:,}")
         found = find_global(module, name)
         if found is None:
             full = re.sub(r"[^\w.<>-]", "?", f"{module}.{name}")
-            raise UnsafeFileError(f"wants to run {full} at byte {self.position - 1:,} of its pickle; refused")
+            raise UnsafeFileError(f"wants to run {full} at byte {self._at:,} of its pickle; refused")
         self._push(found)
 
     def _call(self, function: object, arguments: object) -> None:
-        where = f"at byte {self.position - 1:,}"
+        where = f"at byte {self._at:,}"
         if not isinstance(function, Global):
             raise UnsafeFileError(f"wants to call a {type(function).__name__} {where} of its pickle; refused")
         if function.make is None and not function.inert:
@@ -244,8 +247,9 @@ class PickleReader:
         state = self._stack.pop()
         target = self._stack[-1]
         if isinstance(target, Parameters):
-            self._spend(_size(state) + _size(target))
-            target.extend(_parameters(state))
+            found = _parameters(state)
+            self._spend(_size(state) + _size(found))
+            target.extend(found)
         elif isinstance(target, NumpyType):
             set_numpy_type(target, state)
         elif isinstance(target, NumpyArray):
@@ -254,9 +258,7 @@ class PickleReader:
         elif not isinstance(target, Pairs | Instance):
             # A state dict carries version numbers as attributes, which say nothing of the weights, and objects are not kept.
             name = target.name if isinstance(target, Global) else f"a {type(target).__name__}"
-            raise UnsafeFileError(
-                f"wants to change the state of {name} at byte {self.position - 1:,} of its pickle; refused"
-            )
+            raise UnsafeFileError(f"wants to change the state of {name} at byte {self._at:,} of its pickle; refused")
 
     def _persistent_id(self) -> None:
         identifier = self._stack.pop()
@@ -267,7 +269,7 @@ class PickleReader:
     def _frame(self) -> None:
         size = self._number("<Q")
         if size > len(self._data) - self.position:
-            raise CorruptFileError(f"its pickle is cut short: a frame of {size:,} bytes at byte {self.position:,}")
+            raise CorruptFileError(f"its pickle is cut short: a frame of {size:,} bytes at byte {self._at:,}")
 
     # The opcodes that are read, by their byte. The two ways to make an object are the same here: neither calls a class.
     _OPCODES: ClassVar[Mapping[bytes, Callable[["PickleReader"], object]]] = {
