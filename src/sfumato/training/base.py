@@ -35,7 +35,7 @@ from sfumato.training.vae import load_vae
 _MAKES_LATENTS = ("encoder.", "quant_conv.")
 _SCALING = "scaling.json"
 # Scenes whose latents' mean and variance are brought to zero and one.
-_MEASURED = 2048
+_MEASURED = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +66,9 @@ def _source(config: BaseTrainConfig) -> _Source:
     return _Source(data=data, maker=maker, vae=vae, vae_sha256=weights_sha256(vae))
 
 
-def _scale_latents(source: _Source, config: BaseTrainConfig, out: Path) -> LatentStatistics | None:
+def _scale_latents(
+    source: _Source, config: BaseTrainConfig, out: Path, device: torch.device | str = "cpu"
+) -> LatentStatistics | None:
     """Bring the latents of a fresh autoencoder to unit variance; those of a model that is gone on from stay as its U-Net knows them.
 
     What was measured is kept in the run's folder: measured again elsewhere, it would be another number in its last digits.
@@ -77,10 +79,11 @@ def _scale_latents(source: _Source, config: BaseTrainConfig, out: Path) -> Laten
     statistics = _kept_statistics(file, source.vae_sha256)
     if statistics is None:
         scenes = source.maker.scenes(0, min(config.scenes, _MEASURED))
-        statistics = statistics_of(source.vae, torch.from_numpy(np.stack([scene.pixels for scene in scenes])))
+        pictures = torch.from_numpy(np.stack([scene.pixels for scene in scenes]))
+        statistics = statistics_of(source.vae.to(device), pictures)
         content = {"autoencoder": source.vae_sha256, **asdict(statistics)}
         write_whole(file, json.dumps(content, indent=2).encode(), overwrite=True)
-    normalise(source.vae, statistics)
+    normalise(source.vae.to("cpu"), statistics)
     return statistics
 
 
@@ -95,10 +98,24 @@ def _kept_statistics(file: Path, vae_sha256: str) -> LatentStatistics | None:
 
 
 def _compose(
-    source: _Source, config: BaseTrainConfig, folder: RunFolder, progress: Callable[[str], None]
+    source: _Source,
+    statistics: LatentStatistics | None,
+    config: BaseTrainConfig,
+    folder: RunFolder,
+    progress: Callable[[str], None],
 ) -> tuple[SceneSet, Tokenizer]:
     """The run's scenes, and the tokenizer that their captions and all taught names need; both are what the run is held to."""
-    scenes = scene_set(source.vae, source.maker, config.scenes, config.captions, folder.path, progress, config.workers)
+    known_as = source.vae_sha256 if statistics is None else f"{source.vae_sha256} {statistics}"
+    scenes = scene_set(
+        source.vae,
+        source.maker,
+        config.scenes,
+        config.captions,
+        folder.path,
+        progress,
+        workers=config.workers,
+        autoencoder=known_as,
+    )
     taught = {name for record in source.data.records for name in record.names}
     tokenizer = tokenizer_for({*taught, *(text for wordings in scenes.captions for text in wordings)}, config.text)
     folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
@@ -135,7 +152,7 @@ def load_base(config_path: Path | str, out: Path | str, *, decoder_run: Path | s
     statistics = _scale_latents(source, config, folder.path)
     if later is not None and statistics is not None:
         normalise(later, statistics)
-    scenes, tokenizer = _compose(source, config, folder, print)
+    scenes, tokenizer = _compose(source, statistics, config, folder, print)
     model = BaseModel(config.unet, text_config(config.text, tokenizer))
     with taking_in(folder.checkpoint):
         model.load_state_dict(state["average"])
@@ -174,9 +191,9 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
     source = _source(config)
     folder = source.folder(out, config)
     state = folder.begin()
-    _scale_latents(source, config, folder.path)
+    statistics = _scale_latents(source, config, folder.path, device)
     vae = source.vae.to(device)
-    scenes, tokenizer = _compose(source, config, folder, progress)
+    scenes, tokenizer = _compose(source, statistics, config, folder, progress)
     batches = Batches(scenes, tokenizer, config, device)
 
     torch.manual_seed(config.seed)

@@ -19,7 +19,6 @@ from sfumato.training.pool import Order, ScenePool
 from sfumato.training.storage import weights_sha256
 
 _FILE = "scenes.safetensors"
-_METADATA_KEY = "sfumato"
 _PART = 512  # scenes composed and encoded at a time: what is held as pixels stays small
 
 
@@ -39,13 +38,15 @@ def scene_set(
     folder: Path | None,
     progress: Callable[[str], None],
     workers: int = 0,
+    autoencoder: str | None = None,
 ) -> SceneSet:
     """The first `count` scenes of the maker as latents, with `captions` wordings each, composed by so many processes.
 
-    Taken from the folder where a run before made them of the same art, mix and autoencoder; else made, and kept there.
+    Taken from the folder where a run before made them of the same art, mix and autoencoder; else made, and kept there. `autoencoder`
+    names the one whose latents they are, however its weights were rounded; by default the weights do.
     """
     made_of = {
-        "autoencoder": weights_sha256(vae),
+        "autoencoder": autoencoder or weights_sha256(vae),
         "dataset": maker.data.sha256,
         "mix": asdict(maker.mix),
         "seed": maker.seed,
@@ -64,8 +65,10 @@ def scene_set(
                 progress(f"scenes {len(texts)}/{count}")
     made = SceneSet(torch.cat(parts), tuple(texts))
     if folder is not None:
-        content = json.dumps({"key": key, "captions": made.captions}, ensure_ascii=False)
-        write_whole(folder / _FILE, save({"latents": made.latents}, metadata={_METADATA_KEY: content}), overwrite=True)
+        # As bytes beside the latents: a header may not be as long as a million captions.
+        written = torch.frombuffer(bytearray(json.dumps(made.captions, ensure_ascii=False).encode()), dtype=torch.uint8)
+        content = save({"latents": made.latents, "captions": written}, metadata={"key": key})
+        write_whole(folder / _FILE, content, overwrite=True)
     return made
 
 
@@ -73,9 +76,11 @@ def _kept(file: Path, key: str) -> SceneSet | None:
     """What the file holds, if it is whole and of this key: whatever else is there is made again."""
     try:
         with safe_open(file, framework="pt") as opened:
-            content = json.loads((opened.metadata() or {})[_METADATA_KEY])
-            if content["key"] != key:
+            metadata = opened.metadata() or {}
+            if metadata["key"] != key:
                 return None
-            return SceneSet(opened.get_tensor("latents"), tuple(map(tuple, content["captions"])))
+            # The first runs on scenes wrote their captions into the header.
+            written = metadata.get("captions") or opened.get_tensor("captions").numpy().tobytes()
+            return SceneSet(opened.get_tensor("latents"), tuple(map(tuple, json.loads(written))))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None

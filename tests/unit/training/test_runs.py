@@ -246,7 +246,7 @@ def test_reading_a_run_that_is_not_there_leaves_no_folder(tmp_path, toy_data):
 def test_config_is_checked_before_scenes_are_made(tmp_path, toy_data, monkeypatch):
     vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
     base.train(base_config(tmp_path, toy_data, tmp_path / "vae"), tmp_path / "base", progress=lambda line: None)
-    monkeypatch.setattr(base, "scene_set", lambda *_: pytest.fail("scenes were made"))
+    monkeypatch.setattr(base, "scene_set", lambda *_, **__: pytest.fail("scenes were made"))
     monkeypatch.setattr(base, "statistics_of", lambda *_: pytest.fail("scenes were made"))
     with pytest.raises(TrainingError, match="config differs in seed"):
         base.train(base_config(tmp_path, toy_data, tmp_path / "vae", seed="1"), tmp_path / "base")

@@ -1,11 +1,14 @@
 """The scenes of a run are made once, kept, and made again only when they are not what was asked for."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 
 from sfumato.models import AutoencoderKL, VAEConfig
 from sfumato.training import scene_set as module
@@ -78,6 +81,15 @@ def test_damaged_scenes_are_made_again(vae, maker, tmp_path):
         file.write_bytes(damaged)
         assert same(scene_set(vae, maker, 5, 2, tmp_path, say_nothing), made)
         assert file.read_bytes() == whole
+
+
+def test_scenes_of_the_first_runs_are_read(vae, maker, tmp_path, monkeypatch):
+    made = scene_set(vae, maker, 5, 2, tmp_path, say_nothing)
+    with safe_open(tmp_path / "scenes.safetensors", framework="pt") as file:
+        metadata = {"key": file.metadata()["key"], "captions": json.dumps(made.captions)}
+    (tmp_path / "scenes.safetensors").write_bytes(save({"latents": made.latents}, metadata=metadata))
+    monkeypatch.setattr(SceneMaker, "compose", lambda *_: pytest.fail("composed again"))
+    assert same(scene_set(vae, maker, 5, 2, tmp_path, say_nothing), made)
 
 
 def test_progress_is_told(vae, maker, monkeypatch):
