@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from sfumato.errors import OutputError, TrainingError
+from sfumato.errors import OutputError, SfumatoError, TrainingError
 from sfumato.files import check_writable
-from sfumato.training.config import RunConfig
+from sfumato.training.config import RunConfig, parse
 from sfumato.training.storage import load_tensors, save_tensors
 
 _CHECKPOINT = "checkpoint.pt"
@@ -96,8 +96,7 @@ class RunFolder:
             cure="delete it to begin the run again.",
             device=device,
         )
-        then, now = state["config"], _comparable(self.config)
-        _expect_same(self.path, "config", _completed(then, self.config) if isinstance(then, dict) else {}, now)
+        _expect_same(self.path, "config", _as_of_now(state["config"], self.config), _comparable(self.config))
         recorded = state.get("inputs", {})
         self._recorded = recorded if isinstance(recorded, dict) else {}
         self.bind(self.inputs)
@@ -181,20 +180,19 @@ def _comparable(config: RunConfig) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if key not in _MAY_CHANGE}
 
 
-def _completed(recorded: dict[str, Any], config: Any) -> dict[str, Any]:
-    """A recorded config with the defaults of keys that it was written too early to have."""
-    complete = {}
-    for field in dataclasses.fields(config):
-        now = getattr(config, field.name)
-        if field.name in recorded:
-            then = recorded[field.name]
-            inner = dataclasses.is_dataclass(now) and isinstance(then, dict)
-            complete[field.name] = _completed(then, now) if inner else then
-        elif field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING:
-            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-            plain = dataclasses.asdict(default) if dataclasses.is_dataclass(default) else default  # type: ignore[arg-type]
-            complete[field.name] = json.loads(json.dumps(plain))
-    return {**recorded, **{key: value for key, value in complete.items() if key not in _MAY_CHANGE}}
+def _as_of_now(recorded: Any, config: RunConfig) -> dict[str, Any]:
+    """A recorded config as it would be recorded now: keys that it was written too early to have are at their defaults."""
+    if not isinstance(recorded, dict):
+        return {}
+    given = _without_none(recorded) | {key: getattr(config, key) for key in _MAY_CHANGE}
+    try:
+        return _comparable(parse(given, type(config), "the checkpoint"))
+    except SfumatoError:  # a config of another kind of run
+        return recorded
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in table.items() if v is not None}
 
 
 def _expect_same(path: Path, what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
