@@ -59,7 +59,8 @@ def main() -> None:
     parser.add_argument("--highest", type=int, default=5, help="how many of the highest scores to tell of each set")
     arguments = parser.parse_args()
     judge = NSFWFilter()
-    sets = {"bundled model": drawn(arguments.count)} | {folder.name: photos(folder) for folder in arguments.photos}
+    sets = {"bundled model": drawn(arguments.count)} if arguments.count else {}
+    sets |= {folder.name: photos(folder) for folder in arguments.photos}
     results: dict[str, Judged] = {}
     seconds = 0.0
     for name, pictures in sets.items():
