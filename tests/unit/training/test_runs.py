@@ -35,13 +35,8 @@ def killed_after(lines: int):
 
 def vae_config(folder: Path, data: Path, **changes: str) -> Path:
     settings = {
-        "data": f'"{data}"',
-        "images": "24",
-        "batch": "4",
-        "log_every": "1",
-        "save_every": "2",
-        "show_every": "100",
-    } | changes
+        "data": f'"{data}"', "images": "24", "batch": "4", "log_every": "1", "save_every": "2", "show_every": "100",
+    } | changes  # fmt: skip
     text = "\n".join(f"{k} = {v}" for k, v in settings.items())
     path = folder / "vae.toml"
     path.write_text(
