@@ -1,9 +1,13 @@
 """Tiny random checkpoints, made by the reference libraries once a session, for every test that needs a whole model."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Modules that tests of several folders share: `import tiny_families`.
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 import hypothesis
 import pytest
@@ -100,3 +104,19 @@ def tiny_folder_with_checker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _steady_threads() -> None:
     """One thread a test: sums come out the same on any machine, and parallel test runs don't fight."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def family_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny random model of each family, by its name, made by diffusers when it is first asked for. Read only."""
+    from tiny_families import FAMILIES, build_family
+
+    folders: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp(name)
+            build_family(FAMILIES[name], folders[name])
+        return folders[name]
+
+    return folder

@@ -7,6 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from sfumato.errors import OutputError
 
@@ -21,9 +22,16 @@ def write_whole(path: Path, contents: bytes, *, overwrite: bool = False) -> None
     as it is unless `overwrite`. Missing folders are made, and are gone again when the file could not be written.
     Raises OutputError when the file exists or can't be written.
     """
+    with whole_file(path, overwrite=overwrite) as file:
+        file.write(contents)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """A file to write, which appears at `path` when the block has ended, as `write_whole` says. Raises OutputError."""
     with as_output_error(path), _folders_for(path), _hidden_in(path.parent) as hidden:
         with open(hidden, "xb") as file:
-            file.write(contents)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if overwrite:

@@ -28,6 +28,13 @@ LATENT_SCHEDULE: dict[str, Any] = {
 }
 PNDM = {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "set_alpha_to_one": False, **LATENT_SCHEDULE}
 DDIM = {"_class_name": "DDIMScheduler", "clip_sample": False, "set_alpha_to_one": False, **LATENT_SCHEDULE}
+NOISY_PICTURE = {
+    "_class_name": "DDPMScheduler",
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+}
 EULER = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading", **LATENT_SCHEDULE}
 
 
@@ -47,8 +54,8 @@ class Family:
     pipeline             the class by which diffusers opens it
     needs                what it needs beside a prompt, in words; empty if nothing
     steps, guidance      what its makers recommend
-    zeros_for_empty      whether no negative prompt is a text of zeros, instead of an empty text
-    aesthetic            whether its fifth number is an aesthetic score, instead of the size wanted
+    options              of its pipeline, as an index names them, and their defaults
+    low_res_scheduler    the config of the schedule by which the upscaler makes its picture noisy
     """
 
     name: str
@@ -67,8 +74,18 @@ class Family:
     needs: str = ""
     steps: int = 50
     guidance: float = 7.5
-    zeros_for_empty: bool = False
-    aesthetic: bool = False
+    options: Mapping[str, bool | int] = field(repr=False)
+    low_res_scheduler: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def zeros_for_empty(self) -> bool:
+        """Whether no negative prompt is a text of zeros, instead of an empty text."""
+        return bool(self.options.get("force_zeros_for_empty_prompt", False))
+
+    @property
+    def aesthetic(self) -> bool:
+        """Whether the fifth number that the U-Net is told is an aesthetic score, instead of the size wanted."""
+        return bool(self.options.get("requires_aesthetics_score", False))
 
     @property
     def prediction(self) -> PredictionType:
@@ -102,6 +119,7 @@ SD1 = Family(
     padding={"tokenizer": END_TOKEN},
     scheduler=PNDM | {"prediction_type": "epsilon"},
     pipeline="StableDiffusionPipeline",
+    options={"requires_safety_checker": False},
 )
 
 # OpenCLIP ViT-H/14 has 24 layers, of which SD 2 reads the last but one.
@@ -156,7 +174,7 @@ SDXL = Family(
     size=1024,
     pipeline="StableDiffusionXLPipeline",
     guidance=5.0,
-    zeros_for_empty=True,
+    options={"force_zeros_for_empty_prompt": True},
 )
 REFINER = replace(
     SDXL,
@@ -176,8 +194,7 @@ REFINER = replace(
     text_encoder=None,
     padding={"tokenizer_2": PAD_OPENCLIP},
     pipeline="StableDiffusionXLImg2ImgPipeline",
-    zeros_for_empty=False,
-    aesthetic=True,
+    options={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},
 )
 
 # -- few steps -------------------------------------------------------------------------------------------------------
@@ -249,6 +266,7 @@ SDXL_INPAINT = replace(
     title="Stable Diffusion XL, inpainting",
     unet=replace(SDXL.unet, in_channels=9),
     pipeline="StableDiffusionXLInpaintPipeline",
+    options={"force_zeros_for_empty_prompt": True, "requires_aesthetics_score": False},
     needs=MASKED,
 )
 INSTRUCT = replace(
@@ -275,6 +293,7 @@ DEPTH = replace(
     title="Stable Diffusion 2, depth",
     unet=replace(SD2.unet, in_channels=5),
     pipeline="StableDiffusionDepth2ImgPipeline",
+    options={},
     needs="a depth map, or a picture to estimate one from",
 )
 UPSCALER = replace(
@@ -297,6 +316,8 @@ UPSCALER = replace(
     head_width=None,
     scheduler=DDIM | {"beta_start": 0.0001, "beta_end": 0.02, "prediction_type": "v_prediction"},
     pipeline="StableDiffusionUpscalePipeline",
+    options={"max_noise_level": 350},
+    low_res_scheduler=NOISY_PICTURE,
     needs="a picture to enlarge",
     steps=75,
     guidance=9.0,

@@ -7,13 +7,13 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from sfumato.checkpoints import LoadedFolder, open_folder, save_folder
+from sfumato.checkpoints import LoadedModel, open_folder, save_folder
 from sfumato.checkpoints.diffusers_layout import safety_keys, text_keys, unet_keys, vae_keys
 from sfumato.checkpoints.keys import KeyMap
 from sfumato.errors import CheckpointError
 
 
-def save(loaded: LoadedFolder, path: Path, **options: object) -> None:
+def save(loaded: LoadedModel, path: Path, **options: object) -> None:
     save_folder(
         path,
         unet=loaded.unet,

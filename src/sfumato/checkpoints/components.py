@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -110,6 +110,8 @@ TEXT_ENCODER: Component[CLIPTextConfig, CLIPTextEncoder] = Component(
     keys=diffusers_layout.text_keys,
     by_architecture=True,
 )
+# SDXL's second; the same kind of network.
+TEXT_ENCODER_2 = replace(TEXT_ENCODER, name="text_encoder_2")
 SAFETY_CHECKER: Component[SafetyCheckerConfig, SafetyChecker] = Component(
     name="safety_checker",
     stem="model",

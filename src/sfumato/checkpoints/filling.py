@@ -24,8 +24,17 @@ MAPPED = 256 << 20
 """Bytes of a file that are converted before its mapping is given back. What was read of a file counts as memory while it is mapped."""
 
 
-def load_weights(network: nn.Module, files: Sequence[Path], keys: KeyMap, dtype: torch.dtype | None = None) -> None:
+def load_weights(
+    network: nn.Module,
+    files: Sequence[Path],
+    keys: KeyMap,
+    dtype: torch.dtype | None = None,
+    *,
+    meant: str = "its config",
+) -> None:
     """Fill a network built on the meta device; each tensor is mapped from its file and, if asked, converted on its own.
+
+    `meant` is what the files should fit, for the error.
 
     Strict both ways: every tensor of the files is used or a known leftover, every one of the network filled exactly once.
     NaN and infinity in the small tensors, which are those a damaged model has too, are told to the log.
@@ -35,7 +44,7 @@ def load_weights(network: nn.Module, files: Sequence[Path], keys: KeyMap, dtype:
     filling = _Filling(network, keys, dtype)
     for path in files:
         filling.read(path)
-    filling.check(files[0])
+    filling.check(files[0], meant)
     network.load_state_dict(filling.found, strict=True, assign=True)
 
 
@@ -106,7 +115,7 @@ class _Filling:
                 self._bad.append(key)
         return []
 
-    def check(self, path: Path) -> None:
+    def check(self, path: Path, meant: str) -> None:
         """Raise KeyMismatchError unless everything is there once and fits, and nothing else is; tell the log of damage."""
         missing = {self._keys.to_theirs(name) for name in self._expected if name not in self._named}
         groups = (
@@ -118,7 +127,7 @@ class _Filling:
         amiss = [f"{len(names)} {what} ({few(names)})" for what, names in groups if names]
         if amiss:
             raise KeyMismatchError(
-                f"{path} does not fit its config: tensors {'; '.join(amiss)}; expected the weights of the same model"
+                f"{path} does not fit {meant}: tensors {'; '.join(amiss)}; expected the weights of the same model"
             )
         if self._bad:
             # The large tensors are left mapped: reading them all to look would take as long as reading the file.

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeGuard
 
 from sfumato.checkpoints.card import FILES
-from sfumato.checkpoints.folder import COMPONENTS, INDEX, NETWORKS
+from sfumato.checkpoints.folder import COMPONENTS, NETWORKS
+from sfumato.checkpoints.index import INDEX
 from sfumato.checkpoints.weights import has_weights
 from sfumato.errors import DownloadError, OptionError
 

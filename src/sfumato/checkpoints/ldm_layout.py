@@ -8,10 +8,22 @@ from collections.abc import Iterable
 from sfumato.checkpoints.diffusers_layout import spatial_transformer
 from sfumato.checkpoints.keys import KeyMap, Table, under
 from sfumato.models import UNetConfig, VAEConfig
+from sfumato.variants import Make
 
 UNET_PREFIX = "model.diffusion_model"
 VAE_PREFIX = "first_stage_model"
 EMA_PREFIX = "model_ema"
+TEXT_PREFIXES: dict[Make, dict[str, str]] = {
+    "sd1": {"text_encoder": "cond_stage_model.transformer"},
+    "sd2": {"text_encoder": "cond_stage_model.model"},
+    "upscaler": {"text_encoder": "cond_stage_model.model"},
+    "sdxl": {
+        "text_encoder": "conditioner.embedders.0.transformer",
+        "text_encoder_2": "conditioner.embedders.1.model",
+    },
+    "refiner": {"text_encoder_2": "conditioner.embedders.0.model"},
+}
+"""Where the text encoders of a family lie: under `model`, they are named as OpenCLIP does, under `transformer` as transformers does."""
 
 RESNET: Table = (
     ("in_layers.0", "norm1"),
@@ -75,6 +87,8 @@ LEFTOVERS: tuple[str, ...] = (
     # of training: what was learned or counted beside the networks
     "logvar", "scale_factor", "global_step", "first_stage_model.loss.", "first_stage_model.model_ema.",
     "embedding_manager.",
+    # of CLIP beside its text encoder: for comparing texts with pictures
+    "cond_stage_model.logit_scale", "conditioner.embedders.0.logit_scale", "conditioner.embedders.0.text_projection",
     # marks that programs read and which are read as such: v-prediction, and a schedule that ends in pure noise
     "v_pred", "ztsnr",
     # the network that estimates depth for SD 2's depth model, and the ×4 upscaler's schedule of its noisy picture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sfumato.checkpoints import LoadedFolder, components, open_folder, save_folder
+from sfumato.checkpoints import LoadedModel, components, open_folder, save_folder
 from sfumato.errors import (
     CheckpointError,
     ConfigError,
@@ -53,7 +53,7 @@ def edit(path: Path, **changes: object) -> None:
 
 def test_what_is_opened(folder: Path) -> None:
     loaded = open_folder(str(folder))
-    assert isinstance(loaded, LoadedFolder)
+    assert isinstance(loaded, LoadedModel)
     assert not loaded.unet.training
     assert loaded.safety_checker is None
     assert loaded.feature_extractor is None
@@ -186,12 +186,27 @@ def weights_of_another_model(folder: Path) -> None:
             "not JSON",
         ),
         (write("unet/config.json", "[" * 100_000), CorruptFileError, "unet/config.json is not JSON"),
-        (write("unet/diffusion_pytorch_model.safetensors", "<html>"), CorruptFileError, "is a web page; download the file"),
+        (
+            write("unet/diffusion_pytorch_model.safetensors", "<html>"),
+            CorruptFileError,
+            "is a web page; download the file",
+        ),
         (weights_of_another_model, KeyMismatchError, "does not fit its config: tensors .* missing .* unexpected"),
         (index(_class_name="FluxPipeline"), ConfigError, "_class_name is 'FluxPipeline'; Sfumato opens"),
         (index(unet=["diffusers", "SD3Transformer2DModel"]), ConfigError, "unet is 'SD3Transformer2DModel'"),
         (index(unet=[7]), ConfigError, "unet is 7, which"),
-        (index(text_encoder_2=["transformers", "T5EncoderModel"]), ConfigError, "expected no such component"),
+        (index(controlnet=["diffusers", "ControlNetModel"]), ConfigError, "expected no such component"),
+        (
+            index(text_encoder_2=["transformers", "T5EncoderModel"]),
+            ConfigError,
+            "'T5EncoderModel', which .* expected CLIP",
+        ),
+        (
+            index(force_zeros_for_empty_prompt="yes"),
+            ConfigError,
+            "force_zeros_for_empty_prompt is 'yes'; expected bool",
+        ),
+        (index(text_encoder=[None, None]), ConfigError, "lists no text_encoder; expected a model with"),
         (index(vae=[None, None]), ConfigError, "lists no vae"),
     ],
 )
