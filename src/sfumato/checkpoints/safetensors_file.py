@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from sfumato.checkpoints.flatten import Scalar
+from sfumato.checkpoints.reading import reading
 from sfumato.checkpoints.stored_tensor import MOST_DIMENSIONS
 from sfumato.errors import CorruptFileError, UnsafeFileError
 
@@ -45,7 +46,8 @@ class SafetensorsFile:
 
     others: Mapping[str, Scalar] = {}
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, path: Path, opened: Opened) -> None:
+        self._path = path
         self._opened = opened
 
     def keys(self) -> list[str]:
@@ -57,8 +59,9 @@ class SafetensorsFile:
         return self._opened.get_slice(name)
 
     def get_tensor(self, name: str) -> Tensor:
-        """The tensor, backed by the file."""
-        tensor = self._opened.get_tensor(name)
+        """The tensor, backed by the file. Raises CorruptFileError for one of a type that PyTorch does not have."""
+        with reading(self._path):
+            tensor = self._opened.get_tensor(name)
         if tensor.dtype == torch.bool:
             # Any other byte than 0 and 1 makes PyTorch's own operations disagree on what is true.
             return tensor.view(torch.uint8) != 0

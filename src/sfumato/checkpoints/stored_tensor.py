@@ -47,6 +47,8 @@ class Block:
     """Where they begin in the file, once that is known; None for bytes that don't lie in it as they are."""
     read: Callable[[], bytearray] | None = None
     """What reads them where they can't be mapped."""
+    memory: bytearray | None = None
+    """What was read, kept so that tensors which share a block share it, and it is read once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +147,12 @@ class Source:
     def __init__(self, mapped: object, byteorder: str = "little") -> None:
         self.byteorder = byteorder
         self._mapped = mapped
-        self._read: dict[int, bytearray] = {}
 
     def elements(self, block: Block, start: int, dtype: torch.dtype, count: int) -> Tensor:
         """`count` elements from a byte of a block on."""
         if block.start is None:
             assert block.read is not None, "a block that is neither in the file nor readable"
-            # Kept, so that tensors which share a block share what was read of it, and it is read once.
-            memory = self._read.get(id(block)) or self._read.setdefault(id(block), block.read())
+            memory = block.memory = block.memory or block.read()
         else:
             memory, start = self._mapped, block.start + start
         part = dtype.itemsize // (2 if dtype.is_complex else 1)

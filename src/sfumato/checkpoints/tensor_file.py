@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from safetensors import SafetensorError
 from torch import Tensor
 
 from sfumato.checkpoints.flatten import Scalar
+from sfumato.checkpoints.reading import enough_memory, naming, reading
 from sfumato.checkpoints.safetensors_file import (
     Opened,
     SafetensorsFile,
@@ -19,8 +19,10 @@ from sfumato.checkpoints.safetensors_file import (
     is_safetensors,
     open_safetensors,
 )
-from sfumato.checkpoints.torch_file import TorchFile, naming, open_torch_stream, open_torch_zip
-from sfumato.errors import CheckpointError, CorruptFileError, MissingFileError
+from sfumato.checkpoints.torch_file import TorchFile, open_torch_stream, open_torch_zip
+from sfumato.errors import CorruptFileError, MissingFileError
+
+__all__ = ["TensorFile", "TensorSlice", "enough_memory", "open_tensors", "reading"]
 
 # What people have instead of a model, by how it begins.
 IMPOSTORS: tuple[tuple[bytes, str], ...] = (
@@ -89,34 +91,7 @@ def open_tensors(path: Path) -> Generator[TensorFile]:
         yield opened
     else:
         with opened as file:
-            yield SafetensorsFile(file)
-
-
-@contextmanager
-def reading(path: Path) -> Generator[None]:
-    """What fails within is said of the file: CorruptFileError if it is cut short or something else, CheckpointError for memory."""
-    try:
-        with enough_memory(path):
-            yield
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        how = " as safetensors" if isinstance(error, SafetensorError) else ""
-        raise CorruptFileError(f"{path} can't be read{how} ({reason}); download the model again") from error
-
-
-@contextmanager
-def enough_memory(path: Path) -> Generator[None]:
-    """Raise CheckpointError where memory runs out within: nothing is wrong with the file then."""
-    try:
-        yield
-    except (MemoryError, OSError, RuntimeError, SafetensorError) as error:
-        # PyTorch's allocator on the CPU and a mapping that fails have no class of their own.
-        said = str(error).lower()
-        if isinstance(error, MemoryError) or any(words in said for words in ("allocate memory", "not enough memory")):
-            raise CheckpointError(
-                f"there is not enough memory to open {path}; free some, or open the model in a smaller dtype such as float16"
-            ) from error
-        raise
+            yield SafetensorsFile(path, file)
 
 
 def _open(path: Path, size: int) -> TorchFile | AbstractContextManager[Opened]:

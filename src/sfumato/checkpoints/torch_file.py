@@ -6,8 +6,7 @@ in the file, mapped. Source of both layouts: PyTorch's `torch/serialization.py`.
 
 import mmap
 import struct
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from sfumato.checkpoints.flatten import Scalar, flatten
 from sfumato.checkpoints.pickle_globals import storage_dtype
 from sfumato.checkpoints.pickle_reader import PickleReader
 from sfumato.checkpoints.pickle_values import Global, Pairs, as_list, as_tuple
+from sfumato.checkpoints.reading import naming
 from sfumato.checkpoints.stored_tensor import Block, Source, Storage, StoredTensor, is_count, is_counts, make
 from sfumato.checkpoints.zip_archive import Member, read_directory, read_member
 from sfumato.errors import CorruptFileError, UnsafeFileError
@@ -62,18 +62,6 @@ class TorchFile:
         return {}
 
 
-@contextmanager
-def naming(path: Path) -> Generator[None]:
-    """What is wrong within is said of this file, with what to do."""
-    try:
-        yield
-    except UnsafeFileError as error:
-        raise UnsafeFileError(f"{path}: {error}; get the model as safetensors, from a place you trust") from error
-    except CorruptFileError as error:
-        advice = "" if ";" in str(error) else "; download the model again"
-        raise CorruptFileError(f"{path}: {error}{advice}") from error
-
-
 def open_torch_zip(mapped: mmap.mmap, path: Path) -> TorchFile:
     """The tensors of an archive: `NAME/data.pkl` and its storages `NAME/data/0`, …, in any folder NAME.
 
@@ -117,7 +105,10 @@ def open_torch_zip(mapped: mmap.mmap, path: Path) -> TorchFile:
         return Storage(blocks[key], dtype, count)
 
     reader = PickleReader(memoryview(read_member(data, members[pickles[0]])), persistent=persistent)
-    tensors, others = flatten(reader.load(), opcodes=reader.opcodes)
+    value = reader.load()
+    if (left := members[pickles[0]].size - reader.position) > 0:
+        raise CorruptFileError(f"its pickle has {left:,} bytes after its end")
+    tensors, others = flatten(value, opcodes=reader.opcodes)
     if unread := sorted(members.keys() - used):
         others["members not read"] = f"{len(unread)} ({unread[0]}{', …' if len(unread) > 1 else ''})"
     _check_claims(tensors, len(data))

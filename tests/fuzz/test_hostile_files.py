@@ -1,0 +1,87 @@
+"""Every family of hostile file is refused in one line, and nothing outside the file is run, imported, opened or connected to."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"fuzz_{name}", HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+gadgets = load("gadgets")
+
+
+def watched(folder: Path, *options: str) -> dict[str, Any]:
+    """What became of the files of a folder, opened by a process of its own that watches itself."""
+    files = sorted(str(file) for file in folder.iterdir())
+    ran = subprocess.run(
+        [sys.executable, str(HERE / "watch.py"), *options, *files],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return json.loads(ran.stdout)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("hostile")
+    names = {}
+    for number, (name, data) in enumerate(gadgets.all_files()):
+        (folder / f"{number:04}.ckpt").write_bytes(data)
+        names[f"{number:04}.ckpt"] = name
+    before = {file.name for file in folder.iterdir()}
+    found = watched(folder)
+    assert {file.name for file in folder.iterdir()} == before, "a file appeared, or went"
+    return {names[file]: result for file, result in found.items()}
+
+
+def test_nothing_happens_outside_the_file(results: dict[str, Any]) -> None:
+    assert len(results) > 900
+    assert {name: result["events"] for name, result in results.items() if result["events"]} == {}
+
+
+def test_each_is_refused_in_one_line(results: dict[str, Any]) -> None:
+    wrong = {
+        name: result["said"]
+        for name, result in results.items()
+        if result["outcome"] not in ("UnsafeFileError", "CorruptFileError") and name not in gadgets.MAY_OPEN
+    }
+    assert wrong == {}
+
+
+def test_what_may_open_opens_as_data(results: dict[str, Any]) -> None:
+    assert {results[name]["outcome"] for name in gadgets.MAY_OPEN} == {"opened"}
+
+
+def test_what_a_file_wants_to_run_is_named(results: dict[str, Any]) -> None:
+    unlisted = {name for name in gadgets.CALLS if name != "copyreg._reconstructor"}
+    for name in sorted(unlisted):
+        for place in ("archive: reduce", "stream: stack global"):
+            result = results[f"{place} {name}"]
+            assert result["outcome"] == "UnsafeFileError", (name, result)
+            assert f"wants to run {name} at byte" in result["said"]
+            assert "refused" in result["said"]
+
+
+def test_the_watch_sees(tmp_path: Path) -> None:
+    """Python's own unpickler, given the same, does what they want, and it is noted."""
+    (tmp_path / "a.ckpt").write_bytes(dict(gadgets.pickles())["reduce os.system"])
+    noted = watched(tmp_path, "--unguarded")["a.ckpt"]["events"]
+    assert any("os.system" in event for event in noted)
+    assert (tmp_path / "pwned").exists()
