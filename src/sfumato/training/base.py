@@ -22,6 +22,7 @@ from sfumato.training.data.sheet import write_sheet
 from sfumato.training.device import arithmetic, device_of
 from sfumato.training.latents import LatentStatistics, normalise, statistics_of
 from sfumato.training.loop import run_steps
+from sfumato.training.muon import Muon
 from sfumato.training.objective import BaseModel, Batches
 from sfumato.training.run import RunFolder, plain_weights
 from sfumato.training.samples import draw
@@ -198,16 +199,15 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
 
     torch.manual_seed(config.seed)
     model = BaseModel(config.unet, text_config(config.text, tokenizer), config.min_snr)
-    if config.start_from is not None:
+    if config.start_from is not None and not state:
         take_over(config.start_from, model.unet, model.text_encoder, tokenizer)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = MovingAverage(model, config.average_decay)
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=config.learning_rate.peak,
-        weight_decay=config.weight_decay,
-        betas=(0.9, 0.99),
-        fused=True,
+    rate, weight_decay = config.learning_rate.peak, config.weight_decay
+    optimizer = (
+        Muon(model, lr=rate, weight_decay=weight_decay)
+        if config.optimizer == "muon"
+        else torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True)
     )
     first = 0
     if state:

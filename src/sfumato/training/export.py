@@ -1,29 +1,33 @@
 """A finished run as a model folder that anyone opens: the diffusers layout, half precision, and what people need to know to use it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sfumato.checkpoints import save_folder
-from sfumato.files import write_whole
+from sfumato.checkpoints import Card, save_folder
+from sfumato.checkpoints.card import VOCABULARY
+from sfumato.text.words import collect_words
 from sfumato.training.base import BaseRun, load_base
-from sfumato.training.data import read_dataset
-from sfumato.training.data.captions import read_vocabulary
-
-SETTINGS = "sfumato.json"
-VOCABULARY = "vocabulary.txt"
+from sfumato.training.data import ArtDataset, read_dataset
 
 
-def listed_names() -> list[str]:
-    """What the model is listed as able to draw: the first name of each thing of the vocabulary, in alphabetical order."""
-    return sorted({thing.names[0] for thing in read_vocabulary()})
+def listed_names(data: ArtDataset) -> tuple[str, ...]:
+    """What a model taught this art is listed as able to draw: the first name of each thing, in alphabetical order."""
+    return tuple(sorted({record.names[0] for record in data.records if record.names}))
+
+
+def words_taught(run: BaseRun, data: ArtDataset) -> tuple[str, ...]:
+    """Every word the model may have read: those of its captions, and of all names, keywords and styles of what it was taught."""
+    taught = [record for record in data.records if record.names]
+    return collect_words(
+        {*run.captions, *(word for r in taught for word in (*r.names, *r.keywords)), *(r.style for r in taught)}
+    )
 
 
 def settings_for(
-    run: BaseRun, *, name: str, steps: int, guidance_scale: float, training: Mapping[str, Any]
+    run: BaseRun, data: ArtDataset, *, name: str, steps: int, guidance_scale: float, training: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The content of `sfumato.json`: the model's own defaults for a picture, its vocabulary, and how it was trained."""
     side = run.config.unet.sample_size * run.vae.scale
@@ -34,7 +38,7 @@ def settings_for(
         "height": side,
         "width": side,
         "vocabulary": VOCABULARY,
-        "styles": sorted({record.style for record in read_dataset(run.config.data).records if record.captions}),
+        "styles": sorted({record.style for record in data.records if record.names}),
         "training": dict(training),
     }
 
@@ -64,11 +68,10 @@ def export(
         "parameters": sum(p.numel() for module in (run.model, run.vae) for p in module.parameters()),
         **(notes or {}),
     }
-    # All that can fail comes before the folder is replaced.
+    data = read_dataset(run.config.data)
     name = f"sfumato-{Path(config_path).stem}"
-    values = settings_for(run, name=name, steps=steps, guidance_scale=guidance_scale, training=training)
-    settings = json.dumps(values, indent=2) + "\n"
-    vocabulary = "\n".join(listed_names()) + "\n"
+    settings = settings_for(run, data, name=name, steps=steps, guidance_scale=guidance_scale, training=training)
+    card = Card(settings=settings, vocabulary=listed_names(data), words=words_taught(run, data))
     save_folder(
         out,
         unet=run.model.unet,
@@ -77,9 +80,7 @@ def export(
         tokenizer_files=run.tokenizer.save,
         scheduler_config=run.config.scheduler_config(),
         dtype=torch.float16,
+        extra_files=card.files(),
         overwrite=True,
     )
-    out = Path(out)
-    write_whole(out / VOCABULARY, vocabulary.encode(), overwrite=True)
-    write_whole(out / SETTINGS, settings.encode(), overwrite=True)
-    return out
+    return Path(out)

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from sfumato.checkpoints import open_folder
+from sfumato.checkpoints.card import SETTINGS, VOCABULARY, WORDS
 from sfumato.errors import OutputError, TrainingError
 from sfumato.text import Tokenizer
 from sfumato.training import base, vae
-from sfumato.training.export import SETTINGS, VOCABULARY, export, listed_names
+from sfumato.training.data import read_dataset
+from sfumato.training.export import export, listed_names
 
 VAE = """
 data = "{data}"
@@ -82,7 +84,10 @@ def test_export_is_the_averaged_run_in_half_precision(finished):
     assert settings["styles"] == ["3d", "flat"]
     assert settings["training"]["images"] == 4
     assert settings["training"]["note"] == 1
-    assert (folder / VOCABULARY).read_text().split("\n")[:-1] == listed_names()
+    assert (folder / VOCABULARY).read_text().split("\n")[:-1] == list(listed_names(read_dataset(run.config.data)))
+    # Every word of every name and wording is known to the model: none is called unknown.
+    known = set((folder / WORDS).read_text().split())
+    assert {"apple", "3d", "flat", "background", "on"} <= known
     assert Tokenizer.from_folder(model.tokenizer_dir).encode("apple").ids == run.tokenizer.encode("apple").ids
     assert model.scheduler_config["prediction_type"] == "v_prediction"
 
