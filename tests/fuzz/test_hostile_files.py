@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from sfumato.cli.app import run
 
 HERE = Path(__file__).parent
 
@@ -77,6 +80,22 @@ def test_what_a_file_wants_to_run_is_named(results: dict[str, Any]) -> None:
             assert result["outcome"] == "UnsafeFileError", (name, result)
             assert f"wants to run {name} at byte" in result["said"]
             assert "refused" in result["said"]
+
+
+@pytest.mark.parametrize("place", ["unet/diffusion_pytorch_model", "text_encoder/pytorch_model"])
+def test_a_model_with_a_hostile_part_is_refused_by_the_command_in_one_line(
+    place: str, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    for file in (folder / place).parent.glob("*.safetensors"):
+        file.unlink()
+    hostile = gadgets.archive(dict(gadgets.pickles())["reduce os.system"])
+    (folder / f"{place}.bin").write_bytes(hostile)
+    assert run(["inspect", str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{place}.bin: wants to run os.system at byte 2 of its pickle; refused" in line
+    assert not Path("pwned").exists()
 
 
 def test_the_watch_sees(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from sfumato.checkpoints.stored_tensor import NAMES, StoredTensor, view
 from sfumato.errors import CorruptFileError
 
 # Packages whose objects lie about in training checkpoints (callbacks, options) beside the weights: read as inert stand-ins.
-INERT_PACKAGES = ("pytorch_lightning", "lightning", "lightning_fabric", "omegaconf")
+INERT_PACKAGES = ("pytorch_lightning", "lightning", "lightning_fabric", "lightning_lite", "omegaconf")
 INERT = frozenset(
     {
         "argparse.Namespace", "types.SimpleNamespace", "torch.torch_version.TorchVersion", "torch.device", "typing.Any",

@@ -16,7 +16,7 @@ from sfumato.checkpoints.flatten import Scalar, flatten
 from sfumato.checkpoints.pickle_globals import storage_dtype
 from sfumato.checkpoints.pickle_reader import PickleReader
 from sfumato.checkpoints.pickle_values import Global, Pairs, as_list, as_tuple
-from sfumato.checkpoints.reading import naming
+from sfumato.checkpoints.reading import naming, reading
 from sfumato.checkpoints.stored_tensor import Block, Source, Storage, StoredTensor, is_count, is_counts, make
 from sfumato.checkpoints.zip_archive import Member, read_directory, read_member
 from sfumato.errors import CorruptFileError, UnsafeFileError
@@ -54,7 +54,7 @@ class TorchFile:
 
     def get_tensor(self, name: str) -> Tensor:
         """The tensor. Raises CorruptFileError if its bytes were compressed and are damaged."""
-        with naming(self._path):
+        with reading(self._path), naming(self._path):
             return make(self._tensors[name], self._source)
 
     def metadata(self) -> dict[str, str]:
@@ -161,8 +161,7 @@ def open_torch_stream(mapped: mmap.mmap, path: Path) -> TorchFile:
     for key in keys:
         block = blocks[key]
         (count,) = struct.unpack("<q" if byteorder == "little" else ">q", _exactly(data, position, 8))
-        # The count is of elements; PyTorch 1.x wrote that of bytes where it saved a storage by itself.
-        if count not in (counts[key], block.size):
+        if count != counts[key]:
             raise CorruptFileError(f"its storage {key!r} has {count:,} elements instead of {counts[key]:,}")
         block.start = position + 8
         position += 8 + block.size
