@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from sfumato.errors import RecipeError
 
@@ -37,6 +37,31 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class UsedAdapter:
+    """An adapter that shaped an image: a LoRA or its kin, with its weights, or an embedding, with its token.
+
+    file      the name of its file; where that lies is not told
+    sha256    the hash of that file
+    weights   how much of it each network got
+    merged    whether it was merged into the weights, rather than beside them
+    token     the word of the prompts that stood for an embedding; None for the others
+    """
+
+    file: str
+    sha256: str | None = None
+    weights: Mapping[str, float] = field(default_factory=dict[str, float])
+    merged: bool = False
+    token: str | None = None
+
+    def __post_init__(self) -> None:
+        _check(self, "an adapter of the recipe")
+        object.__setattr__(self, "weights", {name: float(weight) for name, weight in self.weights.items()})
+
+    def __hash__(self) -> int:
+        return hash((self.file, self.sha256, self.token))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """What an image was made from, and what it came out as.
 
@@ -52,6 +77,7 @@ class Recipe:
     weights_dtype              the narrower dtype that the weights had been rounded to before, if any
     attention_slicing          heads of an attention computed at a time, None for all
     vae_tiling                 whether the picture was decoded in tiles
+    adapters                   what was added to the model: LoRA and its kin, and the embeddings that the prompts name
     safety                     what was said of the picture's safety, "off" where nothing judged
     safety_by, safety_mode     who said so: the model's own checker, Sfumato's filter or a function; what became of a flagged picture
     safety_threshold           of Sfumato's filter
@@ -88,6 +114,7 @@ class Recipe:
     device: str
     model: str
     model_sha256: str | None = None
+    adapters: tuple[UsedAdapter, ...] = ()
     safety: Safety = "off"
     safety_by: Judge | None = None
     safety_mode: SafetyMode | None = None
@@ -100,10 +127,7 @@ class Recipe:
     unrecorded: str | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in _kinds().items():
-            value = getattr(self, name)
-            if not _fits(value, kind):
-                raise RecipeError(f"the recipe's {name} is {_brief(value)}; expected {_spoken(kind)}")
+        _check(self, "the recipe")
         for name, (least, most) in RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:  # NaN is in no range
@@ -129,7 +153,7 @@ class Recipe:
 
     def to_json(self) -> str:
         """One line of ASCII; keys in the order above."""
-        return json.dumps({option.name: getattr(self, option.name) for option in fields(self)}, allow_nan=False)
+        return json.dumps(_values(self), allow_nan=False, default=_values)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Recipe":
@@ -145,15 +169,11 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
         """The recipe with these values. Raises RecipeError for keys that are unknown, missing or of the wrong type."""
-        options = {option.name: option for option in fields(cls)}
-        if unknown := [name for name in values if name not in options]:
-            raise RecipeError(
-                f"the recipe has unknown keys ({', '.join(map(repr, unknown))}); a newer Sfumato may have written it"
-            )
-        required = [o.name for o in options.values() if o.default is MISSING and o.default_factory is MISSING]
-        if missing := [name for name in required if name not in values]:
-            raise RecipeError(f"the recipe is incomplete: it lacks {', '.join(missing)}")
-        return cls(**values)
+        listed: object = values.get("adapters", ())
+        if isinstance(listed, list) and all(isinstance(one, Mapping) for one in cast("list[object]", listed)):
+            adapters = tuple(_made(UsedAdapter, one) for one in cast("list[Mapping[str, Any]]", listed))
+            values = {**values, "adapters": adapters}
+        return _made(cls, values)
 
 
 def pixels_sha256(pixels: "NDArray[np.uint8]") -> str:
@@ -161,10 +181,39 @@ def pixels_sha256(pixels: "NDArray[np.uint8]") -> str:
     return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
+Made = TypeVar("Made", Recipe, UsedAdapter)
+
+
+def _made(cls: type[Made], values: Mapping[str, Any]) -> Made:
+    """The value with these fields. Raises RecipeError for keys that are unknown or missing."""
+    options = {option.name: option for option in fields(cls)}
+    if unknown := [name for name in values if name not in options]:
+        raise RecipeError(
+            f"the recipe has unknown keys ({', '.join(map(repr, unknown))}); a newer Sfumato may have written it"
+        )
+    required = [o.name for o in options.values() if o.default is MISSING and o.default_factory is MISSING]
+    if missing := [name for name in required if name not in values]:
+        raise RecipeError(f"the recipe is incomplete: it lacks {', '.join(missing)}")
+    return cls(**values)
+
+
+def _values(of: Any) -> dict[str, Any]:
+    """The fields by name, in their order."""
+    return {option.name: getattr(of, option.name) for option in fields(of)}
+
+
+def _check(of: "Recipe | UsedAdapter", what: str) -> None:
+    """Raise RecipeError unless every field is of its annotated type."""
+    for name, kind in _kinds(type(of)).items():
+        value = getattr(of, name)
+        if not _fits(value, kind):
+            raise RecipeError(f"{what}'s {name} is {_brief(value)}; expected {_spoken(kind)}")
+
+
 @cache
-def _kinds() -> dict[str, Any]:
+def _kinds(cls: type) -> dict[str, Any]:
     """The annotated type of each field."""
-    return get_type_hints(Recipe)
+    return get_type_hints(cls)
 
 
 def _fits(value: object, kind: Any) -> bool:
@@ -179,6 +228,8 @@ def _fits(value: object, kind: Any) -> bool:
             return False
         entries = cast("Mapping[object, object]", value).items()
         return all(_fits(key, arguments[0]) and _fits(entry, arguments[1]) for key, entry in entries)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(one, arguments[0]) for one in cast("tuple[object, ...]", value))
     if kind is Any:
         return True
     if kind in (int, float) and isinstance(value, bool):
@@ -193,6 +244,8 @@ def _spoken(kind: Any) -> str:
         return " or ".join(repr(choice) for choice in get_args(kind))
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join(_spoken(one) for one in get_args(kind))
+    if get_origin(kind) is tuple:
+        return "a list of adapters"
     return names.get(kind, "a table of names and values")
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sfumato.adapters.adapter import Adapter
 from sfumato.adapters.algorithms import Change, Layer
-from sfumato.adapters.layouts import layer_of
+from sfumato.adapters.layouts import layer_for
 from sfumato.errors import UnsupportedError
 
 Sides = Mapping[nn.Module, Sequence[tuple[Change, float]]]
@@ -86,7 +86,10 @@ NO_ADAPTERS = ActiveAdapters()
 
 
 def bound(adapter: Adapter, name: str, network: nn.Module) -> dict[nn.Module, Change]:
-    """The adapter's changes by layer of the network, where those layers are and in their precision; the layers get their hook."""
+    """The adapter's changes by layer of the network, where those layers are and in their precision; the layers get their hook.
+
+    Raises AdapterError for a network that the adapter was not opened for.
+    """
     of_networks = _bound.setdefault(adapter, WeakKeyDictionary())
     first = next(network.parameters())
     known = of_networks.get(network)
@@ -94,8 +97,7 @@ def bound(adapter: Adapter, name: str, network: nn.Module) -> dict[nn.Module, Ch
         return known[2]
     changes: dict[nn.Module, Change] = {}
     for place, change in adapter.changes[name].items():
-        layer = layer_of(network, place)
-        assert layer is not None, "adapters are opened for the networks they are used with"
+        layer = layer_for(change, network, place)
         changes[layer] = change.to(layer.weight.device, layer.weight.dtype)
         if add_sides not in layer._forward_hooks.values():
             layer.register_forward_hook(add_sides)

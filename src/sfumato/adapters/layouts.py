@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from sfumato.adapters.algorithms import Layer
+from sfumato.adapters.algorithms import Change, Layer
 from sfumato.adapters.names import Layouts
 from sfumato.checkpoints.diffusers_layout import text_keys, unet_keys
 from sfumato.checkpoints.keys import KeyMap
 from sfumato.checkpoints.ldm_layout import ldm_unet_keys
+from sfumato.errors import AdapterError
 from sfumato.models import CLIPTextEncoder, UNet
 
 # Read by its weight and never called, so that nothing can be added to its output.
@@ -45,3 +46,13 @@ def layer_of(network: nn.Module, name: str) -> Layer | None:
         return None
     kinds = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
     return layer if isinstance(layer, kinds) and name not in NOT_CALLED else None
+
+
+def layer_for(change: Change, network: nn.Module, name: str) -> Layer:
+    """The layer that a change was made for. Raises AdapterError if the network, put in later, has none of that name and shape."""
+    layer = layer_of(network, name)
+    if layer is None or not change.fits(layer.weight.shape):
+        raise AdapterError(
+            f"an adapter was loaded for another network than this, whose {name} has not its shape; load it again"
+        )
+    return layer

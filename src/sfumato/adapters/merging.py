@@ -1,5 +1,6 @@
 """Adapters merged into a network's weights, and the weights given back."""
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from sfumato.adapters.adapter import Adapter
 from sfumato.adapters.algorithms import Change, Layer
-from sfumato.adapters.layouts import layer_of, unwrapped
+from sfumato.adapters.layouts import layer_for, unwrapped
 from sfumato.errors import AdapterError
 
 
@@ -21,6 +22,8 @@ class Merger:
     """
 
     merged: list[tuple[Adapter, float]] = field(default_factory=list[tuple[Adapter, float]])
+    network: "weakref.ref[nn.Module] | None" = None
+    """That which they are merged into; another one, put in its place, has nothing merged."""
     originals: dict[tuple[str, str], nn.Parameter | None] = field(
         default_factory=dict[tuple[str, str], nn.Parameter | None]
     )
@@ -30,7 +33,7 @@ class Merger:
 
         Raises AdapterError, and leaves the network as it is, if a weight would become NaN or infinite in its precision.
         """
-        network = unwrapped(network)
+        network = self.meet(network)
         wanted: dict[str, list[tuple[Change, float]]] = {}
         for adapter, weight in adapters:
             for place, change in adapter.changes.get(name, {}).items():
@@ -38,8 +41,7 @@ class Merger:
                     wanted.setdefault(place, []).append((change, weight))
         made: dict[tuple[str, str], Tensor] = {}
         for place, changes in wanted.items():
-            layer = layer_of(network, place)
-            assert layer is not None, "adapters are opened for the networks they are used with"
+            layer = layer_for(changes[0][0], network, place)
             weight, bias = (self._original(layer, place, part) for part in ("weight", "bias"))
             assert weight is not None, "such layers have a weight"
             for part, tensor in merged(weight, bias, changes).items():
@@ -58,7 +60,7 @@ class Merger:
 
     def restore(self, network: nn.Module) -> None:
         """Give back the original parameters, where the network is now, in the precision it now has."""
-        network = unwrapped(network)
+        network = self.meet(network)
         for (place, part), original in self.originals.items():
             layer = network.get_submodule(place)
             current = layer._parameters[part]
@@ -75,6 +77,15 @@ class Merger:
         for key, original in self.originals.items():
             if original is not None:
                 self.originals[key] = nn.Parameter(original.data.to(dtype), requires_grad=original.requires_grad)
+
+    def meet(self, network: nn.Module) -> nn.Module:
+        """The network, unwrapped; if it is another than was merged into, that was put in since, nothing is merged in it."""
+        network = unwrapped(network)
+        if self.network is None or self.network() is not network:
+            self.originals.clear()
+            self.merged = []
+            self.network = weakref.ref(network)
+        return network
 
     def _original(self, layer: Layer, place: str, part: str) -> Tensor | None:
         """A layer's own weight or bias, whatever is merged into it now, where the layer is."""

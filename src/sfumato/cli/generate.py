@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sfumato.cli.adapters import load_adapters, parse_embedding, parse_lora
 from sfumato.cli.outputs import Shot, plan_outputs
 from sfumato.cli.parsing import parse_grid, parse_size
 from sfumato.cli.terminal import say
@@ -47,6 +48,17 @@ def generate(
     clip_skip: Annotated[int | None, typer.Option(help="Last layers of the text encoder to leave out.")] = None,
     model: Annotated[str | None, typer.Option(help="Model folder, or a hub id. (default: the bundled model)")] = None,
     variant: Annotated[str | None, typer.Option(help="Which weights of the model, such as fp16.")] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[:WEIGHT[:TEXT_WEIGHT]]",
+            help="Add a LoRA or its kin, with a weight (1) for U-Net and text. Repeat for several.",
+        ),
+    ] = None,
+    embedding: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE[:WORD]", help="Add an embedding, which prompts call by WORD. Repeat for several."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 or mps. (default: an accelerator if there is one)")
     ] = None,
@@ -89,6 +101,7 @@ def generate(
         raise OptionError(f"--no-safety and --safety {safety} contradict each other; leave one of them out")
     safety = "off" if no_safety else safety
     outputs = plan_outputs(shots, out, grid=shape is not None, animate=animate, overwrite=overwrite)
+    loras, embeddings = [parse_lora(text) for text in lora or ()], [parse_embedding(text) for text in embedding or ()]
     from sfumato.cli.progress import DrawingProgress
 
     with DrawingProgress(len(shots), quiet=quiet) as progress:
@@ -105,6 +118,7 @@ def generate(
         pipe = open_model(model, device=device, dtype=dtype, variant=variant, safety=safety, safety_threshold=threshold)
         if safety is None:
             judged_by_default(pipe, judge, said=safety_threshold is not None)
+        load_adapters(pipe, loras, embeddings)
         pipe.scheduler = scheduler_for(base=pipe.scheduler, sampler=sampler, spacing=spacing)
         settings = {
             "height": height,

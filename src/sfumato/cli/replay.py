@@ -20,6 +20,14 @@ def replay(
         str | None, typer.Option(help="Model folder or hub id. (default: the recipe's, if it is on this machine)")
     ] = None,
     variant: Annotated[str | None, typer.Option(help="Which weights of the model, such as fp16.")] = None,
+    lora: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A LoRA of the recipe's. (default: found by its name, here or beside FILE)"),
+    ] = None,
+    embedding: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="An embedding of the recipe's. (default: found by its name too)"),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. (default: the recipe's)")] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Save the new picture here. (default: it is not saved)")
@@ -28,6 +36,7 @@ def replay(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Make a picture again and say whether it is bit-identical, and if not, what differs. Exits with 1 if it is another."""
+    from sfumato.cli.adapters import load_recipe_s
     from sfumato.cli.progress import DrawingProgress
     from sfumato.cli.terminal import warnings_said
     from sfumato.files import check_writable
@@ -39,6 +48,7 @@ def replay(
         check_writable(out, overwrite=overwrite)
     with DrawingProgress(1, quiet=quiet):
         pipe = _open(recipe, file, model=model, variant=variant, device=device)
+        load_recipe_s(pipe, recipe, file, lora or (), embedding or ())
         with warnings_said():
             result = pipe.replay(recipe)
     if out is not None:

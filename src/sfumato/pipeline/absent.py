@@ -5,8 +5,6 @@ from typing import NoReturn
 
 from sfumato.errors import AbsentError, AbsentNameError
 
-_LORA = "LoRA files can't be loaded yet"
-_EMBEDDING = "textual inversion embeddings can't be loaded yet"
 _IMAGE_PROMPT = "image prompt adapters are not available yet"
 _STEPWISE = (
     "there is no loop to write around the U-Net and the scheduler here: call the pipeline, with callback_on_step_end"
@@ -14,19 +12,9 @@ _STEPWISE = (
 _TO = 'use .to("cuda"), .to("cpu") or .to(torch.float16)'
 
 REASONS: dict[str, str] = {
-    "load_lora_weights": _LORA,
-    "unload_lora_weights": _LORA,
-    "save_lora_weights": _LORA,
-    "fuse_lora": _LORA,
-    "unfuse_lora": _LORA,
-    "set_adapters": _LORA,
-    "get_active_adapters": _LORA,
-    "get_list_adapters": _LORA,
-    "enable_lora": _LORA,
-    "disable_lora": _LORA,
-    "delete_adapters": _LORA,
-    "load_textual_inversion": _EMBEDDING,
-    "unload_textual_inversion": _EMBEDDING,
+    "save_lora_weights": "adapters are read and not written; save_pretrained(…) writes what fuse_lora() merged",
+    "set_lora_device": "adapters go where the model goes",
+    "enable_lora_hotswap": "adapters run beside the weights, so that any can follow any",
     "load_ip_adapter": _IMAGE_PROMPT,
     "set_ip_adapter_scale": _IMAGE_PROMPT,
     "unload_ip_adapter": _IMAGE_PROMPT,

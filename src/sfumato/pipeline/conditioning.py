@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.engine import Conditioning, evaluating
 from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.pipeline.request import Text, check_clip_skip, check_count, check_embeds, check_prompts
@@ -20,12 +21,20 @@ class PromptEncoder:
     """Encodes prompts one by one, so that a context never depends on its neighbours; equal prompts are encoded once.
 
     `notes` collects what was cut from prompts that were too long, and the words that are not among the model's `words`, each note once.
+    `adapters` run beside the encoder.
     """
 
-    def __init__(self, tokenizer: Tokenizer, encoder: CLIPTextEncoder, words: KnownWords | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        encoder: CLIPTextEncoder,
+        words: KnownWords | None = None,
+        adapters: ActiveAdapters = NO_ADAPTERS,
+    ) -> None:
         self._tokenizer = tokenizer
         self._encoder = encoder
         self._words = words
+        self._adapters = adapters
         self._known: dict[tuple[str, int | None], Conditioning] = {}
         self.notes: list[str] = []
 
@@ -45,7 +54,8 @@ class PromptEncoder:
             self._note(note)
         device = self._encoder.device
         ids = torch.tensor([tokens.ids], dtype=torch.long, device=device)
-        with torch.no_grad(), evaluating("the prompt"):
+        beside = self._adapters.beside("text_encoder", self._encoder)
+        with torch.no_grad(), evaluating("the prompt"), beside:
             return self._encoder(ids, clip_skip=clip_skip).hidden[0]
 
     def _note(self, note: str) -> None:
@@ -79,6 +89,7 @@ def encode_prompt(
     tokenizer: Tokenizer,
     encoder: CLIPTextEncoder,
     words: KnownWords | None,
+    adapters: ActiveAdapters,
     prompt: Any,
     negative: Any,
     embeds: Tensor | None,
@@ -97,7 +108,7 @@ def encode_prompt(
     check_embeds(texts, embeds, negative_embeds, encoder.config.width, tokenizer.max_length if guided else None)
     clip_skip = check_clip_skip(clip_skip, encoder.config.layers)
     count = check_count("num_images_per_prompt", images)
-    encode = PromptEncoder(tokenizer, encoder, words)
+    encode = PromptEncoder(tokenizer, encoder, words, adapters)
     rows = condition(texts, encode, embeds, negative_embeds, clip_skip=clip_skip, guided=guided)
     for note in encode.notes:
         logger.warning("%s", note)

@@ -1,7 +1,7 @@
 """What notebooks read from a pipeline beside calling it, under the names they know."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sfumato.adapters import ActiveAdapters
 from sfumato.checkpoints import Card
 from sfumato.errors import UnsupportedError, UsageError
 from sfumato.images import to_pil
@@ -51,6 +52,8 @@ class Face:
     feature_extractor: Mapping[str, Any] | None
     card: Card
     source: Source
+    _active_adapters: Callable[..., ActiveAdapters]
+    _is_adapted: Callable[[], bool]
     _progress: dict[str, Any]
     _interrupt: bool = False
     _num_timesteps: int = 0
@@ -95,11 +98,11 @@ class Face:
 
     def _is_as_opened(self) -> bool:
         """Whether what understands a prompt is still what was opened, so that the model's card is true of it."""
-        return not self.source.changed(unet=self.unet, text_encoder=self.text_encoder)
+        return not self.source.changed(unet=self.unet, text_encoder=self.text_encoder) and not self._is_adapted()
 
-    def _known_words(self) -> KnownWords | None:
-        """The words the model was taught, where it says so; None once it may have been taught others."""
-        return self.card.known_words if self._is_as_opened() else None
+    def _known_words(self, adapters: ActiveAdapters) -> KnownWords | None:
+        """The words the model was taught, where it says so; None once it, or what runs beside it, may have been taught others."""
+        return self.card.known_words if self._is_as_opened() and not adapters.weighted else None
 
     # -- where it is, and how far ------------------------------------------------------------------------------------
 
@@ -185,10 +188,9 @@ class Face:
         One row for each image, those of a prompt together; without guidance the second is None.
         Raises PromptError or OptionError for what can't be encoded.
         """
-        if lora_scale is not None:
-            raise UnsupportedError("LoRA files can't be loaded yet; leave out lora_scale")
+        adapters = self._active_adapters(None if lora_scale is None else {"scale": lora_scale}, None)
         return encode_prompt(
-            self.tokenizer, self.text_encoder, self._known_words(), prompt, negative_prompt, prompt_embeds,
+            self.tokenizer, self.text_encoder, self._known_words(adapters), adapters, prompt, negative_prompt, prompt_embeds,
             negative_prompt_embeds, images=num_images_per_prompt, guided=do_classifier_free_guidance, clip_skip=clip_skip,
             device=self.device if device is None else device,
         )  # fmt: skip

@@ -10,6 +10,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
+from sfumato.adapters.inversions import Inversions
+from sfumato.adapters.loaded import LoadedAdapters
 from sfumato.checkpoints import Card
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.engine import Event
@@ -18,10 +21,13 @@ from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.models.safety_checker import SafetyChecker
 from sfumato.models.unet import UNet
 from sfumato.models.vae import AutoencoderKL
+from sfumato.pipeline.adapter_recipe import uses_of
+from sfumato.pipeline.adapting import Adapting
 from sfumato.pipeline.callbacks import StepCallback, legacy_callback
 from sfumato.pipeline.conditioning import PromptEncoder, condition
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.face import Face
+from sfumato.pipeline.inverting import Inverting
 from sfumato.pipeline.loading import open_parts, save_parts
 from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
@@ -55,7 +61,7 @@ logger = logging.getLogger("sfumato")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-class StableDiffusionPipeline(Switches, Face):
+class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
     """Text to image with a Stable Diffusion checkpoint.
 
         pipe = StableDiffusionPipeline.from_pretrained("path/or/hub-id").to("cuda")
@@ -93,6 +99,8 @@ class StableDiffusionPipeline(Switches, Face):
         self.card = Card()
         self.defaults: dict[str, Any] = {}
         self.source = Source()
+        self._adapters = LoadedAdapters()
+        self._inversions = Inversions()
         self._progress: dict[str, Any] = {}
         check_fit(self.unet, self.vae, self.text_encoder)
 
@@ -135,6 +143,11 @@ class StableDiffusionPipeline(Switches, Face):
         Raises OutputError, or UnsupportedError for an option that is not honoured.
         """
         options["safe_serialization"] = safe_serialization
+        if (beside := self._adapters.active()).weighted:
+            names = ", ".join(one.adapter.name for one in beside.weighted)
+            logger.warning(
+                "the model is saved without the adapters that run beside it (%s); fuse_lora() merges them", names
+            )
         # What was said of the model that was opened need not be true of a changed one; how to draw with it is.
         card = (self.card if self._is_as_opened() else Card()).with_defaults(self.defaults)
         save_parts(self.components, card, Path(save_directory), variant=variant, overwrite=overwrite, options=options)
@@ -145,6 +158,8 @@ class StableDiffusionPipeline(Switches, Face):
         self.source.note_cast(self.dtype)
         for part in self._networks().values():
             part.to(device=device, dtype=dtype)
+        if dtype is not None:
+            self._adapters.cast(dtype)
         self.source.note_cast(self.dtype)
         return self
 
@@ -170,6 +185,8 @@ class StableDiffusionPipeline(Switches, Face):
         callback_on_step_end: Callable[..., Mapping[str, Any] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         clip_skip: int | None = None,
+        cross_attention_kwargs: Mapping[str, Any] | None = None,
+        adapters: Mapping[str, Any] | None = None,
         seeds: Sequence[int] | None = None,
         exact: bool = False,
         on_event: Callable[[Event], None] | None = None,
@@ -180,7 +197,8 @@ class StableDiffusionPipeline(Switches, Face):
         Sizes are pixels; unset, they are the model's own. Steps and guidance are 50 and 7.5 unless the model's makers
         recommend others (`defaults`). Noise comes from `generator` (one, or one an image), else from `seeds` (one an
         image), else from torch's global generator; it is always drawn on the CPU. `latents` are unit noise to start
-        from instead. `exact` evaluates each image by itself on an accelerator too. `on_event` hears the engine's events.
+        from instead. `cross_attention_kwargs={"scale": s}` scales the adapters of this call; `adapters`, such as {"name": 0.8}, are
+        used for it instead of those that `set_adapters` chose. `exact` evaluates each image by itself on an accelerator too. `on_event` hears the engine's events.
         A step callback is called once a step: PLMS's first, which evaluates the second timestep to correct itself, is two in diffusers.
 
         Returns a StableDiffusionPipelineOutput, or `(images, nsfw_content_detected)` with `return_dict=False`.
@@ -194,11 +212,12 @@ class StableDiffusionPipeline(Switches, Face):
             num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip,
         )  # fmt: skip
         check_tensor("latents", latents)
+        active = self._active_adapters(cross_attention_kwargs, adapters)
         self._begin(request)
         seeds_used = self._seeds(seeds, generator, len(request.texts) * request.images_per_prompt)
         result, sources = self._draw(
             request, seeds_used, embeds=(prompt_embeds, negative_prompt_embeds), latents=latents, output_type=output_type,
-            exact=exact, on_step_end=on_step_end, tensor_inputs=tensor_inputs, on_event=on_event,
+            exact=exact, on_step_end=on_step_end, tensor_inputs=tensor_inputs, on_event=on_event, adapters=active,
         )  # fmt: skip
         if seeds is None:
             advance(generator, sources)
@@ -222,11 +241,12 @@ class StableDiffusionPipeline(Switches, Face):
         on_step_end: Callable[..., Mapping[str, Any] | None] | None = None,
         tensor_inputs: Sequence[str] = (),
         on_event: Callable[[Event], None] | None = None,
+        adapters: ActiveAdapters = NO_ADAPTERS,
     ) -> tuple[StableDiffusionPipelineOutput, list[NoiseSource]]:
         """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
         notes = self._settle_precision()
-        parts = self._parts(exact=exact)
-        encode = PromptEncoder(self.tokenizer, self.text_encoder, self._known_words())
+        parts = self._parts(adapters, exact=exact)
+        encode = PromptEncoder(self.tokenizer, self.text_encoder, self._known_words(adapters), adapters)
         guided = request.guidance_scale > 1
         rows = condition(request.texts, encode, *embeds, clip_skip=request.clip_skip, guided=guided)
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
@@ -247,6 +267,8 @@ class StableDiffusionPipeline(Switches, Face):
             bar=self.progress_bar(total=request.steps), on_round=on_round, on_event=on_event,
             interrupted=lambda: self._interrupt,
         )  # fmt: skip
+        texts = [text for each in request.texts for text in (each.prompt, each.negative if guided else None)]
+        uses = uses_of(adapters, self._merged(), self._embeddings_in(texts))
         unrecorded = [
             why
             for why, true in (
@@ -254,6 +276,7 @@ class StableDiffusionPipeline(Switches, Face):
                 ("its prompt was given as embeddings", embeds[0] is not None),
                 ("its negative prompt was given as embeddings", guided and embeds[1] is not None),
                 ("a callback changed its latents", on_round is not None and on_round.changed),
+                ("it used adapters that lie in no file", any(thing.files is None for _, thing in uses)),
                 ("the run was interrupted", self._interrupt),
             )
             if true
@@ -264,7 +287,7 @@ class StableDiffusionPipeline(Switches, Face):
             request, parts, outcomes, [None] * len(seeds) if latents is not None else seeds, self.source.now(**networks),
             output_type=output_type,
             dtypes={part: name_of(dtype) for part, dtype in dtypes.items() if dtype != dtypes["unet"]},
-            weights_dtype=self.source.rounded_to(dtypes["unet"]), unrecorded=unrecorded, notes=[*notes, *encode.notes],
+            weights_dtype=self.source.rounded_to(dtypes["unet"]), uses=uses, unrecorded=unrecorded, notes=[*notes, *encode.notes],
         )  # fmt: skip
         return result, sources
 
@@ -282,8 +305,8 @@ class StableDiffusionPipeline(Switches, Face):
         sliced = self.unet.attention_slicing
         self.unet.set_attention_slicing(recipe.attention_slicing)
         try:
-            with autocast_as(recipe.autocast, self.device.type):
-                return again._draw(request, [seed], exact=True)[0]
+            with autocast_as(recipe.autocast, self.device.type), self._adapters_of(recipe) as adapters:
+                return again._draw(request, [seed], exact=True, adapters=adapters)[0]
         finally:
             self.unet.set_attention_slicing(sliced)
 
@@ -325,7 +348,7 @@ class StableDiffusionPipeline(Switches, Face):
             clip_skip=check_clip_skip(clip_skip, self.text_encoder.config.layers),
         )
 
-    def _parts(self, *, exact: bool) -> Parts:
+    def _parts(self, adapters: ActiveAdapters, *, exact: bool) -> Parts:
         safety = None
         if self.safety_checker is not None:
             safety = SafetyFilter(self.safety_checker, self.feature_extractor, self.safety_mode)
@@ -337,6 +360,7 @@ class StableDiffusionPipeline(Switches, Face):
             safety=safety,
             attention_slicing=self.unet.attention_slicing,
             exact=exact,
+            adapters=adapters,
         )
 
     @staticmethod

@@ -57,6 +57,8 @@ def _differences(was: Recipe, now: Recipe) -> list[str]:
         found.append(
             f"the model: made with {was.model} ({_short(was.model_sha256)}), now {now.model} ({_short(now.model_sha256)})"
         )
+    if was.adapters != now.adapters:
+        found.append(f"the adapters: {_named(was)} then, {_named(now)} now")
     for name in ("dtype", "vae_dtype", "text_encoder_dtype", "weights_dtype", "autocast", "device", "safety"):
         own = name in ("vae_dtype", "text_encoder_dtype", "weights_dtype")  # unset, they are the U-Net's
         before, after = (getattr(recipe, name) or (recipe.dtype if own else None) for recipe in (was, now))
@@ -70,6 +72,10 @@ def _differences(was: Recipe, now: Recipe) -> list[str]:
         if before != after:
             found.append(f"{name}: {before} then, {after} now")
     return found
+
+
+def _named(recipe: Recipe) -> str:
+    return ", ".join(f"{used.file} ({_short(used.sha256)})" for used in recipe.adapters) or "none"
 
 
 def _short(digest: str | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sfumato.images import to_pil
+from sfumato.pipeline.adapter_recipe import Uses, hashed
 from sfumato.pipeline.decoding import to_unit
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.picture import Picture
@@ -33,6 +34,7 @@ def result_of(
     output_type: str,
     dtypes: Mapping[str, str],
     weights_dtype: str | None,
+    uses: Uses,
     unrecorded: Sequence[str],
     notes: list[str],
 ) -> StableDiffusionPipelineOutput:
@@ -48,7 +50,7 @@ def result_of(
             model=origin.name, dtypes=dtypes, weights_dtype=weights_dtype, unrecorded=unrecorded,
         )  # fmt: skip
         # The hash of a large model takes seconds. It is taken once, when somebody asks for a recipe or saves a picture.
-        make = cache(partial(_hashed, recipe, origin))
+        make = cache(partial(_hashed, recipe, origin, uses))
         makers.append(make)
         picture = outcome.picture
         pictures.append(None if picture is None else Picture.of(to_pil(picture), make))
@@ -68,8 +70,8 @@ def result_of(
     )
 
 
-def _hashed(recipe: Recipe, origin: Origin) -> Recipe:
-    return replace(recipe, model_sha256=origin.sha256)
+def _hashed(recipe: Recipe, origin: Origin, uses: Uses) -> Recipe:
+    return replace(recipe, model_sha256=origin.sha256, adapters=hashed(uses))
 
 
 def pack(outcomes: Sequence[Outcome], output_type: str, pictures: Sequence[object]) -> object:
@@ -100,7 +102,7 @@ def recipe_of(
     weights_dtype: str | None,
     unrecorded: Sequence[str],
 ) -> Recipe:
-    """The recipe of image `index`, all but the model's hash, which takes long and can be had later.
+    """The recipe of image `index`, all but the hashes of model and adapters, and these, which take long and can be had later.
 
     `seed` is None where the caller gave the latents. `weights_dtype` is
     the narrower one that the weights had been rounded to before. `dtypes` are those of the text encoder and VAE where they differ from the U-Net's; `unrecorded` says what else shaped

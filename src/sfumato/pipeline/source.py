@@ -2,7 +2,8 @@
 
 import logging
 import weakref
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -41,7 +42,7 @@ class Source:
 
     origin: Origin = field(default_factory=Origin)
     opened: Mapping[str, "weakref.ref[nn.Module]"] = field(default_factory=dict)
-    changes: Mapping[str, int] = field(default_factory=dict)
+    changes: dict[str, int] = field(default_factory=dict)
     narrowest: torch.dtype | None = None
 
     @classmethod
@@ -78,6 +79,16 @@ class Source:
             if reference is None or reference() is not network or changes_of(network) != self.changes[part]:
                 changed.append(part)
         return changed
+
+    @contextmanager
+    def recorded(self, **networks: nn.Module) -> Generator[None]:
+        """What is done to these networks inside the block, recipes say by themselves: it makes no changed model of an unchanged one."""
+        kept = networks.keys() - set(self.changed(**networks))
+        try:
+            yield
+        finally:
+            # In place, because a copy of the pipeline has the same networks and the same source.
+            self.changes.update({part: changes_of(networks[part]) for part in kept})
 
 
 def changes_of(network: nn.Module) -> int:

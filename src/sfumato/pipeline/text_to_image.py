@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.spacing import Levels
 from sfumato.engine import Conditioning, Engine, Event, Job, evaluating
@@ -32,6 +33,7 @@ class Parts:
     safety: SafetyFilter | None
     attention_slicing: int | None
     exact: bool
+    adapters: ActiveAdapters = NO_ADAPTERS
 
 
 @dataclass(slots=True)
@@ -120,6 +122,7 @@ def _job(
         guidance=Guidance(scale=request.guidance_scale),
         timestep=lambda sigma: levels.timestep(sigma, schedule),
         prediction=parts.scheduler.prediction_type,
+        adapters=parts.adapters,
     )
 
 

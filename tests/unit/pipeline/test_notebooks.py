@@ -197,7 +197,7 @@ def test_the_autoencoder_is_opened_by_itself(tiny_folder: Path, pipe: Any) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["load_lora_weights", "fuse_lora", "load_textual_inversion", "load_ip_adapter", "cuda"]
+    "name", ["save_lora_weights", "enable_lora_hotswap", "load_ip_adapter", "unload_ip_adapter", "cuda"]
 )
 def test_what_a_pipeline_has_not_is_said(pipe: Any, name: str) -> None:
     with pytest.raises(UnsupportedError, match=f"{name} is not available: ") as caught:
