@@ -14,8 +14,8 @@ from sfumato.text.tokenizer_folder import TokenizerSpec
 from sfumato.text.vocabulary import clip_vocabulary
 from sfumato.variants import FAMILIES, Family
 
-WIDTH = 64
-"""Of text encoders, with one head, as CLIP's have one for each 64 channels."""
+WIDTH, WIDTH_2 = 64, 128
+"""Of text encoders, and of those that project, which diffusers tells apart by it. CLIP's have a head for each 64 channels."""
 
 
 def tiny_unet(family: Family) -> UNetConfig:
@@ -23,7 +23,7 @@ def tiny_unet(family: Family) -> UNetConfig:
     levels = {"sd1": (True, False), "sd2": (True, False), "sdxl": (False, True), "refiner": (False, True, False)}
     attention = levels.get(family.make, (False, True, True))
     channels = (32, 32, 64)[: len(attention)] if family.head_width is None else (64, 64, 64)[: len(attention)]
-    context = WIDTH * len(family.text_encoders)
+    context = sum(tiny_text(config).width for config in family.text_encoders.values())
     numbers = 5 if family.aesthetic else 6
     return replace(
         family.unet,
@@ -34,7 +34,7 @@ def tiny_unet(family: Family) -> UNetConfig:
         blocks_per_level=1,
         context_dim=context,
         only_cross=(False, True, False) if family.make == "upscaler" else (),
-        sizes_width=WIDTH + numbers * 256 if family.unet.sizes_width else None,
+        sizes_width=WIDTH_2 + numbers * 256 if family.unet.sizes_width else None,
         noise_levels=40 if family.unet.noise_levels else None,
         guidance_width=16 if family.unet.guidance_width else None,
         sample_size=8,
@@ -51,8 +51,14 @@ def tiny_vae(family: Family) -> VAEConfig:
 
 
 def tiny_text(config: CLIPTextConfig) -> CLIPTextConfig:
+    width = WIDTH_2 if config.projection_dim else WIDTH
     return replace(
-        config, width=WIDTH, layers=3, heads=1, mlp_width=96, projection_dim=WIDTH if config.projection_dim else None
+        config,
+        width=width,
+        layers=3,
+        heads=width // 64,
+        mlp_width=96,
+        projection_dim=width if config.projection_dim else None,
     )
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato.checkpoints import clip_configs, configs, diffusers_layout
-from sfumato.checkpoints.filling import load_weights, save_weights
+from sfumato.checkpoints.filling import Change, load_weights, save_weights
 from sfumato.checkpoints.keys import KeyMap
 from sfumato.checkpoints.options import read_json
 from sfumato.checkpoints.unfilled import unfilled
@@ -65,14 +65,24 @@ class Component(Generic[ConfigT, NetworkT]):
         return network.eval()
 
     def save(
-        self, network: NetworkT, folder: Path, *, dtype: torch.dtype | None = None, variant: str | None = None
+        self,
+        network: NetworkT,
+        folder: Path,
+        *,
+        dtype: torch.dtype | None = None,
+        variant: str | None = None,
+        change: Change | None = None,
     ) -> None:
-        """Write config and weights into a new folder. Raises OSError."""
+        """Write config and weights into a new folder; `change` is done to each tensor by its name, after the network's. Raises OSError."""
         config = self.config_of(network)
         folder.mkdir(parents=True)
         write_json(folder / "config.json", self.write_config(config))
         weights = folder / f"{self.stem}{f'.{variant}' if variant else ''}.safetensors"
-        save_weights(network, weights, self.keys(config), dtype)
+
+        def named(name: str, tensor: Tensor) -> Tensor:
+            return tensor if change is None else change(f"{self.name}.{name}", tensor)
+
+        save_weights(network, weights, self.keys(config), dtype, named)
         # safetensors makes its files private to their owner; these are as readable as any other.
         shutil.copymode(folder / "config.json", weights)
 

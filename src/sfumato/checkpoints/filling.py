@@ -1,7 +1,7 @@
 """Tensors of networks ⇄ files, one tensor at a time: read from safetensors and pickles, written as safetensors."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -44,58 +44,109 @@ def load_weights(
     filling = _Filling(network, keys, dtype)
     for path in files:
         filling.read(path)
-    filling.check(files[0], meant)
+    filling.survey.check(files[0], meant)
     network.load_state_dict(filling.found, strict=True, assign=True)
 
 
-class _Filling:
-    """What was found so far for a network's tensors, and what is amiss."""
-
-    def __init__(self, network: nn.Module, keys: KeyMap, dtype: torch.dtype | None) -> None:
-        self.found: dict[str, Tensor] = {}
-        self._expected: Mapping[str, Shape] = {
-            name: list(tensor.shape) for name, tensor in network.state_dict().items()
-        }
-        self._keys = keys
-        self._dtype = dtype
-        self._named: set[str] = set()
-        self._unexpected: list[str] = []
-        self._twice: list[str] = []
-        self._misfits: list[str] = []
-        self._bad: list[str] = []
-
-    def read(self, path: Path) -> None:
-        """Take what a file has; as much at a time as may stay mapped."""
+def survey(network: nn.Module, files: Sequence[Path], keys: KeyMap) -> "Survey":
+    """How files fit a network, without reading a tensor. Raises as `load_weights`, except for what doesn't fit."""
+    found = Survey({name: list(tensor.shape) for name, tensor in network.state_dict().items()}, keys)
+    for path in files:
         with open_tensors(path) as file:
-            waiting = self._take(path, file, self._usable(path, file))
-        while waiting:
-            with open_tensors(path) as file:
-                waiting = self._take(path, file, waiting)
+            found.usable(path, file)
+    return found
 
-    def _usable(self, path: Path, file: TensorFile) -> list[str]:
+
+class Survey:
+    """How files fit a network: which of its tensors they have, and what is amiss, by their names."""
+
+    def __init__(self, expected: Mapping[str, Shape], keys: KeyMap) -> None:
+        self.keys = keys
+        self.expected = expected
+        self.unexpected: list[str] = []
+        self.leftovers: list[str] = []
+        self.twice: list[str] = []
+        self.misfits: list[str] = []
+        self.bad: list[str] = []
+        self._named: set[str] = set()
+
+    def usable(self, path: Path, file: TensorFile) -> list[str]:
         """The tensors of a file that can be used as they are described; the others are noted."""
         usable: list[str] = []
         for key in file.keys():  # noqa: SIM118 (an open file is no dict, and can't be iterated)
-            names = self._keys.held_in(key)
-            if not names or not all(name in self._expected for name in names):
-                if not self._keys.is_leftover(key):
-                    self._unexpected.append(key)
+            names = self.keys.held_in(key)
+            if not names or not all(name in self.expected for name in names):
+                (self.leftovers if self.keys.is_leftover(key) else self.unexpected).append(key)
                 continue
             if not self._named.isdisjoint(names):
-                self._twice.append(key)
+                self.twice.append(key)
                 continue
             self._named.update(names)
             with reading(path):
                 tensor = file.get_slice(key)
                 shape, dtype = tensor.get_shape(), tensor.get_dtype()
-            shapes = self._keys.shapes_of(key, [self._expected[name] for name in names])
+            shapes = self.keys.shapes_of(key, self.shapes(names))
             if shape not in shapes:
-                self._misfits.append(f"{key} is {shape}, not {shapes[0]}")
+                self.misfits.append(f"{key} is {shape}, not {shapes[0]}")
             elif DTYPES.get(dtype) not in WEIGHT_DTYPES:
-                self._misfits.append(f"{key} is {DTYPES.get(dtype, dtype)}, not a float of 8 to 64 bits")
+                self.misfits.append(f"{key} is {DTYPES.get(dtype, dtype)}, not a float of 8 to 64 bits")
             else:
                 usable.append(key)
         return usable
+
+    def shapes(self, names: Sequence[str]) -> list[Shape]:
+        """The shapes of tensors of ours."""
+        return [self.expected[name] for name in names]
+
+    @property
+    def missing(self) -> list[str]:
+        """Tensors that no file has."""
+        return sorted({self.keys.to_theirs(name) for name in self.expected if name not in self._named})
+
+    @property
+    def amiss(self) -> dict[str, list[str]]:
+        """What is amiss, by kind; empty if everything is there once and fits, and nothing else is."""
+        kinds = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "given twice": self.twice,
+            "of the wrong shape or type": self.misfits,
+        }
+        return {kind: names for kind, names in kinds.items() if names}
+
+    def check(self, path: Path, meant: str) -> None:
+        """Raise KeyMismatchError for what is amiss; tell the log of damage."""
+        amiss = [f"{len(names)} {what} ({few(names)})" for what, names in self.amiss.items()]
+        if amiss:
+            raise KeyMismatchError(
+                f"{path} does not fit {meant}: tensors {'; '.join(amiss)}; expected the weights of the same model"
+            )
+        if self.bad:
+            # The large tensors are left mapped: reading them all to look would take as long as reading the file.
+            logger.warning(
+                "%s: %d of the small tensors hold NaN or infinity (%s); what it draws will be damaged",
+                path,
+                len(self.bad),
+                few(self.bad),
+            )
+
+
+class _Filling:
+    """What was found so far for a network's tensors."""
+
+    def __init__(self, network: nn.Module, keys: KeyMap, dtype: torch.dtype | None) -> None:
+        self.found: dict[str, Tensor] = {}
+        self.survey = Survey({name: list(tensor.shape) for name, tensor in network.state_dict().items()}, keys)
+        self._keys = keys
+        self._dtype = dtype
+
+    def read(self, path: Path) -> None:
+        """Take what a file has; as much at a time as may stay mapped."""
+        with open_tensors(path) as file:
+            waiting = self._take(path, file, self.survey.usable(path, file))
+        while waiting:
+            with open_tensors(path) as file:
+                waiting = self._take(path, file, waiting)
 
     def _take(self, path: Path, file: TensorFile, keys: Sequence[str]) -> list[str]:
         """Take some tensors from a file; the rest is returned when enough of it has been read to be converted."""
@@ -109,34 +160,14 @@ class _Filling:
             read += 0 if tensor.dtype == dtype else tensor.numel() * tensor.dtype.itemsize
             with enough_memory(path):
                 converted = tensor if tensor.dtype == dtype else tensor.to(dtype)
-                names = self._keys.held_in(key)
-                self.found |= self._keys.split(key, converted, [self._expected[name] for name in names])
+                self.found |= self._keys.split(key, converted, self.survey.shapes(self._keys.held_in(key)))
             if tensor.numel() <= SMALL and any(nonfinite(converted)):
-                self._bad.append(key)
+                self.survey.bad.append(key)
         return []
 
-    def check(self, path: Path, meant: str) -> None:
-        """Raise KeyMismatchError unless everything is there once and fits, and nothing else is; tell the log of damage."""
-        missing = {self._keys.to_theirs(name) for name in self._expected if name not in self._named}
-        groups = (
-            ("missing", missing),
-            ("unexpected", self._unexpected),
-            ("given twice", self._twice),
-            ("of the wrong shape or type", self._misfits),
-        )
-        amiss = [f"{len(names)} {what} ({few(names)})" for what, names in groups if names]
-        if amiss:
-            raise KeyMismatchError(
-                f"{path} does not fit {meant}: tensors {'; '.join(amiss)}; expected the weights of the same model"
-            )
-        if self._bad:
-            # The large tensors are left mapped: reading them all to look would take as long as reading the file.
-            logger.warning(
-                "%s: %d of the small tensors hold NaN or infinity (%s); what it draws will be damaged",
-                path,
-                len(self._bad),
-                few(self._bad),
-            )
+
+Change = Callable[[str, Tensor], Tensor]
+"""What is done to a tensor of ours, by its name, as it is written; its shape stays."""
 
 
 def save_weights(
@@ -144,25 +175,28 @@ def save_weights(
     path: Path,
     keys: KeyMap,
     dtype: torch.dtype | None = None,
-    metadata: Mapping[str, str] | None = None,
+    change: Change | None = None,
 ) -> None:
     """Write a network's tensors as one safetensors file, with the layout's names and, if asked, another dtype.
 
-    Each is converted and written by itself. Raises OSError if the file can't be written or is there already.
+    Each is changed, converted and written by itself. Raises OSError if the file can't be written or is there already.
     """
     # The readers of these layouts refuse a file that does not say which framework's memory order it is in.
     with path.open("xb") as file:
-        write_safetensors(file, entries_of(network.state_dict(), keys, dtype), {"format": "pt", **(metadata or {})})
+        write_safetensors(file, entries_of(network.state_dict(), keys, dtype, change), {"format": "pt"})
 
 
-def entries_of(tensors: Mapping[str, Tensor], keys: KeyMap, dtype: torch.dtype | None = None) -> Iterator[Entry]:
-    """What a file holds that holds our tensors, in a layout's names."""
+def entries_of(
+    tensors: Mapping[str, Tensor], keys: KeyMap, dtype: torch.dtype | None = None, change: Change | None = None
+) -> Iterator[Entry]:
+    """What a file holds that holds our tensors, in a layout's names. Raises KeyError for one that the layout has no name for."""
     for key, names in keys.files_of(tensors).items():
         ours = [tensors[name] for name in names]
         shape = keys.shapes_of(key, [list(tensor.shape) for tensor in ours])[0]
-        yield Entry(
-            name=key,
-            shape=tuple(shape),
-            dtype=dtype or ours[0].dtype,
-            make=lambda key=key, ours=ours: keys.joined(key, ours),
-        )
+
+        def make(key: str = key, names: Sequence[str] = names) -> Tensor:
+            given = [tensors[name] for name in names]
+            changed = given if change is None else [change(name, t) for name, t in zip(names, given, strict=True)]
+            return keys.joined(key, changed)
+
+        yield Entry(name=key, shape=tuple(shape), dtype=dtype or ours[0].dtype, make=make)

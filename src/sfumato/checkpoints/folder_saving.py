@@ -4,7 +4,8 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 from sfumato.checkpoints.components import SAFETY_CHECKER, TEXT_ENCODER, TEXT_ENCODER_2, UNET, VAE, write_json
 from sfumato.checkpoints.families import detect_family
+from sfumato.checkpoints.filling import Change
 from sfumato.checkpoints.index import CLASSES, INDEX, UNREAD, index_values
 from sfumato.errors import ConfigError, OptionError, OutputError
 from sfumato.files import as_output_error
@@ -50,6 +52,7 @@ def save_folder(
     extra_files: Mapping[str, bytes] | None = None,
     dtype: torch.dtype | None = None,
     variant: str | None = None,
+    change: Change | None = None,
     overwrite: bool = False,
 ) -> None:
     """Save a model so that diffusers opens it too: written beside `path` first, then moved there whole.
@@ -57,7 +60,7 @@ def save_folder(
     `tokenizer_files` is a folder whose files are copied, or a function that writes them into a folder, such as a tokenizer's `save`.
     `family` is told from the U-Net where it isn't given; it says which pipeline of diffusers the folder is for. `options` are that
     pipeline's. `carried` are parts that are copied as they are. `extra_files` are written beside the networks, by name: a card's, say,
-    so that the model never is there without them. `dtype` converts the weights. With `overwrite`, a model that is already there is
+    so that the model never is there without them. `dtype` converts the weights, after `change` is done to each by its name. With `overwrite`, a model that is already there is
     replaced; anything else never is.
     Raises OutputError if something is there or can't be written, ConfigError for a scheduler config without its class or a U-Net of no
     known family, OptionError for an extra file whose name is the layout's, or none.
@@ -83,19 +86,18 @@ def save_folder(
         )
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent) as scratch:
-            made = Path(scratch) / "new"
+        with folder_written_whole(path) as made:
             made.mkdir()
-            UNET.save(unet, made / "unet", dtype=dtype, variant=variant)
-            VAE.save(vae, made / "vae", dtype=dtype, variant=variant)
+            how: dict[str, Any] = {"dtype": dtype, "variant": variant, "change": change}
+            UNET.save(unet, made / "unet", **how)
+            VAE.save(vae, made / "vae", **how)
             for part, encoder in ((TEXT_ENCODER, text_encoder), (TEXT_ENCODER_2, text_encoder_2)):
                 if encoder is not None:
-                    part.save(encoder, made / part.name, dtype=dtype, variant=variant)
+                    part.save(encoder, made / part.name, **how)
                     projected = encoder.config.projection_dim is not None
                     kinds[part.name] = "CLIPTextModelWithProjection" if projected else "CLIPTextModel"
             if safety_checker is not None:
-                SAFETY_CHECKER.save(safety_checker, made / "safety_checker", dtype=dtype, variant=variant)
+                SAFETY_CHECKER.save(safety_checker, made / "safety_checker", **how)
                 (made / "feature_extractor").mkdir()
                 write_json(
                     made / "feature_extractor" / "preprocessor_config.json",
@@ -120,7 +122,6 @@ def save_folder(
                     file.write(contents)
                     file.flush()
                     os.fsync(file.fileno())
-            move_into_place(made, path)
     except OSError as error:
         raise OutputError(f"{path} can't be written: {error.strerror or error}; nothing was left behind") from error
 
@@ -163,6 +164,16 @@ def clip_preprocessing(size: int) -> dict[str, Any]:
         "image_std": [0.26862954, 0.26130258, 0.27577711],
         "do_convert_rgb": True,
     }
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Generator[Path]:
+    """A folder to make, beside `path`, which is there when the block has ended, in the place of what was. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent) as scratch:
+        made = Path(scratch) / "new"
+        yield made
+        move_into_place(made, path)
 
 
 def move_into_place(made: Path, path: Path) -> None:

@@ -94,6 +94,72 @@ def open_single_file(
     memory does not suffice.
     """
     path = Path(path)
+    plan = plan_single_file(
+        path, family=family, prediction_type=prediction_type, original_config=original_config, config=config
+    )
+    if averaged and not plan.contents.averaged:
+        raise OptionError(f"{path} holds no averages of training; open it without asking for them")
+
+    wanted = [name for name in plan.networks if components is None or name in components]
+    before = changed(path)
+    model, keys = plan.unfilled(wanted, averaged=averaged)
+    meant = f"what it was taken for ({plan.family.title})"
+    load_weights(model, [path], keys, dtype, meant=meant)
+    networks: dict[str, Any] = {name: network.eval() for name, network in model.items()}
+    return LoadedModel(
+        path=path,
+        detected=plan.detected,
+        **networks,
+        tokenizers=tokenizers_of(plan.networks, plan.brought, plan.family),
+        scheduler_config=plan.brought.scheduler_config or scheduler_of(plan.family, plan.said),
+        low_res_scheduler=dict(plan.family.low_res_scheduler) if plan.family.low_res_scheduler else None,
+        options=plan.brought.options or plan.family.options,
+        card=plan.brought.card,
+        layout=plan.contents.layout,
+        weights=WeightFiles(path, ((path, before),)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """How a file is to be opened, from the names and shapes of its tensors: no tensor was read for it."""
+
+    contents: Contents
+    detected: Detected
+    networks: Mapping[str, Network]
+    brought: Brought
+    said: Said
+
+    @property
+    def family(self) -> Family:
+        """The family it belongs to."""
+        return self.detected.family
+
+    def unfilled(self, wanted: Sequence[str], *, averaged: bool = False) -> tuple[nn.ModuleDict, KeyMap]:
+        """The networks wanted, yet to be filled, and their names in the file; what else such files hold is left over."""
+        with unfilled():
+            model = nn.ModuleDict({name: COMPONENTS[name].build(self.networks[name].config) for name in wanted})
+        maps = {name: self.networks[name].keys for name in wanted}
+        left = [part.prefix for name, part in self.contents.parts.items() if name not in wanted and part.prefix]
+        if averaged and "unet" in wanted:
+            ours = model["unet"].state_dict()
+            plain = ldm_unet_keys(self.networks["unet"].config)
+            maps["unet"] = ema_keys(plain, ours).under(EMA_PREFIX, "unet")
+            left.append(self.contents.parts["unet"].prefix)
+        else:
+            left.append(EMA_PREFIX)
+        return model, KeyMap.together(list(maps.values()), {*LEFTOVERS, *(f"{prefix}." for prefix in left)})
+
+
+def plan_single_file(
+    path: Path,
+    *,
+    family: str | None = None,
+    prediction_type: str | None = None,
+    original_config: Path | str | None = None,
+    config: Path | str | None = None,
+) -> Plan:
+    """How a file is to be opened. Options and errors are those of `open_single_file`."""
     with open_tensors(path) as file:
         shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no dict)
         metadata = file.metadata()
@@ -105,27 +171,7 @@ def open_single_file(
         networks = networks_of(contents, shapes, brought, detected.family)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    if averaged and not contents.averaged:
-        raise OptionError(f"{path} holds no averages of training; open it without asking for them")
-
-    wanted = [name for name in networks if components is None or name in components]
-    before = changed(path)
-    model = filled(path, contents, networks, wanted, dtype, averaged=averaged, family=detected.family)
-    return LoadedModel(
-        path=path,
-        detected=detected,
-        unet=model.get("unet"),
-        vae=model.get("vae"),
-        text_encoder=model.get("text_encoder"),
-        text_encoder_2=model.get("text_encoder_2"),
-        tokenizers=tokenizers_of(networks, brought, detected.family),
-        scheduler_config=brought.scheduler_config or scheduler_of(detected.family, said),
-        low_res_scheduler=dict(detected.family.low_res_scheduler) if detected.family.low_res_scheduler else None,
-        options=brought.options or detected.family.options,
-        card=brought.card,
-        layout=contents.layout,
-        weights=WeightFiles(path, ((path, before),)),
-    )
+    return Plan(contents=contents, detected=detected, networks=networks, brought=brought, said=said)
 
 
 def what_is_said(
@@ -237,35 +283,6 @@ def _text_encoder(
         return Network(config, openclip_text_keys(config, range(config.layers, count(shapes, OPENCLIP_LAYER))))
     config = brought or transformers_sizes(shapes, like)
     return Network(config, diffusers_layout.text_keys(config))
-
-
-def filled(
-    path: Path,
-    contents: Contents,
-    networks: Mapping[str, Network],
-    wanted: Sequence[str],
-    dtype: torch.dtype | None,
-    *,
-    averaged: bool,
-    family: Family,
-) -> dict[str, Any]:
-    """The networks wanted, filled from the file; whatever it holds beside them is on a list, or an error."""
-    with unfilled():
-        model = nn.ModuleDict({name: COMPONENTS[name].build(networks[name].config) for name in wanted})
-    maps = [networks[name].keys for name in wanted]
-    leftovers = {*LEFTOVERS, *(f"{part.prefix}." for name, part in contents.parts.items() if name not in wanted)}
-    if averaged and "unet" in wanted:
-        ours = model["unet"].state_dict()
-        plain = ldm_unet_keys(networks["unet"].config)
-        maps[wanted.index("unet")] = ema_keys(plain, ours).under(EMA_PREFIX, "unet")
-        leftovers.add(f"{contents.parts['unet'].prefix}.")
-    else:
-        leftovers.add(f"{EMA_PREFIX}.")
-    # A lone leftover, such as a whole network under no prefix, would be everything.
-    load_weights(
-        model, [path], KeyMap.together(maps, leftovers - {"."}), dtype, meant=f"what it was taken for ({family.title})"
-    )
-    return {name: network.eval() for name, network in model.items()}
 
 
 def tokenizers_of(networks: Mapping[str, Network], brought: Brought, family: Family) -> dict[str, TokenizerSpec | Path]:

@@ -14,7 +14,7 @@ from sfumato.checkpoints.brought import CONFIGS, TOKENIZER_FILES, metadata_of
 from sfumato.checkpoints.card import Card
 from sfumato.checkpoints.components import TEXT_ENCODER, TEXT_ENCODER_2, UNET, VAE, Component
 from sfumato.checkpoints.families import detect_family
-from sfumato.checkpoints.filling import entries_of
+from sfumato.checkpoints.filling import Change, entries_of
 from sfumato.checkpoints.index import INDEX, index_values
 from sfumato.checkpoints.keys import KeyMap
 from sfumato.checkpoints.ldm_layout import TEXT_PREFIXES, UNET_PREFIX, VAE_PREFIX, ldm_unet_keys, ldm_vae_keys
@@ -44,12 +44,14 @@ def save_single_file(
     options: Mapping[str, Any] | None = None,
     card: Card | None = None,
     dtype: torch.dtype | None = None,
+    change: Change | None = None,
     overwrite: bool = False,
 ) -> None:
     """Save a model as safetensors in the layout of latent diffusion, one tensor at a time, whole or not at all.
 
     What the layout has no place for goes into the metadata, from which `open_single_file` takes it: configs, a tokenizer that is not
-    CLIP's, the card. `family` is told from the U-Net where it isn't given.
+    CLIP's, the card. `family` is told from the U-Net where it isn't given. `change` is done to each tensor, by the name of its network
+    and its own.
     Raises OutputError if the file exists or can't be written, OptionError for a name that does not end in .safetensors,
     UnsupportedError for a network that the layout has no names for.
     """
@@ -65,7 +67,7 @@ def save_single_file(
     keys = KeyMap.together([ldm_keys(name, network, family) for name, network in networks.items()])
     tensors = nn.ModuleDict(networks).state_dict()
     try:
-        entries = list(entries_of(tensors, keys, dtype))
+        entries = list(entries_of(tensors, keys, dtype, change))
     except KeyError as error:
         raise UnsupportedError(
             f"the layout of single files has no place for the tensor {error.args[0]}; save the model as a folder (layout diffusers)"

@@ -80,3 +80,14 @@ def sha256(files: Sequence[Path]) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def short_hashes(path: Path, digest: str) -> tuple[str, str]:
+    """The two short names that AUTOMATIC1111's web UI has for a model file: of its digest, and the older one, of one stretch of it.
+
+    Source: its `modules/sd_models.py`: 64 KiB from 1 MiB on.
+    """
+    with path.open("rb") as file:
+        file.seek(0x100000)
+        old = hashlib.sha256(file.read(0x10000)).hexdigest()
+    return digest[:10], old[:8]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sfumato.cli.convert import convert, merge
 from sfumato.cli.evaluation import evaluation
 from sfumato.cli.generate import generate
 from sfumato.cli.inspect import inspect
@@ -28,6 +29,8 @@ app.command()(generate)
 app.command()(replay)
 app.command()(inspect)
 app.command()(samplers)
+app.command()(convert)
+app.command()(merge)
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 app.add_typer(evaluation, name="eval")

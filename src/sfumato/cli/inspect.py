@@ -15,13 +15,13 @@ import typer
 
 from sfumato.bundle import bundled_model
 from sfumato.cli.terminal import harmless, table
-from sfumato.errors import ConfigError, CorruptFileError, MissingFileError, UnsupportedError, UsageError
+from sfumato.errors import ConfigError, CorruptFileError, MissingFileError, UsageError
 
 if TYPE_CHECKING:
     from sfumato.checkpoints import Card
     from sfumato.recipe import Recipe
 
-PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+WEIGHTS = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".pkl")
 # The format's own limit on its header; a longer one is damage, or an attempt to fill the memory.
 HEADER_LIMIT = 100_000_000
 
@@ -31,13 +31,17 @@ def inspect(
         Path | None,
         typer.Argument(
             metavar="FILE",
-            help="A model folder, a .safetensors file, a picture, or a recipe as .json. (default: the bundled model)",
+            help="A model folder or file, a picture, or a recipe as .json. (default: the bundled model)",
             show_default=False,
         ),
     ] = None,
     vocabulary: Annotated[
         bool, typer.Option("--vocabulary", help="List what a model can draw: its styles, and its things one a line.")
     ] = False,
+    family: Annotated[
+        str | None,
+        typer.Option(help="What a file's tensors don't say, such as sd2 or sdxl-turbo.", show_default=False),
+    ] = None,
 ) -> None:
     """Show what a model or a picture holds. Exits with 2 for a model that can't be opened, and says why."""
     path = path or bundled_model()
@@ -47,12 +51,10 @@ def inspect(
         inspect_folder(path)
     elif not path.exists():
         raise MissingFileError(f"there is no {path}; give a model folder, a weights file or a picture")
-    elif path.suffix == ".safetensors":
-        inspect_weights(path)
-    elif path.suffix.lower() in PICKLES:
-        raise UnsupportedError(
-            f"{path} is a pickle, which can run code when it is opened; save it as safetensors and inspect that"
-        )
+    elif path.suffix.lower() in WEIGHTS:
+        from sfumato.cli.inspect_weights import inspect_weights
+
+        inspect_weights(path, family)
     else:
         inspect_picture(path)
 
@@ -94,25 +96,6 @@ def read_header(path: Path) -> WeightsSummary:
             f"{path} is {size} bytes and its header describes {8 + length + end}; it is cut, download it again"
         )
     return WeightsSummary(tensors=tensors, dtypes=dtypes, metadata=metadata, size=size)
-
-
-def inspect_weights(path: Path) -> None:
-    """Show a safetensors file: how much of what, its metadata, and its tensors by the first part of their names."""
-    summary = read_header(path)
-    rows = [
-        ("file", str(path)),
-        ("size", _megabytes(summary.size)),
-        ("tensors", f"{len(summary.tensors):,}"),
-        ("parameters", f"{summary.parameters:,}"),
-        ("dtypes", ", ".join(f"{name} ({count})" for name, count in summary.dtypes.most_common())),
-        *((f"metadata {name}", value) for name, value in summary.metadata.items()),
-    ]
-    table(rows)
-    groups: Counter[str] = Counter()
-    for name, shape in summary.tensors.items():
-        groups[name.split(".")[0]] += prod(shape)
-    print()
-    table([("part", "parameters"), *((name, f"{count:,}") for name, count in groups.items())])
 
 
 def inspect_folder(path: Path) -> None:
@@ -161,16 +144,22 @@ def _show_card(card: "Card") -> None:
 def _check_opens(path: Path) -> None:
     """Open the model as a pipeline would: every key and shape is checked. Prints what names it in recipes."""
     from sfumato.checkpoints import Card, open_folder
+    from sfumato.cli.inspect_weights import memory, show_family
     from sfumato.schedulers import scheduler_from_config
     from sfumato.text import Tokenizer
 
     variant = _only_variant(path / "unet")
     folder = open_folder(path, variant=variant)
-    tokenizer = Tokenizer.from_folder(folder.tokenizer_dir)
+    tokenizers = [Tokenizer.from_folder(place) for place in folder.tokenizers.values() if isinstance(place, Path)]
     scheduler = scheduler_from_config(folder.scheduler_config)
+    show_family(folder.detected)
     print(
-        f"sampler: {scheduler.sampler}, {scheduler.spacing} spacing; tokens: {tokenizer.vocab_size:,}, {tokenizer.max_length} a prompt"
+        f"sampler: {scheduler.sampler}, {scheduler.spacing} spacing; tokens: {tokenizers[0].vocab_size:,}, {tokenizers[0].max_length} a prompt"
     )
+    numbers = sum(parameter.numel() for network in folder.networks.values() for parameter in network.parameters())
+    print(f"memory: {memory(numbers)}")
+    if folder.unread:
+        print(f"left alone: {', '.join(folder.unread)}")
     _show_card(Card.read(path))
     print(f"sha256: {folder.sha256}")
     print("opens: yes" + (f", with --variant {variant}" if variant else ""))

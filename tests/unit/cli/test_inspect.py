@@ -1,18 +1,23 @@
 import errno
+import hashlib
 import json
 import os
+import re
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
+from tiny_families import FAMILIES, our_networks
 
+from sfumato.checkpoints.single_saving import save_single_file
 from sfumato.cli.app import run
 from sfumato.cli.inspect import _variants, read_header
-from sfumato.errors import CorruptFileError, UnsupportedError
+from sfumato.errors import CorruptFileError
 
 
 @pytest.fixture
@@ -76,11 +81,60 @@ def test_a_huge_header_is_not_read(tmp_path: Path) -> None:
         read_header(tmp_path / "x.safetensors")
 
 
-def test_pickles_are_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "model.CKPT").write_bytes(b"")
-    assert run(["inspect", str(tmp_path / "model.CKPT")]) == 2
-    assert "is a pickle" in capsys.readouterr().err
-    assert issubclass(UnsupportedError, ValueError)
+def test_what_is_no_model_is_shown_all_the_same(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(weights)]) == 0
+    shown = capsys.readouterr().out
+    assert "no model: it holds no network of Stable Diffusion: 3 tensors" in shown
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert f"short hash        {digest[:10]}, and e3b0c442 as older programs have it" in shown
+    assert digest in shown
+
+
+def test_a_pickled_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = {"lora_unet_x.lora_up.weight": torch.tensor([1.0, float("nan")])}
+    torch.save({"state_dict": tensors, "epoch": 3}, tmp_path / "model.CKPT")
+    assert run(["inspect", str(tmp_path / "model.CKPT")]) == 0
+    shown = capsys.readouterr().out
+    assert "no model: it holds an adapter (LoRA)" in shown
+    assert re.search(r"beside epoch +3", shown)
+    assert "1 tensors hold NaN or infinity" in shown
+    assert "lora_unet_x.lora_up.weight: 1 NaN, 0 infinite" in shown
+
+
+def test_a_model_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model.safetensors"
+    family = FAMILIES["sd1-inpaint"]
+    save_single_file(path, **our_networks(family), scheduler_config=family.scheduler)
+    assert run(["inspect", str(path)]) == 0
+    shown = capsys.readouterr().out
+    for said in (
+        "family: Stable Diffusion 1, inpainting (sd1-inpaint)",
+        "  9 input channels: the latents and a mask",
+        "needs: a picture and a mask",
+        "layout: ldm",
+        "memory: 0.01 GiB for the weights in float16, 0.01 GiB in float32",
+        "opens: yes\n",
+    ):
+        assert said in shown
+    assert re.search(
+        r"brings along +model_index.json, scheduler/scheduler_config.json, text_encoder/config.json", shown
+    )
+    assert re.search(r"text_encoder +3,\d+,\d+", shown)
+
+    save_file(
+        {name: tensor for name, tensor in load_file(path).items() if not name.startswith("cond_stage")}
+        | {"x": np.zeros(1)},
+        path,
+    )
+    assert run(["inspect", str(path)]) == 2
+    output = capsys.readouterr()
+    assert "1 tensors unexpected\n  x\n" in output.out
+    assert "can't be opened as Stable Diffusion 1, inpainting: 1 tensors unexpected" in output.err
+    save_file({name: tensor for name, tensor in load_file(path).items() if name != "x"}, path)
+    assert run(["inspect", str(path), "--family", "sd1-inpaint"]) == 0
+    assert "opens: yes; it has no text_encoder" in capsys.readouterr().out
+    assert run(["inspect", str(path), "--family", "sdxl"]) == 0
+    assert "no model: this model is not of the family sdxl" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
