@@ -9,24 +9,28 @@ from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.diffusion.conversation import Query, Sampling, Step
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.prediction import PredictionType
-from sfumato.models.unet import KeysValues, UNet
+from sfumato.models.unet import KeysValues, Told, UNet
 
 
 class Conditioning:
     """A text context with its cross-attention keys and values, which are computed once and serve every step.
 
-    `context` is `tokens dim`. Images that share a context (a negative prompt, say) share the object, and the work.
+    `context` is `tokens dim`; `told` is what some networks are told beside it, in one row. Images that share a context (a negative
+    prompt, say) share the object, and the work.
     """
 
-    def __init__(self, context: Tensor) -> None:
+    def __init__(self, context: Tensor, told: Told | None = None) -> None:
         self.context = context
+        self.told = told
         self._keys_values: dict[ActiveAdapters, KeysValues] = {}
 
     def keys_values(self, unet: UNet, adapters: ActiveAdapters = NO_ADAPTERS) -> KeysValues:
         """Keys and values of every cross-attention of `unet`, one row, computed at the first call with these adapters."""
         if adapters not in self._keys_values:
             with adapters.beside("unet", unet):
-                self._keys_values[adapters] = unet.keys_values(self.context[None].to(unet.device, unet.dtype))
+                context = self.context[None].to(unet.device, unet.dtype)
+                told = None if self.told is None else self.told.to(unet.device)
+                self._keys_values[adapters] = unet.keys_values(context, told)
         return self._keys_values[adapters]
 
 

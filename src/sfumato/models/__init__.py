@@ -3,6 +3,7 @@
 from sfumato.models.clip_text import CLIPTextConfig, CLIPTextEncoder, TextEncoding
 from sfumato.models.clip_vision import CLIPVisionConfig, CLIPVisionEncoder
 from sfumato.models.safety_checker import SafetyChecker, SafetyCheckerConfig, SafetyVerdict
+from sfumato.models.tiny_vae import TinyAutoencoder, TinyVAEConfig
 from sfumato.models.unet import KeysValues, Told, UNet, UNetConfig
 from sfumato.models.vae import AutoencoderKL, LatentDistribution, VAEConfig
 
@@ -18,6 +19,8 @@ __all__ = [
     "SafetyCheckerConfig",
     "SafetyVerdict",
     "TextEncoding",
+    "TinyAutoencoder",
+    "TinyVAEConfig",
     "Told",
     "UNet",
     "UNetConfig",

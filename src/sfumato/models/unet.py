@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -98,6 +98,11 @@ class Told:
     sizes: Tensor | None = None
     noise_level: Tensor | None = None
     guidance_scale: Tensor | None = None
+
+    def to(self, device: torch.device) -> Told:
+        """The same on another device."""
+        moved = {option.name: getattr(self, option.name) for option in fields(self)}
+        return Told(**{name: None if value is None else value.to(device) for name, value in moved.items()})
 
 
 @dataclass(frozen=True, slots=True)
