@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -11,7 +11,7 @@ from PIL import Image
 from sfumato.errors import RecipeError
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.randomness import Seed
-from sfumato.recipe import Recipe
+from sfumato.recipe import Recipe, UsedAdapter
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +57,7 @@ def _differences(was: Recipe, now: Recipe) -> list[str]:
         found.append(
             f"the model: made with {was.model} ({_short(was.model_sha256)}), now {now.model} ({_short(now.model_sha256)})"
         )
-    if was.adapters != now.adapters:
+    if _unnamed(was) != _unnamed(now):
         found.append(f"the adapters: {_named(was)} then, {_named(now)} now")
     for name in ("dtype", "vae_dtype", "text_encoder_dtype", "weights_dtype", "autocast", "device", "safety"):
         own = name in ("vae_dtype", "text_encoder_dtype", "weights_dtype")  # unset, they are the U-Net's
@@ -72,6 +72,11 @@ def _differences(was: Recipe, now: Recipe) -> list[str]:
         if before != after:
             found.append(f"{name}: {before} then, {after} now")
     return found
+
+
+def _unnamed(recipe: Recipe) -> list[UsedAdapter]:
+    """The adapters by their hashes alone, where they have one: a file may be renamed."""
+    return [replace(used, file="" if used.sha256 else used.file) for used in recipe.adapters]
 
 
 def _named(recipe: Recipe) -> str:
