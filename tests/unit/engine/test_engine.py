@@ -116,7 +116,7 @@ def test_rows_share_batches_up_to_the_limit(unet: UNet, monkeypatch: pytest.Monk
 def test_text_keys_and_values_are_computed_once(unet: UNet, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Tensor] = []
     keys_values = UNet.keys_values
-    monkeypatch.setattr(UNet, "keys_values", lambda self, c: calls.append(c) or keys_values(self, c))
+    monkeypatch.setattr(UNet, "keys_values", lambda self, c, told: calls.append(c) or keys_values(self, c, told))
     shared = context(7)
     jobs = [job(s, steps=6, conditionings={"cond": context(s), "uncond": shared}) for s in (1, 2)]
     finish(Engine(unet), *jobs)
