@@ -5,8 +5,10 @@ import warnings
 from copy import deepcopy
 from typing import Any
 
+import peft
 import pytest
 import torch
+from lycoris import modules as lycoris
 from torch import nn
 
 from sfumato.adapters.alphas import PeftConfig, scaling_of
@@ -14,8 +16,6 @@ from sfumato.adapters.merging import merged
 from sfumato.adapters.names import split
 from sfumato.adapters.parts import change_of
 
-lycoris = pytest.importorskip("lycoris.modules")
-peft = pytest.importorskip("peft")
 
 LAYERS = {
     "linear": lambda: nn.Linear(24, 36),
