@@ -12,6 +12,8 @@ from sfumato.text import Tokenizer
 
 # What a block adds to its input goes through these last: at zero, a new block changes nothing until it has learned something.
 _LAST_OF_LAYER = ("to_out.weight", "to_out.bias", "mlp_out.weight", "mlp_out.bias")
+# A part of the U-Net that adds nothing as it is made: one that the model does not have stays so.
+_ADDS_NOTHING = "text_embedding."
 
 
 def is_model(folder: Path | str) -> bool:
@@ -28,14 +30,15 @@ def autoencoder_of(folder: Path | str) -> AutoencoderKL:
 
 def take_over(folder: Path | str, unet: UNet, text_encoder: CLIPTextEncoder, tokenizer: Tokenizer) -> None:
     """Fill both networks with a model's weights: words are matched by their spelling, new words and positions stay as they were drawn,
-    and a layer that the model does not have begins as one that changes nothing.
+    and a layer that the model does not have, or the pooling of the text, begins as one that changes nothing.
 
     Raises TrainingError when the model's networks have other sizes, and as `open_folder` does.
     """
     opened = open_folder(folder, dtype=torch.float32, components=("unet", "text_encoder"))
     assert opened.unet is not None
     assert opened.text_encoder is not None
-    _load(unet, opened.unet.state_dict(), folder)
+    fresh = {name: weight for name, weight in unet.state_dict().items() if name.startswith(_ADDS_NOTHING)}
+    _load(unet, fresh | opened.unet.state_dict(), folder)
     theirs = dict(opened.text_encoder.state_dict())
     ours = text_encoder.state_dict()
     spellings = Tokenizer.from_folder(opened.tokenizer_dir).spec.vocabulary.ids

@@ -61,6 +61,19 @@ def test_grown_networks_answer_as_the_model_did(model):
     torch.testing.assert_close(grown_unet(x, timesteps, before), unet(x, timesteps, before))
 
 
+@torch.no_grad()
+def test_a_text_that_is_pooled_for_every_layer_from_now_on_changes_nothing_yet(model):
+    torch.manual_seed(0)
+    unet, text, tokenizer = networks(SIZES, OLD_WORDS)
+    grown, grown_text, _ = networks(SIZES, OLD_WORDS, replace(UNET, text_heads=2))
+    take_over(model, grown, grown_text, tokenizer)
+    context = text(tokens_of(tokenizer, OLD_WORDS)).hidden
+    x, timesteps = torch.randn(2, 4, 4, 4), torch.tensor([3.0, 900.0])
+    torch.testing.assert_close(grown(x, timesteps, context), unet(x, timesteps, context))
+    assert grown.text_embedding is not None
+    assert grown.text_embedding.proj.weight.abs().max() > 0
+
+
 def test_new_words_and_layers_can_learn(model):
     torch.manual_seed(1)
     _, fresh, _ = networks(MORE, NEW_WORDS)
