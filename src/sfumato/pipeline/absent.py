@@ -50,7 +50,7 @@ def refuse_name(name: str, offered: Sequence[str]) -> NoReturn:
     if kind == "Scheduler":
         there = f"the schedulers there are: {', '.join(known for known in offered if known.endswith('Scheduler'))}"
     elif kind == "Pipeline":
-        there = "there is StableDiffusionPipeline, text to image"
+        there = f"there are {' and '.join(known for known in offered if known.startswith('Stable') and known.endswith(kind))}, text to image"
     else:
         there = "StableDiffusionPipeline.from_pretrained(…) opens a whole model, with .unet, .vae, .text_encoder and .tokenizer"
     raise AbsentNameError(f"sfumato has no {name} yet; {there}")

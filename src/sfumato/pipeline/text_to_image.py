@@ -119,7 +119,7 @@ def _job(
         sampling=parts.scheduler.start(x, levels, lambda: draw().to(x.device), eta=request.eta),
         steps=request.steps,
         conditionings=rows,
-        guidance=Guidance(scale=request.guidance_scale),
+        guidance=Guidance(scale=request.guidance_scale if request.guided else 1.0),
         timestep=lambda sigma: levels.timestep(sigma, schedule),
         prediction=parts.scheduler.prediction_type,
         adapters=parts.adapters,
