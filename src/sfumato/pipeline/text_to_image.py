@@ -135,6 +135,8 @@ def _finish(result: Tensor | SfumatoError, scale: float, parts: Parts, *, latent
     try:
         with evaluating("the picture"):
             outcome.pixels = parts.decoder.pixels(result * scale)
+        if parts.decoder.widened:
+            outcome.notes.append("its autoencoder overflowed in float16, and was computed in float32 instead")
         if parts.safety is not None:
             with evaluating("the safety check"):
                 outcome.verdict = parts.safety(to_bytes(outcome.pixels))
