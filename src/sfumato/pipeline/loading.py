@@ -19,6 +19,7 @@ from sfumato.checkpoints.index import CLASSES, INDEX, UNREAD
 from sfumato.checkpoints.single_file import open_single_file
 from sfumato.errors import MissingFileError, OutputError, UnsupportedError, UsageError
 from sfumato.models.safety_checker import SafetyChecker
+from sfumato.models.tiny_vae import TinyAutoencoder
 from sfumato.models.unet import UNet
 from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.parts import unwrapped
@@ -230,6 +231,10 @@ def save_parts(
             raise UnsupportedError(f"save_pretrained does not know the option {option}={value!r}; leave it out")
     if not options.get("safe_serialization", True):
         raise UnsupportedError("save_pretrained writes safetensors only; leave out safe_serialization=False")
+    if isinstance(unwrapped(parts["vae"]), TinyAutoencoder):
+        raise UnsupportedError(
+            "a tiny autoencoder is not saved with a model; put the model's own back first: pipe.vae = …"
+        )
     if overwrite and path.is_dir():
         _check_replaceable(path)
     checker = parts["safety_checker"]

@@ -72,6 +72,20 @@ def test_the_family_and_its_usual_settings_do_not_follow_another_scheduler(xl: A
         xl.scheduler = kept
 
 
+def test_a_tiny_autoencoder_draws_in_the_place_of_another_and_is_not_saved(
+    family_folders: Folders, tmp_path: Path
+) -> None:
+    from sfumato.models.tiny_vae import TinyAutoencoder, TinyVAEConfig
+
+    torch.manual_seed(0)
+    pipe = opened(family_folders("sdxl"))
+    pipe.vae = TinyAutoencoder(TinyVAEConfig(width=8)).eval()
+    assert pipe("a fox", **SETTINGS).images[0].size == (64, 64)
+    with pytest.raises(UnsupportedError, match="a tiny autoencoder is not saved"):
+        pipe.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
 def test_few_step_models_draw_with_few_steps(family_folders: Folders) -> None:
     recipe = opened(family_folders("sdxl-turbo"))("a fox", seeds=[1]).recipes[0]
     assert (recipe.steps, recipe.guidance_scale) == (1, 0.0)
