@@ -385,7 +385,7 @@ def test_several_embeddings_and_their_words(pipe: Any, embedding: Path) -> None:
         pipe.load_textual_inversion(rows)
     with pytest.raises(AdapterError, match="is a word of this model's vocabulary"):
         pipe.load_textual_inversion(embedding, token="fox")
-    with pytest.raises(UnsupportedError, match="leave out tokenizer"):
+    with pytest.raises(UnsupportedError, match="own text encoders"):
         pipe.load_textual_inversion(embedding, tokenizer=object())
 
 
