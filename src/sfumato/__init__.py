@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ReplayResult,
         StableDiffusionPipeline,
         StableDiffusionPipelineOutput,
+        StableDiffusionXLPipeline,
     )
     from sfumato.recipe import Recipe
     from sfumato.schedulers import (
@@ -46,6 +47,7 @@ _HOMES = {
         "ReplayResult",
         "StableDiffusionPipeline",
         "StableDiffusionPipelineOutput",
+        "StableDiffusionXLPipeline",
     ),
     "sfumato.recipe": ("Recipe",),
     "sfumato.schedulers": (
@@ -76,6 +78,7 @@ __all__ = [
     "ReplayResult",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",
+    "StableDiffusionXLPipeline",
     "__version__",
     "bundled_model",
     "image_grid",

@@ -72,6 +72,7 @@ class Recipe:
     sampler, scheduler         the sampler's name; the scheduler's config in full, spacing and noise schedule included
     width, height              pixels
     clip_skip                  last layers of the text encoder left out
+    told                       what a model of SDXL was told beside the prompt, by the names of the call's options: a second prompt, sizes
     model, model_sha256        the name it was opened by; the hash of its weights files
     dtype, device              of the U-Net; vae_dtype and text_encoder_dtype where they differ from it; autocast's dtype if it was on
     weights_dtype              the narrower dtype that the weights had been rounded to before, if any
@@ -104,6 +105,7 @@ class Recipe:
     width: int
     height: int
     clip_skip: int | None = None
+    told: Mapping[str, Any] = field(default_factory=dict[str, Any])
     dtype: str
     vae_dtype: str | None = None
     text_encoder_dtype: str | None = None
@@ -138,7 +140,7 @@ class Recipe:
             # As JSON gives them back: 7 is 7.0, a tuple is a list. So a recipe equals itself after a round trip.
             for name in ("guidance_scale", "eta"):
                 object.__setattr__(self, name, float(getattr(self, name)))
-            for name in ("scheduler", "versions", "safety_scores"):
+            for name in ("scheduler", "told", "versions", "safety_scores"):
                 object.__setattr__(self, name, json.loads(json.dumps(dict(getattr(self, name)))))
             self.to_json()
         except (TypeError, ValueError, OverflowError) as error:

@@ -244,7 +244,7 @@ def test_replay_looks_for_the_model_here_and_beside_the_picture(
     assert sfumato("replay", picture) == 2
     missing = capsys.readouterr().err
     assert missing == (
-        f"error: pictures/cat.png was made with the model {tiny_folder.name!r}, and no such folder is here or beside the "
+        f"error: pictures/cat.png was made with the model {tiny_folder.name!r}, and no such folder or file is here or beside the "
         "picture; pass --model PATH\n"
     )
     assert sfumato("replay", picture, "--model", tiny_folder) == 0

@@ -81,6 +81,8 @@ def test_what_no_tensor_says_can_be_said() -> None:
     assert detect_family(SD2.unet, prediction="epsilon").family is SD2
     assert detect_family(SD2.unet, name="sd2").family is SD2
     assert detect_family(SDXL.unet, spacing="trailing").family is SDXL_TURBO
+    assert detect_family(SDXL.unet, spacing="trailing", prediction="v_prediction").family is SDXL
+    assert detect_family(SD2.unet, spacing="trailing", prediction="v_prediction").family is SD2_V
     assert detect_family(SDXL.unet, name="sdxl-turbo").reasons[-1] == "said to be sdxl-turbo"
     with pytest.raises(ConfigError, match=r"not of the family sdxl: convolutions around .*expected sd1"):
         detect_family(SD1.unet, name="sdxl")

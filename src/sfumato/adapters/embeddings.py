@@ -41,7 +41,7 @@ BY_WIDTH: Mapping[tuple[int, ...], str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Embedding:
-    """Vectors that a token stands for, `n width` for each text encoder by its name in a pipeline."""
+    """Vectors that a token stands for, `n width` for each text encoder that it was loaded for, by its name in a pipeline."""
 
     token: str
     vectors: Mapping[str, Tensor]

@@ -61,13 +61,16 @@ class Inversions:
         for name in networks:
             tokenizer = plain[name].tokenizer
             for embedding in embeddings:
+                if name not in embedding.vectors:
+                    continue  # it was loaded for the other text encoder alone
                 try:
                     tokenizer = tokenizer.with_token(embedding.token, len(embedding.vectors[name]))
                 except OptionError as error:
                     raise AdapterError(f"{embedding.file} can't be loaded: {error} (token=…)") from error
             new[name] = tokenizer
         for name, encoder in networks.items():
-            put_rows(encoder, plain[name], new[name], [embedding.vectors[name] for embedding in embeddings])
+            vectors = [embedding.vectors[name] for embedding in embeddings if name in embedding.vectors]
+            put_rows(encoder, plain[name], new[name], vectors)
             plain[name].current = new[name]
         self.embeddings = embeddings
         self.plain = plain if embeddings else {}

@@ -60,7 +60,12 @@ def detect_family(
         raise ConfigError(f"this model is of no family that Sfumato knows: {'; '.join(reasons)}")
 
     family = fits[0]
-    if spacing == "trailing" and (few := next((f for f in fits if f in (SD_TURBO, SDXL_TURBO)), None)) is not None:
+    # Those that predict v have trailing spacing because they were trained down to no signal (Lin et al. 2023), and take all their steps.
+    if (
+        spacing == "trailing"
+        and prediction != "v_prediction"
+        and (few := next((f for f in fits if f in (SD_TURBO, SDXL_TURBO)), None)) is not None
+    ):
         family = few
         reasons.append("its scheduler's spacing is trailing: distilled to few steps")
     elif family is SD2:

@@ -46,7 +46,10 @@ def generate(
     negative: Annotated[str | None, typer.Option(help="What to keep out of the picture.")] = None,
     eta: Annotated[float, typer.Option(help="DDIM's noise, 0 to 1.")] = 0.0,
     clip_skip: Annotated[int | None, typer.Option(help="Last layers of the text encoder to leave out.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model folder, or a hub id. (default: the bundled model)")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Model folder, model file (.safetensors, .ckpt) or hub id. (default: the bundled model)"),
+    ] = None,
     variant: Annotated[str | None, typer.Option(help="Which weights of the model, such as fp16.")] = None,
     lora: Annotated[
         list[str] | None,

@@ -21,7 +21,7 @@ def open_model(
     safety_threshold: float | None = None,
     download: bool = True,
 ) -> StableDiffusionPipeline:
-    """The pipeline of a model folder or hub id, of the bundled model when none is named; ready on its device, with no bar of its own.
+    """The pipeline of a model folder, model file or hub id, of the bundled model when none is named; ready on its device, with no bar of its own.
 
     `safety` is what becomes of pictures that look unsafe, as `from_pretrained` takes it.
     Without `download`, a hub id is opened from the hub's cache only. Unset, the device is an accelerator if there is one, and the dtype is float16 there and float32 on a CPU.

@@ -17,7 +17,8 @@ EXIT_DIFFERS = 1
 def replay(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture that Sfumato saved, or a recipe as .json.")],
     model: Annotated[
-        str | None, typer.Option(help="Model folder or hub id. (default: the recipe's, if it is on this machine)")
+        str | None,
+        typer.Option(help="Model folder, model file or hub id. (default: the recipe's, if it is on this machine)"),
     ] = None,
     variant: Annotated[str | None, typer.Option(help="Which weights of the model, such as fp16.")] = None,
     lora: Annotated[
@@ -104,15 +105,17 @@ def _open(
         (pipe.unet, None),
         (pipe.vae, recipe.vae_dtype),
         (pipe.text_encoder, recipe.text_encoder_dtype),
+        (pipe.text_encoder_2, recipe.text_encoder_dtype),
     ):
-        part.to(parse_dtype(dtype or recipe.dtype))
+        if part is not None:  # a refiner has the second text encoder alone, most models the first
+            part.to(parse_dtype(dtype or recipe.dtype))
     return pipe
 
 
 def model_of(recipe: "Recipe", file: Path) -> str | Path | None:
-    """The model that a recipe names: None for the bundled one, a hub id, or the folder of that name here or beside the picture.
+    """The model that a recipe names: None for the bundled one, a hub id, or the folder or file of that name here or beside the picture.
 
-    Raises MissingFileError when there is no such folder. A path is not followed: only its last part is looked for.
+    Raises MissingFileError when there is none. A path is not followed: only its last part is looked for.
     """
     from sfumato.checkpoints.hub import is_hub_id
     from sfumato.pipeline.loading import BUNDLED
@@ -123,8 +126,8 @@ def model_of(recipe: "Recipe", file: Path) -> str | Path | None:
         return recipe.model
     name = recipe.model.replace("\\", "/").rpartition("/")[2]
     for folder in (Path(), file.parent):
-        if name not in ("", ".", "..") and "\0" not in name and (folder / name).is_dir():
+        if name not in ("", ".", "..") and "\0" not in name and (folder / name).exists():
             return folder / name
     raise MissingFileError(
-        f"{file} was made with the model {name!r}, and no such folder is here or beside the picture; pass --model PATH"
+        f"{file} was made with the model {name!r}, and no such folder or file is here or beside the picture; pass --model PATH"
     )

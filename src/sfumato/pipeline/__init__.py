@@ -5,6 +5,7 @@ from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.pipeline import DiffusionPipeline, StableDiffusionPipeline
 from sfumato.pipeline.replay import ReplayResult
+from sfumato.pipeline.xl import StableDiffusionXLPipeline
 
 __all__ = [
     "AutoencoderKL",
@@ -13,4 +14,5 @@ __all__ = [
     "ReplayResult",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",
+    "StableDiffusionXLPipeline",
 ]

@@ -27,6 +27,7 @@ REASONS: dict[str, str] = {
     "run_safety_checker": "a call runs the safety checker itself",
     "decode_latents": "use pipe.vae.decode(latents / pipe.vae.config.scaling_factor)",
     "_encode_prompt": "use encode_prompt(…), which returns the prompt's embeddings and the negative prompt's",
+    "upcast_vae": "an autoencoder that overflows in float16 is computed in float32 by itself; pipe.vae.to(torch.float32) does it for good",
     "push_to_hub": "save_pretrained(…) writes a folder, which the hub's own command can upload",
     "register_modules": "assign the part: pipe.unet = …",
     "set_attention_backend": "PyTorch's own memory-efficient attention is always used",
@@ -50,7 +51,7 @@ def refuse_name(name: str, offered: Sequence[str]) -> NoReturn:
     if kind == "Scheduler":
         there = f"the schedulers there are: {', '.join(known for known in offered if known.endswith('Scheduler'))}"
     elif kind == "Pipeline":
-        there = "there is StableDiffusionPipeline, text to image"
+        there = f"there are {' and '.join(known for known in offered if known.startswith('Stable') and known.endswith(kind))}, text to image"
     else:
         there = "StableDiffusionPipeline.from_pretrained(…) opens a whole model, with .unet, .vae, .text_encoder and .tokenizer"
     raise AbsentNameError(f"sfumato has no {name} yet; {there}")

@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 
 from sfumato.engine import Conditioning, StepDone
-from sfumato.errors import OptionError, UnsupportedError
+from sfumato.errors import OptionError, UnsupportedError, UsageError
+from sfumato.pipeline.request import check_count
 from sfumato.schedulers import Scheduler
 
 TENSOR_INPUTS = ("latents", "prompt_embeds", "negative_prompt_embeds")
+BESIDE_INPUTS = ("add_text_embeds", "add_time_ids", "negative_pooled_prompt_embeds", "negative_add_time_ids")
+"""What callbacks of SDXL can have too: the pooled texts and the sizes that the network is told."""
 
 
 class StepCallback:
@@ -33,10 +36,11 @@ class StepCallback:
         steps: int,
         rows: Sequence[Mapping[str, Conditioning]],
     ) -> None:
-        unknown = [name for name in names if name not in TENSOR_INPUTS]
-        if unknown:
+        told = rows[0]["cond"].told is not None and rows[0]["cond"].told.pooled is not None
+        known = (*TENSOR_INPUTS, *BESIDE_INPUTS) if told else TENSOR_INPUTS
+        if unknown := [name for name in names if name not in known]:
             raise OptionError(
-                f"callback_on_step_end_tensor_inputs names {', '.join(unknown)}; a callback can have {', '.join(TENSOR_INPUTS)}"
+                f"callback_on_step_end_tensor_inputs names {', '.join(unknown)}; a callback can have {', '.join(known)}"
             )
         self._pipe = pipe
         self._callback = callback
@@ -47,6 +51,10 @@ class StepCallback:
         self._embeds = {"prompt_embeds": torch.stack([row["cond"].context for row in rows])}
         if "uncond" in rows[0]:
             self._embeds["negative_prompt_embeds"] = torch.stack([row["uncond"].context for row in rows])
+        for side, prefixes in (("cond", ("add_text_embeds", "add_time_ids")), ("uncond", BESIDE_INPUTS[2:])):
+            if told and side in rows[0]:
+                for name, part in zip(prefixes, ("pooled", "sizes"), strict=True):
+                    self._embeds[name] = torch.cat([getattr(row[side].told, part) for row in rows])
 
     def __call__(self, events: Sequence[StepDone]) -> None:
         """Call the callback for one finished step and put back what it returns."""
@@ -101,3 +109,21 @@ def legacy_callback(callback: Callable[[int, Any, Tensor], None], every: int) ->
         return {}
 
     return call
+
+
+def callback_of(
+    others: dict[str, Any], on_step_end: Callable[..., Any] | None, names: Sequence[str]
+) -> tuple[Callable[..., Any] | None, Sequence[str]]:
+    """The step callback of a call, also from the older `callback`; refuses every other option that was not understood.
+
+    Raises UnsupportedError, or UsageError for two callbacks.
+    """
+    legacy, every = others.pop("callback", None), others.pop("callback_steps", 1)
+    for name, value in others.items():
+        if value is not None and (name, value) not in (("guidance_rescale", 0.0),):
+            raise UnsupportedError(f"the option {name}={value!r} is not available in this pipeline; leave it out")
+    if legacy is None:
+        return on_step_end, names
+    if on_step_end is not None:
+        raise UsageError("both callback and callback_on_step_end were given; pass one of them")
+    return legacy_callback(legacy, check_count("callback_steps", every)), ("latents",)

@@ -1,8 +1,8 @@
 """From words to the contexts that steer the network, and what had to be said about them on the way."""
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,110 +10,162 @@ from torch import Tensor
 from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.engine import Conditioning, evaluating
 from sfumato.models.clip_text import CLIPTextEncoder
-from sfumato.pipeline.request import Text, check_clip_skip, check_count, check_embeds, check_prompts
+from sfumato.models.unet import Told
+from sfumato.pipeline.request import Text
 from sfumato.text.tokenizer import Tokenizer
 from sfumato.text.words import KnownWords
 
 logger = logging.getLogger("sfumato")
 
+Telling = Callable[[Tensor | None, bool], Told | None]
+"""What the network is told beside a text: made of the text's pooled vector, and whether it is a negative one."""
+
+
+def nothing_told(pooled: Tensor | None, negative: bool) -> None:
+    """What most networks are told beside a text."""
+    del pooled, negative
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A text encoder with its tokenizer, by its name as a part of the pipeline."""
+
+    name: str
+    tokenizer: Tokenizer
+    encoder: CLIPTextEncoder
+
 
 class PromptEncoder:
     """Encodes prompts one by one, so that a context never depends on its neighbours; equal prompts are encoded once.
 
+    The contexts of several `readers` are put side by side. They are `early`, as SDXL's are, where the last layer and the final norm are
+    left out; the pooled vector is the last reader's. `telling` says what the network is told beside a text.
     `notes` collects what was cut from prompts that were too long, and the words that are not among the model's `words`, each note once.
-    `adapters` run beside the encoder.
+    `adapters` run beside the encoders.
     """
 
     def __init__(
         self,
-        tokenizer: Tokenizer,
-        encoder: CLIPTextEncoder,
+        readers: Sequence[Reader],
         words: KnownWords | None = None,
         adapters: ActiveAdapters = NO_ADAPTERS,
+        *,
+        early: bool = False,
+        telling: Telling = nothing_told,
     ) -> None:
-        self._tokenizer = tokenizer
-        self._encoder = encoder
+        self._readers = readers
         self._words = words
         self._adapters = adapters
-        self._known: dict[tuple[str, int | None], Conditioning] = {}
+        self._early = early
+        self._telling = telling
+        self._known: dict[tuple[tuple[str, ...], int | None, bool], Conditioning] = {}
         self.notes: list[str] = []
 
-    def __call__(self, prompt: str, clip_skip: int | None = None) -> Conditioning:
-        """The conditioning of one prompt, its context `tokens dim`, without the encoder's last `clip_skip` layers."""
-        key = prompt, clip_skip
+    def __call__(
+        self, prompts: tuple[str, str], clip_skip: int | None = None, *, negative: bool = False
+    ) -> Conditioning:
+        """The conditioning of one prompt, its context `tokens dim`, without the encoders' last `clip_skip` layers.
+
+        `prompts` are the prompt for each reader, of which there may be one. Negative ones are told apart by what is told beside them.
+        """
+        key = prompts[: len(self._readers)], clip_skip, negative
         if key not in self._known:
-            self._known[key] = Conditioning(self._encode(prompt, clip_skip))
+            contexts: list[Tensor] = []
+            pooled = None
+            for reader, prompt in zip(self._readers, prompts, strict=False):
+                hidden, pooled = self._encode(reader, prompt, clip_skip)
+                contexts.append(hidden)
+            self._known[key] = self.given(torch.cat(contexts, dim=-1), pooled, negative=negative)
         return self._known[key]
 
-    def _encode(self, prompt: str, clip_skip: int | None) -> Tensor:
-        tokens = self._tokenizer.encode(prompt)
+    def given(self, context: Tensor, pooled: Tensor | None, *, negative: bool) -> Conditioning:
+        """The conditioning of embeddings: a context `tokens dim`, and what is told beside it."""
+        return Conditioning(context, self._telling(pooled, negative))
+
+    def zeros(self, like: Conditioning) -> Conditioning:
+        """The negative conditioning of a text of zeros, as long as another."""
+        pooled = None if like.told is None or like.told.pooled is None else torch.zeros_like(like.told.pooled[0])
+        return self.given(torch.zeros_like(like.context), pooled, negative=True)
+
+    def _encode(self, reader: Reader, prompt: str, clip_skip: int | None) -> tuple[Tensor, Tensor]:
+        tokens = reader.tokenizer.encode(prompt)
         if tokens.dropped:
-            room = self._tokenizer.max_length - 2
+            room = reader.tokenizer.max_length - 2
             self._note(f"the prompt is longer than the {room} tokens the model reads; not seen: {tokens.dropped!r}")
         if self._words is not None and (note := self._words.note_on(prompt, unread=tokens.dropped)):
             self._note(note)
-        device = self._encoder.device
-        ids = torch.tensor([tokens.ids], dtype=torch.long, device=device)
-        beside = self._adapters.beside("text_encoder", self._encoder)
+        ids = torch.tensor([tokens.ids], dtype=torch.long, device=reader.encoder.device)
+        skip = (clip_skip or 0) + 1 if self._early else clip_skip
+        beside = self._adapters.beside(reader.name, reader.encoder)
         with torch.no_grad(), evaluating("the prompt"), beside:
-            return self._encoder(ids, clip_skip=clip_skip).hidden[0]
+            encoding = reader.encoder(ids, clip_skip=skip, normed=not self._early)
+        return encoding.hidden[0], encoding.pooled[0]
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Embeds:
+    """Embeddings of the caller's, one row a prompt: contexts, and pooled texts where the model reads them."""
+
+    prompt: Tensor | None = None
+    negative: Tensor | None = None
+    pooled: Tensor | None = None
+    negative_pooled: Tensor | None = None
+
+
 def condition(
     texts: Sequence[Text],
     encode: PromptEncoder,
-    embeds: Tensor | None,
-    negative_embeds: Tensor | None,
+    embeds: Embeds,
     *,
     clip_skip: int | None,
     guided: bool,
+    zeros: bool = False,
 ) -> list[dict[str, Conditioning]]:
-    """The conditionings of each text by row name: `cond`, and `uncond` where guidance will ask for it."""
-    given = [] if embeds is None else [Conditioning(row) for row in embeds]
-    given_negative = [] if negative_embeds is None else [Conditioning(row) for row in negative_embeds]
+    """The conditionings of each text by row name: `cond`, and `uncond` where guidance will ask for it.
+
+    `zeros`: what to keep away from is a text of zeros.
+    """
     rows: list[dict[str, Conditioning]] = []
     for i, text in enumerate(texts):
-        row = {"cond": given[i] if text.prompt is None else encode(text.prompt, clip_skip)}
-        if guided:
+        if text.prompts is not None:
+            row = {"cond": encode(text.prompts, clip_skip)}
+        else:
+            row = {"cond": encode.given(row_of(embeds.prompt, i), pooled_of(embeds.pooled, i), negative=False)}
+        if guided and text.negatives is None:
+            pooled = pooled_of(embeds.negative_pooled, i)
+            row["uncond"] = encode.given(row_of(embeds.negative, i), pooled, negative=True)
+        elif guided and zeros:
+            row["uncond"] = encode.zeros(row["cond"])
+        elif guided and text.negatives is not None:
             # Negative prompts keep every layer: that is what clip_skip does in diffusers, and pictures depend on it.
-            row["uncond"] = given_negative[i] if text.negative is None else encode(text.negative)
+            row["uncond"] = encode(text.negatives, negative=True)
         rows.append(row)
     return rows
 
 
-def encode_prompt(
-    tokenizer: Tokenizer,
-    encoder: CLIPTextEncoder,
-    words: KnownWords | None,
-    adapters: ActiveAdapters,
-    prompt: Any,
-    negative: Any,
-    embeds: Tensor | None,
-    negative_embeds: Tensor | None,
-    *,
-    images: object,
-    guided: bool,
-    clip_skip: int | None,
-    device: torch.device | str,
-) -> tuple[Tensor, Tensor | None]:
-    """The embeddings of prompts and of negative prompts, `b tokens dim` each, `images` rows for each prompt.
+def row_of(embeds: Tensor | None, index: int) -> Tensor:
+    """A row of embeddings that were given: a text without words has them."""
+    assert embeds is not None, "a text has neither words nor embeddings"
+    return embeds[index]
 
-    Raises PromptError or OptionError. Words that find no room, or that the model was not taught, are said in the log.
-    """
-    texts = check_prompts(prompt, negative, embeds, negative_embeds)
-    check_embeds(texts, embeds, negative_embeds, encoder.config.width, tokenizer.max_length if guided else None)
-    clip_skip = check_clip_skip(clip_skip, encoder.config.layers)
-    count = check_count("num_images_per_prompt", images)
-    encode = PromptEncoder(tokenizer, encoder, words, adapters)
-    rows = condition(texts, encode, embeds, negative_embeds, clip_skip=clip_skip, guided=guided)
-    for note in encode.notes:
-        logger.warning("%s", note)
 
-    def stacked(name: str) -> Tensor:
-        return torch.stack([row[name].context for row in rows]).repeat_interleave(count, dim=0).to(device)
+def pooled_of(pooled: Tensor | None, index: int) -> Tensor | None:
+    """A row of pooled texts, if there are any."""
+    return None if pooled is None else pooled[index]
 
-    return stacked("cond"), stacked("uncond") if guided else None
+
+def stacked(rows: Sequence[dict[str, Conditioning]], name: str, count: int, *, with_pooled: bool = False) -> Tensor:
+    """The contexts of rows of one name, or their pooled texts, `count` times each: `b tokens dim`, or `b p`."""
+
+    def tensor(one: Conditioning) -> Tensor:
+        if not with_pooled:
+            return one.context
+        pooled = None if one.told is None else one.told.pooled
+        assert pooled is not None, "this network is told no pooled text"
+        return pooled[0]
+
+    return torch.stack([tensor(row[name]) for row in rows]).repeat_interleave(count, dim=0)

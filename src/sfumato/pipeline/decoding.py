@@ -1,5 +1,6 @@
 """From finished latents to pictures of 8 bits."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,39 +12,63 @@ from sfumato.engine.health import first_nonfinite_layer, is_finite
 from sfumato.errors import NumericalError, OptionError
 from sfumato.images import to_pil
 from sfumato.models.vae import AutoencoderKL
+from sfumato.pipeline.parts import unwrapped
 
 
 class Decoder:
     """Decodes latents one image at a time, so that memory stays that of one and no image depends on another.
 
-    `tiled` decodes large pictures in overlapping tiles.
+    `tiled` decodes large pictures in overlapping tiles. An autoencoder that overflows in float16, as SDXL's does, is computed in float32
+    from then on, in a copy; `widened` says so.
     """
 
     def __init__(self, vae: AutoencoderKL, *, tiled: bool = False) -> None:
         self._vae = vae
+        self._wide: AutoencoderKL | None = None
         self.tiled = tiled
+
+    @property
+    def widened(self) -> bool:
+        """Whether float16 did not suffice."""
+        return self._wide is not None
 
     def pixels(self, latents: Tensor) -> Tensor:
         """Pixels `3 h w` in [-1, 1], float32 on the CPU, of `channels h/f w/f` latents.
 
         Raises NumericalError, with the layer, if the pixels are not finite: a black image is never passed on.
         """
-        unscaled = (latents / self._vae.config.scaling_factor)[None].to(self._vae.device, self._vae.dtype)
-        with torch.no_grad():
-            pixels = self._vae.decode_tiled(unscaled) if self.tiled else self._vae.decode_whole(unscaled)
+        vae = self._wide or self._vae
+        pixels = self._decode(vae, latents)
+        if not is_finite(pixels) and is_finite(latents) and vae.dtype == torch.float16:
+            vae = self._wide = copy.deepcopy(unwrapped(self._vae)).to(torch.float32)
+            pixels = self._decode(vae, latents)
         if not is_finite(pixels):
-            raise self._diagnosis(unscaled)
+            raise self._diagnosis(vae, latents)
         return pixels[0].to("cpu", torch.float32).clamp(-1, 1)
 
-    def _diagnosis(self, unscaled: Tensor) -> NumericalError:
+    def _decode(self, vae: AutoencoderKL, latents: Tensor) -> Tensor:
+        unscaled = unscale(vae, latents)
+        with torch.no_grad():
+            return vae.decode_tiled(unscaled) if self.tiled else vae.decode_whole(unscaled)
+
+    def _diagnosis(self, vae: AutoencoderKL, latents: Tensor) -> NumericalError:
+        unscaled = unscale(vae, latents)
         if not is_finite(unscaled):
             return NumericalError("the finished latents hold NaN or infinity, so there is no picture to decode")
         with torch.no_grad():
-            layer = first_nonfinite_layer(self._vae, lambda: self._vae.decode_whole(unscaled))
+            layer = first_nonfinite_layer(vae, lambda: vae.decode_whole(unscaled))
         dtype = str(unscaled.dtype).removeprefix("torch.")
-        return NumericalError(
-            f"NaN or infinity arose in VAE layer {layer!r}, computing in {dtype}; decode in float32: pipe.vae.to(torch.float32)"
+        hint = (
+            "the weights are damaged"
+            if unscaled.dtype == torch.float32
+            else "decode in float32: pipe.vae.to(torch.float32)"
         )
+        return NumericalError(f"NaN or infinity arose in VAE layer {layer!r}, computing in {dtype}; {hint}")
+
+
+def unscale(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Latents as the autoencoder has them, in a batch of one, where it is and in its dtype."""
+    return (latents / vae.config.scaling_factor)[None].to(vae.device, vae.dtype)
 
 
 class ImageProcessor:

@@ -1,23 +1,22 @@
 """What notebooks read from a pipeline beside calling it, under the names they know."""
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from sfumato.adapters import ActiveAdapters
 from sfumato.checkpoints import Card
-from sfumato.errors import UnsupportedError, UsageError
+from sfumato.checkpoints.families import detect_family
+from sfumato.errors import UsageError
 from sfumato.images import to_pil
 from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.models.unet import UNet
 from sfumato.models.vae import AutoencoderKL
 from sfumato.pipeline.absent import refuse
-from sfumato.pipeline.conditioning import encode_prompt
+from sfumato.pipeline.conditioning import Reader
 from sfumato.pipeline.decoding import ImageProcessor
 from sfumato.pipeline.parts import as_part
 from sfumato.pipeline.request import Request
@@ -26,6 +25,7 @@ from sfumato.recipe import SafetyMode
 from sfumato.schedulers import Scheduler
 from sfumato.text.tokenizer import Tokenizer
 from sfumato.text.words import KnownWords
+from sfumato.variants import Family
 
 
 class PipelineConfig(dict[str, Any]):
@@ -44,13 +44,16 @@ class Face:
     unet: UNet
     vae: AutoencoderKL
     text_encoder: CLIPTextEncoder
+    text_encoder_2: CLIPTextEncoder | None = None
     tokenizer: Tokenizer
+    tokenizer_2: Tokenizer | None = None
     requires_safety_checker: bool
     scheduler: Scheduler
     safety_checker: Any
     safety_mode: SafetyMode
     feature_extractor: Mapping[str, Any] | None
     card: Card
+    defaults: dict[str, Any]
     source: Source
     _active_adapters: Callable[..., ActiveAdapters]
     _is_adapted: Callable[[], bool]
@@ -60,8 +63,14 @@ class Face:
     _guidance_scale: float = 7.5
     _clip_skip: int | None = None
 
+    _came_with: tuple[str | None, str | None] = (None, None)
+    """What the model's own scheduler takes the U-Net to predict, and its spacing."""
+
+    _optional: Collection[str] = ()
+    """Parts that may be None."""
+
     def __setattr__(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, as_part(name, value))
+        object.__setattr__(self, name, as_part(name, value, self._optional))
 
     # Hidden from type checkers, so that they go on telling a slip of the pen.
     if not TYPE_CHECKING:
@@ -69,21 +78,33 @@ class Face:
         def __getattr__(self, name: str) -> NoReturn:
             refuse(name)
 
-    @classmethod
-    def from_single_file(cls, pretrained_model_link_or_path: str | os.PathLike[str], **_: Any) -> NoReturn:
-        """Not available yet: raises UnsupportedError."""
-        raise UnsupportedError(
-            f"single files such as {os.fspath(pretrained_model_link_or_path)!r} can't be opened yet; "
-            "from_pretrained opens folders in the diffusers layout, and models of the hub"
-        )
-
     # -- what it is made of ------------------------------------------------------------------------------------------
 
     def _networks(self) -> dict[str, torch.nn.Module]:
-        networks: dict[str, torch.nn.Module] = {"unet": self.unet, "vae": self.vae, "text_encoder": self.text_encoder}
+        networks: dict[str, torch.nn.Module] = {"unet": self.unet, "vae": self.vae, **self._encoders()}
         if isinstance(self.safety_checker, torch.nn.Module):
             networks["safety_checker"] = self.safety_checker
         return networks
+
+    def _encoders(self) -> dict[str, CLIPTextEncoder]:
+        """The text encoders by name: one, or the two of SDXL."""
+        both = {"text_encoder": self.text_encoder, "text_encoder_2": self.text_encoder_2}
+        return {name: encoder for name, encoder in both.items() if encoder is not None}
+
+    def _readers(self) -> list[Reader]:
+        """The text encoders with their tokenizers."""
+        tokenizers = {"text_encoder": self.tokenizer, "text_encoder_2": self.tokenizer_2}
+        return [
+            Reader(name, tokenizer, encoder)
+            for name, encoder in self._encoders().items()
+            if (tokenizer := tokenizers[name]) is not None
+        ]
+
+    @property
+    def family(self) -> Family:
+        """The family of models that it belongs to, told from its U-Net and the scheduler that it came with: another may have been put in."""
+        prediction, spacing = self._came_with
+        return detect_family(self.unet.config, prediction=prediction, spacing=spacing).family
 
     @property
     def components(self) -> dict[str, Any]:
@@ -94,11 +115,16 @@ class Face:
             "safety_checker": self.safety_checker,
             "feature_extractor": self.feature_extractor,
         }
-        return self._networks() | others
+        second = {} if self.tokenizer_2 is None else {"tokenizer_2": self.tokenizer_2}
+        return dict.fromkeys(self._optional) | self._networks() | others | second
+
+    def _options(self) -> dict[str, Any]:
+        """The pipeline's options in diffusers, as its config and a saved model's index name them."""
+        return {}
 
     def _is_as_opened(self) -> bool:
         """Whether what understands a prompt is still what was opened, so that the model's card is true of it."""
-        return not self.source.changed(unet=self.unet, text_encoder=self.text_encoder) and not self._is_adapted()
+        return not self.source.changed(unet=self.unet, **self._encoders()) and not self._is_adapted()
 
     def _known_words(self, adapters: ActiveAdapters) -> KnownWords | None:
         """The words the model was taught, where it says so; None once it, or what runs beside it, may have been taught others."""
@@ -133,7 +159,7 @@ class Face:
             for name, part in self.components.items()
         }
         options = {"_class_name": type(self).__name__, "requires_safety_checker": self.requires_safety_checker}
-        return PipelineConfig(options | parts)
+        return PipelineConfig(options | self._options() | parts)
 
     @property
     def interrupt(self) -> bool:
@@ -155,8 +181,8 @@ class Face:
 
     @property
     def do_classifier_free_guidance(self) -> bool:
-        """Whether the running or last call is guided."""
-        return self._guidance_scale > 1
+        """Whether the running or last call is guided: a network that is told its guidance scale is not."""
+        return self._guidance_scale > 1 and self.unet.config.guidance_width is None
 
     @property
     def clip_skip(self) -> int | None:
@@ -170,30 +196,6 @@ class Face:
         self._clip_skip = request.clip_skip
 
     # -- what it can do by itself ------------------------------------------------------------------------------------
-
-    def encode_prompt(
-        self,
-        prompt: str | list[str] | None,
-        device: torch.device | str | None = None,
-        num_images_per_prompt: int = 1,
-        do_classifier_free_guidance: bool = True,
-        negative_prompt: str | list[str] | None = None,
-        prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-        lora_scale: float | None = None,
-        clip_skip: int | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """The embeddings of prompts and of negative prompts, `b tokens dim` each, as a call takes them.
-
-        One row for each image, those of a prompt together; without guidance the second is None.
-        Raises PromptError or OptionError for what can't be encoded.
-        """
-        adapters = self._active_adapters(None if lora_scale is None else {"scale": lora_scale}, None)
-        return encode_prompt(
-            self.tokenizer, self.text_encoder, self._known_words(adapters), adapters, prompt, negative_prompt, prompt_embeds,
-            negative_prompt_embeds, images=num_images_per_prompt, guided=do_classifier_free_guidance, clip_skip=clip_skip,
-            device=self.device if device is None else device,
-        )  # fmt: skip
 
     @staticmethod
     def numpy_to_pil(images: np.ndarray) -> list[Image.Image]:

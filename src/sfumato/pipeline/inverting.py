@@ -40,23 +40,20 @@ class Inverting:
         """Load embeddings: files, folders, hub ids, or tensors. Returns the words that stand for them in prompts from now on.
 
         The word is `token`, else the one in the file, else the file's name. Where a prompt has it, it gets all the embedding's vectors.
+        Vectors are for every text encoder of the pipeline, a pair for two, or for the one that `text_encoder` or `tokenizer` is.
         Raises AdapterError for a file that does not fit, or a word that is there already or has a meaning, and as `adapter_file`.
         """
-        for name, given in (("tokenizer", tokenizer), ("text_encoder", text_encoder)):
-            if given is not None and given is not self.__dict__.get(name):
-                raise UnsupportedError(
-                    f"embeddings are loaded for every text encoder of the pipeline at once; leave out {name}=…"
-                )
         one = isinstance(pretrained_model_name_or_path, str | os.PathLike | Mapping | Tensor)
         sources = [pretrained_model_name_or_path] if one else list(pretrained_model_name_or_path)
         tokens = [token] * len(sources) if token is None or isinstance(token, str) else list(token)
         if len(tokens) != len(sources) or (isinstance(token, str) and len(sources) > 1):
             raise OptionError(f"{len(tokens)} tokens for {len(sources)} embeddings; give one for each")
         encoders = self._text_encoders()
+        meant = self._meant(tokenizer, text_encoder)
         embeddings = [
             embedding
             for each, word in zip(sources, tokens, strict=True)
-            for embedding in opened(each, word, encoders, options)
+            for embedding in opened(each, word, meant, options)
         ]
         with self.source.recorded(**encoders):
             self._take(self._inversions.load(embeddings, self._tokenizers(), encoders))
@@ -82,6 +79,18 @@ class Inverting:
     def _text_encoders(self) -> dict[str, torch.nn.Module]:
         return {name: part for name in TOKENIZERS if (part := self.__dict__.get(name)) is not None}
 
+    def _meant(self, tokenizer: Any, text_encoder: Any) -> dict[str, torch.nn.Module]:
+        """The text encoders that these parts of the pipeline say, all where neither is given. Raises UnsupportedError for parts of another."""
+        meant = self._text_encoders()
+        for option, given in (("tokenizer", tokenizer), ("text_encoder", text_encoder)):
+            own = {name: TOKENIZERS[name] if option == "tokenizer" else name for name in meant}
+            meant = {name: meant[name] for name in meant if given is None or self.__dict__.get(own[name]) is given}
+        if not meant:
+            raise UnsupportedError(
+                "embeddings are loaded for this pipeline's own text encoders: pass text_encoder=pipe.text_encoder and its tokenizer, or neither"
+            )
+        return meant
+
     def _tokenizers(self) -> dict[str, Tokenizer]:
         return {name: self.__dict__[TOKENIZERS[name]] for name in self._text_encoders()}
 
@@ -91,11 +100,18 @@ class Inverting:
 
     def _embeddings_in(self, texts: Sequence[str | None]) -> list[Embedding]:
         """The loaded embeddings whose word is in one of these texts."""
-        tokenizer = self._tokenizers().get("text_encoder")
-        if tokenizer is None or not self._inversions.embeddings:
+        if not self._inversions.embeddings:
             return []
-        ids = {number for text in texts if text for number in tokenizer.token_ids(text)}
-        return [one for one in self._inversions.embeddings if tokenizer.token_ids(one.token)[0] in ids]
+        tokenizers = self._tokenizers()
+        ids = {
+            name: {number for text in texts if text for number in tokenizer.token_ids(text)}
+            for name, tokenizer in tokenizers.items()
+        }
+        return [
+            one
+            for one in self._inversions.embeddings
+            if any(tokenizers[name].token_ids(one.token)[0] in ids[name] for name in one.vectors if name in ids)
+        ]
 
 
 def opened(

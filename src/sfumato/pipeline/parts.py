@@ -1,35 +1,41 @@
 """What may be put into a pipeline as one of its parts: Sfumato's own, and what can be made into them."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch import nn
 
+from sfumato.checkpoints.families import detect_family
 from sfumato.errors import ConfigError, UnsupportedError
 from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.models.safety_checker import SafetyChecker
+from sfumato.models.tiny_vae import TinyAutoencoder
 from sfumato.models.unet import UNet
 from sfumato.models.vae import AutoencoderKL
 from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.safety_choice import check_mode
 from sfumato.schedulers import SCHEDULERS, Scheduler, UnavailableScheduler, scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
+from sfumato.variants import Family
 
 logger = logging.getLogger("sfumato")
 
-KINDS: dict[str, type] = {
+KINDS: dict[str, type | tuple[type, ...]] = {
     "unet": UNet,
-    "vae": AutoencoderKL,
+    "vae": (AutoencoderKL, TinyAutoencoder),
     "text_encoder": CLIPTextEncoder,
+    "text_encoder_2": CLIPTextEncoder,
     "tokenizer": Tokenizer,
+    "tokenizer_2": Tokenizer,
 }
 
 
-def as_part(name: str, value: Any) -> Any:
+def as_part(name: str, value: Any, optional: Collection[str] = ()) -> Any:
     """The value as a pipeline takes it for its part `name`; what is no part of a pipeline passes as it is.
 
-    Schedulers of diffusers become Sfumato's, and so do the settings of a feature extractor of transformers.
+    Parts that are `optional` may be None. Schedulers of diffusers become Sfumato's, and so do the settings of a feature extractor of
+    transformers.
     Raises UnsupportedError for a part of another library that can't be taken over.
     """
     if name == "scheduler":
@@ -40,6 +46,8 @@ def as_part(name: str, value: Any) -> Any:
         return check_mode(value)
     if name == "feature_extractor":
         return value.to_dict() if hasattr(value, "to_dict") else value
+    if value is None and name in optional:
+        return None
     if name in KINDS and not isinstance(unwrapped(value), KINDS[name]):
         raise UnsupportedError(
             f"{name} can't be {described(value)}: only Sfumato's own works here; "
@@ -92,16 +100,34 @@ def described(value: Any) -> str:
     return f"{'the class ' if isinstance(value, type) else 'a '}{kind.__name__}{made}"
 
 
-def check_fit(unet: UNet, vae: AutoencoderKL, text_encoder: CLIPTextEncoder) -> None:
-    """Raise ConfigError unless the U-Net reads and writes the VAE's latents and reads the text encoder's context."""
-    reads, writes, latent = unet.config.in_channels, unet.config.out_channels, vae.config.latent_channels
-    if (reads, writes) != (latent, latent):
+def check_fit(unet: UNet, vae: AutoencoderKL | TinyAutoencoder, encoders: Mapping[str, CLIPTextEncoder]) -> None:
+    """Raise ConfigError unless the U-Net writes the VAE's latents, is of a known family, and reads what the text encoders write."""
+    family = detect_family(unet.config).family
+    writes, latent = unet.config.out_channels, vae.config.latent_channels
+    if writes != latent:
         raise ConfigError(
-            f"this model's U-Net reads {reads} channels and writes {writes}, but its VAE's latents have {latent}: it is no "
-            "text-to-image model (9 channels are inpainting, 8 editing), and other kinds are not available yet"
+            f"this model's U-Net writes {writes} channels, but its VAE's latents have {latent}; take both from one model"
         )
-    if unet.config.context_dim != text_encoder.config.width:
+    width = sum(encoder.config.width for encoder in encoders.values())
+    if unet.config.context_dim != width:
+        theirs = "its text encoder's is" if len(encoders) == 1 else f"its {len(encoders)} text encoders' is"
         raise ConfigError(
-            f"this model's U-Net reads a context {unet.config.context_dim} wide, but its text encoder's is "
-            f"{text_encoder.config.width} wide; take both from one model"
+            f"this model's U-Net reads a context {unet.config.context_dim} wide, but {theirs} {width} wide; take both from one model"
+        )
+    if unet.config.sizes_width is not None:
+        numbers = 5 if family.aesthetic else 6
+        pooled = list(encoders.values())[-1].config.projection_dim or 0
+        if unet.config.sizes_width != pooled + numbers * unet.config.size_width:
+            raise ConfigError(
+                f"this model's U-Net is told {unet.config.sizes_width} numbers beside the text: a pooled text "
+                f"{unet.config.sizes_width - numbers * unet.config.size_width} wide; its text encoder's is {pooled} wide"
+            )
+
+
+def check_words_suffice(family: Family) -> None:
+    """Raise UnsupportedError for a family that draws from more than words: its workflows are not there yet."""
+    if family.needs:
+        raise UnsupportedError(
+            f"this model is of {family.title}, which draws from a prompt and {family.needs}; calls with pictures are not available "
+            "yet: it can be opened, saved, converted and inspected"
         )

@@ -1,11 +1,9 @@
 """The public face: `StableDiffusionPipeline`, in the names and habits of the field."""
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,52 +14,43 @@ from sfumato.adapters.loaded import LoadedAdapters
 from sfumato.checkpoints import Card
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.engine import Event
-from sfumato.errors import OptionError, UnsupportedError, UsageError
+from sfumato.errors import OptionError, RecipeError
 from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.models.safety_checker import SafetyChecker
 from sfumato.models.unet import UNet
 from sfumato.models.vae import AutoencoderKL
 from sfumato.pipeline.adapter_recipe import uses_of
 from sfumato.pipeline.adapting import Adapting
-from sfumato.pipeline.callbacks import StepCallback, legacy_callback
-from sfumato.pipeline.conditioning import PromptEncoder, condition
+from sfumato.pipeline.callbacks import StepCallback, callback_of
+from sfumato.pipeline.conditioning import stacked
 from sfumato.pipeline.decoding import Decoder
-from sfumato.pipeline.face import Face
 from sfumato.pipeline.inverting import Inverting
-from sfumato.pipeline.loading import open_parts, save_parts
+from sfumato.pipeline.loading import Kept
 from sfumato.pipeline.nsfw_filter import NSFWFilter
+from sfumato.pipeline.opening import Opening
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
-from sfumato.pipeline.parts import as_scheduler, check_fit
-from sfumato.pipeline.placement import parse_target
-from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_of
+from sfumato.pipeline.parts import as_scheduler, check_fit, check_words_suffice
+from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_for
 from sfumato.pipeline.replay import ReplayResult, autocast_as, replay
-from sfumato.pipeline.request import (
-    Request,
-    check_clip_skip,
-    check_count,
-    check_embeds,
-    check_number,
-    check_prompts,
-    check_size,
-    check_tensor,
-    whole,
-)
-from sfumato.pipeline.result import name_of, result_of
+from sfumato.pipeline.request import Request, check_count, check_number, check_size, check_tensor
+from sfumato.pipeline.result import dtypes_of, result_of
 from sfumato.pipeline.safety import SafetyFilter
 from sfumato.pipeline.safety_choice import judge_of
 from sfumato.pipeline.source import Source
 from sfumato.pipeline.switches import Switches
 from sfumato.pipeline.text_to_image import Parts, latent_shape, run, unit_noise
+from sfumato.pipeline.wording import Wording
 from sfumato.recipe import Recipe, SafetyMode
 from sfumato.schedulers import Scheduler, scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
+from sfumato.variants import Make
 
 logger = logging.getLogger("sfumato")
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
+class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
     """Text to image with a Stable Diffusion checkpoint.
 
         pipe = StableDiffusionPipeline.from_pretrained("path/or/hub-id").to("cuda")
@@ -70,8 +59,11 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
     Every part is an attribute and can be replaced: `unet`, `vae`, `text_encoder`, `tokenizer`, `scheduler`,
     `safety_checker` (None turns it off; an `NSFWFilter`, or a function `(images, clip_input) → (images, flags)`, stands in for it), and
     a scheduler may be one of diffusers'. `safety_mode` says what becomes of flagged pictures: "block", "blur" or "flag". `defaults` are the settings that the model's makers recommend, and
-    `card` is all they say of it: `card.vocabulary`, what it can draw, and `card.styles`.
+    `card` is all they say of it: `card.vocabulary`, what it can draw, and `card.styles`. `family` says what kind of model it is, and what
+    it needs beside a prompt.
     """
+
+    _makes: ClassVar[tuple[Make, ...]] = ("sd1", "sd2", "upscaler")
 
     def __init__(
         self,
@@ -86,82 +78,24 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
         requires_safety_checker: bool = True,
         safety_mode: SafetyMode = "block",
     ) -> None:
-        self.vae = vae  # every part is checked as it is put in: see Face
-        self.text_encoder = text_encoder
-        self.tokenizer = tokenizer
-        self.unet = unet
         # As diffusers repairs configs older than two of their options; a scheduler that is put in later is taken as it is.
-        self.scheduler = as_scheduler(scheduler).in_pipeline()
-        self.safety_checker = safety_checker
-        self.safety_mode = safety_mode
-        self.feature_extractor = feature_extractor
-        self.requires_safety_checker = requires_safety_checker
-        self.card = Card()
-        self.defaults: dict[str, Any] = {}
-        self.source = Source()
-        self._adapters = LoadedAdapters()
-        self._inversions = Inversions()
+        self._build(vae, unet, as_scheduler(scheduler).in_pipeline(), text_encoder=text_encoder, tokenizer=tokenizer)
+        self._judged_by(safety_checker, feature_extractor, requires_safety_checker, safety_mode)
+
+    def _build(self, vae: Any, unet: Any, scheduler: Any, **words: Any) -> None:
+        """Take the parts, each of which is checked as it is put in (see Face); `words` are text encoders and tokenizers."""
+        self.vae, self.unet, self.scheduler = vae, unet, scheduler
+        for name, part in words.items():
+            setattr(self, name, part)
+        self.card, self.defaults, self.source, self._kept = Card(), {}, Source(), Kept()
+        self._came_with = (self.scheduler.prediction_type, self.scheduler.spacing)
+        self._adapters, self._inversions = LoadedAdapters(), Inversions()
         self._progress: dict[str, Any] = {}
-        check_fit(self.unet, self.vae, self.text_encoder)
+        check_fit(self.unet, self.vae, self._encoders())
 
-    # -- opening and saving ------------------------------------------------------------------------------------------
-
-    @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any
-    ) -> "StableDiffusionPipeline":
-        """Open a model folder in the diffusers layout, or a model of the hub by its id.
-
-        Options: `torch_dtype` or `dtype` ("auto" keeps the file's), `revision`, `variant`, `token` or `use_auth_token`,
-        `local_files_only`, `cache_dir`, and any part to use instead of the folder's: `unet`, `vae`, `text_encoder`,
-        `tokenizer`, `scheduler`, `feature_extractor`, `safety_checker` (None: off). Float32 unless told otherwise.
-
-        `safety` is what becomes of pictures that look unsafe: "off" (nobody looks), "block", "blur" or "flag" (it is only said). The model's
-        own safety checker judges, where it has none the filter that comes with Sfumato, from `safety_threshold` (0.5) on. Unset, a
-        model's own checker blocks, and a model without one has none, as in diffusers.
-
-        Raises CheckpointError for a model that can't be opened, UnsupportedError for an option that is not honoured.
-        """
-        opened = open_parts(pretrained_model_name_or_path, options)
-        pipe = cls(**opened.parts)
-        pipe.card, pipe.defaults, pipe.source = opened.card, opened.card.defaults, opened.source
-        pipe.source.note_cast(pipe.dtype)
-        return pipe
-
-    def save_pretrained(
-        self,
-        save_directory: str | os.PathLike[str],
-        safe_serialization: bool = True,
-        variant: str | None = None,
-        *,
-        overwrite: bool = True,
-        **options: Any,
-    ) -> None:
-        """Write the model as a folder in the diffusers layout, which diffusers opens too, and its card beside it.
-
-        A folder that holds a model and nothing else is replaced, whole or not at all, unless `overwrite` is off.
-        Raises OutputError, or UnsupportedError for an option that is not honoured.
-        """
-        options["safe_serialization"] = safe_serialization
-        if (beside := self._adapters.active()).weighted:
-            names = ", ".join(one.adapter.name for one in beside.weighted)
-            logger.warning(
-                "the model is saved without the adapters that run beside it (%s); fuse_lora() merges them", names
-            )
-        # What was said of the model that was opened need not be true of a changed one; how to draw with it is.
-        card = (self.card if self._is_as_opened() else Card()).with_defaults(self.defaults)
-        save_parts(self.components, card, Path(save_directory), variant=variant, overwrite=overwrite, options=options)
-
-    def to(self, *where: str | torch.device | torch.dtype, **named: Any) -> Self:
-        """Move to a device, a dtype or both, in any order: `.to("cuda")`, `.to("cuda", torch.float16)`. Returns self."""
-        device, dtype = parse_target(*where, **named)
-        self.source.note_cast(self.dtype)
-        for part in self._networks().values():
-            part.to(device=device, dtype=dtype)
-        if dtype is not None:
-            self._adapters.cast(dtype)
-        self.source.note_cast(self.dtype)
-        return self
+    def _judged_by(self, checker: Any, feature_extractor: Any, required: bool, mode: SafetyMode) -> None:
+        self.safety_checker, self.feature_extractor = checker, feature_extractor
+        self.requires_safety_checker, self.safety_mode = required, mode
 
     # -- making pictures ---------------------------------------------------------------------------------------------
 
@@ -194,8 +128,8 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
     ) -> Any:
         """Draw `num_images_per_prompt` pictures for each prompt.
 
-        Sizes are pixels; unset, they are the model's own. Steps and guidance are 50 and 7.5 unless the model's makers
-        recommend others (`defaults`). Noise comes from `generator` (one, or one an image), else from `seeds` (one an
+        Sizes are pixels; unset, they are the model's own. Steps and guidance are those that the model's makers recommend (`defaults`),
+        or else those of its family: 50 and 7.5, of SDXL 50 and 5. Noise comes from `generator` (one, or one an image), else from `seeds` (one an
         image), else from torch's global generator; it is always drawn on the CPU. `latents` are unit noise to start
         from instead. `cross_attention_kwargs={"scale": s}` scales the adapters of this call; `adapters`, such as {"name": 0.8}, are
         used for it instead of those that `set_adapters` chose. `exact` evaluates each image by itself on an accelerator too. `on_event` hears the engine's events.
@@ -204,17 +138,18 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
         Returns a StableDiffusionPipelineOutput, or `(images, nsfw_content_detected)` with `return_dict=False`.
         Raises UsageError for what can't be drawn as asked, and an image's own error when no image could be made.
         """
-        on_step_end, tensor_inputs = self._callback(others, callback_on_step_end, callback_on_step_end_tensor_inputs)
+        told = {name: others.pop(name) for name in self._also_told if name in others}
+        on_step_end, tensor_inputs = callback_of(others, callback_on_step_end, callback_on_step_end_tensor_inputs)
         if output_type not in OUTPUT_TYPES:
             raise OptionError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
         request = self._request(
             prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, height, width,
-            num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip,
+            num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip, told,
         )  # fmt: skip
         check_tensor("latents", latents)
         active = self._active_adapters(cross_attention_kwargs, adapters)
         self._begin(request)
-        seeds_used = self._seeds(seeds, generator, len(request.texts) * request.images_per_prompt)
+        seeds_used = seeds_for(seeds, generator, len(request.texts) * request.images_per_prompt)
         result, sources = self._draw(
             request, seeds_used, embeds=(prompt_embeds, negative_prompt_embeds), latents=latents, output_type=output_type,
             exact=exact, on_step_end=on_step_end, tensor_inputs=tensor_inputs, on_event=on_event, adapters=active,
@@ -222,6 +157,31 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
         if seeds is None:
             advance(generator, sources)
         return result if return_dict else result.to_tuple()
+
+    def encode_prompt(
+        self,
+        prompt: str | list[str] | None,
+        device: torch.device | str | None = None,
+        num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: str | list[str] | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        lora_scale: float | None = None,
+        clip_skip: int | None = None,
+    ) -> tuple[Tensor | None, ...]:
+        """The embeddings of prompts and of negative prompts, `b tokens dim` each, as a call takes them.
+
+        One row for each image, those of a prompt together; without guidance the second is None.
+        Raises PromptError or OptionError for what can't be encoded.
+        """
+        rows, count = self._encoded(
+            prompt, negative_prompt, (prompt_embeds, negative_prompt_embeds), num_images_per_prompt,
+            do_classifier_free_guidance, lora_scale, clip_skip, {},
+        )  # fmt: skip
+        device = self.device if device is None else device
+        negative = stacked(rows, "uncond", count).to(device) if do_classifier_free_guidance else None
+        return stacked(rows, "cond", count).to(device), negative
 
     def replay(self, recipe: Recipe) -> ReplayResult:
         """Make a recipe's image again and say whether it is bit-identical, and if not, what differs."""
@@ -246,9 +206,10 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
         """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
         notes = self._settle_precision()
         parts = self._parts(adapters, exact=exact)
-        encode = PromptEncoder(self.tokenizer, self.text_encoder, self._known_words(adapters), adapters)
-        guided = request.guidance_scale > 1
-        rows = condition(request.texts, encode, *embeds, clip_skip=request.clip_skip, guided=guided)
+        rows, words_notes = self._conditionings(
+            request.texts, embeds, request.beside, guidance_scale=request.guidance_scale, guided=request.guided,
+            clip_skip=request.clip_skip, adapters=adapters,
+        )  # fmt: skip
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
 
         shape = latent_shape(request, parts)
@@ -267,27 +228,26 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
             bar=self.progress_bar(total=request.steps), on_round=on_round, on_event=on_event,
             interrupted=lambda: self._interrupt,
         )  # fmt: skip
-        texts = [text for each in request.texts for text in (each.prompt, each.negative if guided else None)]
+        texts = [text for each in request.texts for text in each.read(guided=request.guided)]
         uses = uses_of(adapters, self._merged(), self._embeddings_in(texts))
         unrecorded = [
             why
             for why, true in (
                 ("it began from latents that its caller supplied", latents is not None),
                 ("its prompt was given as embeddings", embeds[0] is not None),
-                ("its negative prompt was given as embeddings", guided and embeds[1] is not None),
+                ("its negative prompt was given as embeddings", request.guided and embeds[1] is not None),
                 ("a callback changed its latents", on_round is not None and on_round.changed),
                 ("it used adapters that lie in no file", any(thing.files is None for _, thing in uses)),
+                ("its text encoders were of two dtypes", len({one.dtype for one in self._encoders().values()}) > 1),
                 ("the run was interrupted", self._interrupt),
             )
             if true
         ]
-        networks: dict[str, torch.nn.Module] = {"unet": self.unet, "vae": self.vae, "text_encoder": self.text_encoder}
-        dtypes = {part: next(network.parameters()).dtype for part, network in networks.items()}
+        networks: dict[str, torch.nn.Module] = {"unet": self.unet, "vae": self.vae, **self._encoders()}
         result = result_of(
             request, parts, outcomes, [None] * len(seeds) if latents is not None else seeds, self.source.now(**networks),
-            output_type=output_type,
-            dtypes={part: name_of(dtype) for part, dtype in dtypes.items() if dtype != dtypes["unet"]},
-            weights_dtype=self.source.rounded_to(dtypes["unet"]), uses=uses, unrecorded=unrecorded, notes=[*notes, *encode.notes],
+            output_type=output_type, dtypes=dtypes_of(networks), weights_dtype=self.source.rounded_to(self.unet.dtype),
+            uses=uses, unrecorded=unrecorded, notes=[*notes, *words_notes],
         )  # fmt: skip
         return result, sources
 
@@ -300,7 +260,7 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
         again.safety_mode = recipe.safety_mode or "block"
         request = again._request(
             recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
-            recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip,
+            recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip, self._told_again(recipe),
         )  # fmt: skip
         sliced = self.unet.attention_slicing
         self.unet.set_attention_slicing(recipe.attention_slicing)
@@ -309,6 +269,15 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
                 return again._draw(request, [seed], exact=True, adapters=adapters)[0]
         finally:
             self.unet.set_attention_slicing(sliced)
+
+    def _told_again(self, recipe: Recipe) -> Mapping[str, Any]:
+        """What the network was told beside the prompts of a recipe, as options of a call. Raises RecipeError for what is not for it."""
+        if recipe.told:
+            raise RecipeError(
+                f"the recipe says {', '.join(recipe.told)}, which models of SDXL are told, and this is one of {self.family.title}; "
+                "replay it with its own model"
+            )
+        return {}
 
     def _settle_precision(self) -> list[str]:
         """Widen float16 weights that are still on a CPU when a picture is asked for, and say so.
@@ -322,19 +291,21 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
 
     def _request(
         self, prompt: Any, negative: Any, embeds: Tensor | None, negative_embeds: Tensor | None, height: Any, width: Any,
-        steps: Any, guidance_scale: Any, images: Any, eta: Any, clip_skip: Any,
+        steps: Any, guidance_scale: Any, images: Any, eta: Any, clip_skip: Any, beside: Mapping[str, Any],
     ) -> Request:  # fmt: skip
-        check_fit(self.unet, self.vae, self.text_encoder)
-        texts = check_prompts(prompt, negative, embeds, negative_embeds)
+        family = self.family
+        check_fit(self.unet, self.vae, self._encoders())
+        check_words_suffice(family)
         own = self.unet.config.sample_size * self.vae.scale
         height = self.defaults.get("height", own) if height is None else height
         width = self.defaults.get("width", own) if width is None else width
         height, width = check_size(height, width, self.vae.scale)
-        guidance = self.defaults.get("guidance_scale", 7.5) if guidance_scale is None else guidance_scale
+        guidance = self.defaults.get("guidance_scale", family.guidance) if guidance_scale is None else guidance_scale
         guidance = check_number("guidance_scale", guidance, least=0.0)
-        tokens = self.tokenizer.max_length if guidance > 1 else None
-        check_embeds(texts, embeds, negative_embeds, self.unet.config.context_dim, tokens)
-        usual = self.defaults.get("num_inference_steps", 50)
+        # A network that was distilled with guidance is told the scale, and answers as if guided (Meng et al. 2023, arXiv:2210.03142).
+        guided = guidance > 1 and self.unet.config.guidance_width is None
+        texts, told = self._texts(prompt, negative, (embeds, negative_embeds), beside, (height, width), guided=guided)
+        usual = self.defaults.get("num_inference_steps", family.steps)
         return Request(
             texts=texts,
             images_per_prompt=check_count("num_images_per_prompt", images),
@@ -344,8 +315,10 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
                 "num_inference_steps", usual if steps is None else steps, most=self.scheduler.noise_schedule.steps
             ),
             guidance_scale=guidance,
+            guided=guided,
             eta=check_number("eta", eta, least=0.0, most=1.0),
-            clip_skip=check_clip_skip(clip_skip, self.text_encoder.config.layers),
+            clip_skip=self._skipped(clip_skip),
+            beside=told,
         )
 
     def _parts(self, adapters: ActiveAdapters, *, exact: bool) -> Parts:
@@ -363,34 +336,6 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
             adapters=adapters,
         )
 
-    @staticmethod
-    def _seeds(seeds: Sequence[int] | None, generator: Generators, images: int) -> list[Seed]:
-        if seeds is None:
-            return seeds_of(generator, images)
-        if generator is not None:
-            raise OptionError("both generator and seeds were given; pass one of them")
-        seeds = [one] if (one := whole(seeds)) is not None else seeds
-        if not hasattr(seeds, "__len__"):
-            raise OptionError(f"seeds must be a list of whole numbers, one for each image, not {seeds!r}")
-        if len(seeds) != images:
-            raise OptionError(f"{len(seeds)} seeds for {images} images; pass one for each image")
-        return [Seed(seed=check_count("seed", seed, least=0, most=2**64 - 1)) for seed in seeds]
-
-    @staticmethod
-    def _callback(
-        others: dict[str, Any], on_step_end: Callable[..., Any] | None, names: Sequence[str]
-    ) -> tuple[Callable[..., Any] | None, Sequence[str]]:
-        """The step callback, also from the older `callback`; refuses every other option that was not understood."""
-        legacy, every = others.pop("callback", None), others.pop("callback_steps", 1)
-        for name, value in others.items():
-            if value is not None and (name, value) not in (("guidance_rescale", 0.0),):
-                raise UnsupportedError(f"the option {name}={value!r} is not available in this pipeline; leave it out")
-        if legacy is None:
-            return on_step_end, names
-        if on_step_end is not None:
-            raise UsageError("both callback and callback_on_step_end were given; pass one of them")
-        return legacy_callback(legacy, check_count("callback_steps", every)), ("latents",)
-
 
 DiffusionPipeline = StableDiffusionPipeline
-"""diffusers' name for a pipeline whose class the model decides on; here there is one."""
+"""diffusers' name for a pipeline whose class the model decides on."""

@@ -13,6 +13,7 @@ import torch
 
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.errors import OptionError
+from sfumato.pipeline.request import check_count, whole
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
@@ -93,3 +94,17 @@ def _shared(generator: torch.Generator, images: int) -> list[Seed]:
 def _fresh_state(generator: torch.Generator) -> torch.Tensor:
     """The state the generator had when it was seeded."""
     return torch.Generator(generator.device).manual_seed(generator.initial_seed()).get_state()
+
+
+def seeds_for(seeds: Sequence[int] | None, generator: Generators, images: int) -> list[Seed]:
+    """One seed an image, from `seeds` where they are given, else from the generator. Raises OptionError."""
+    if seeds is None:
+        return seeds_of(generator, images)
+    if generator is not None:
+        raise OptionError("both generator and seeds were given; pass one of them")
+    seeds = [one] if (one := whole(seeds)) is not None else seeds
+    if not hasattr(seeds, "__len__"):
+        raise OptionError(f"seeds must be a list of whole numbers, one for each image, not {seeds!r}")
+    if len(seeds) != images:
+        raise OptionError(f"{len(seeds)} seeds for {images} images; pass one for each image")
+    return [Seed(seed=check_count("seed", seed, least=0, most=2**64 - 1)) for seed in seeds]

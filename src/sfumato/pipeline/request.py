@@ -5,11 +5,14 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from sfumato.errors import OptionError, PromptError, SizeError
+
+if TYPE_CHECKING:
+    from sfumato.pipeline.beside import Beside
 
 MULTIPLE = 8
 """Sizes are multiples of 8 pixels, as everywhere in the field, whatever the VAE's own scale."""
@@ -17,15 +20,40 @@ MULTIPLE = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Text:
-    """One image's words: the prompt and what to keep away from. None where embeddings were given instead."""
+    """One image's words: the prompt and what to keep away from. None where embeddings were given instead.
+
+    `prompt_2` and `negative_2` are for a second text encoder; None where it reads the same.
+    """
 
     prompt: str | None
     negative: str | None
+    prompt_2: str | None = None
+    negative_2: str | None = None
+
+    @property
+    def prompts(self) -> tuple[str, str] | None:
+        """The prompt for each of two text encoders; None where embeddings were given instead."""
+        return None if self.prompt is None else (self.prompt, self.prompt if self.prompt_2 is None else self.prompt_2)
+
+    @property
+    def negatives(self) -> tuple[str, str] | None:
+        """What to keep away from, for each of two text encoders; None where embeddings were given instead."""
+        if self.negative is None:
+            return None
+        return self.negative, self.negative if self.negative_2 is None else self.negative_2
+
+    def read(self, *, guided: bool) -> tuple[str | None, ...]:
+        """All that the text encoders may read of it."""
+        return (self.prompt, self.prompt_2, *((self.negative, self.negative_2) if guided else ()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """A checked request for one image per entry of `texts`; sizes in pixels."""
+    """A checked request for one image per entry of `texts`; sizes in pixels.
+
+    `guided` says whether guidance asks for a second answer: a network that is told its guidance scale needs none.
+    `beside` is for models of SDXL.
+    """
 
     texts: tuple[Text, ...]
     images_per_prompt: int
@@ -33,8 +61,10 @@ class Request:
     width: int
     steps: int
     guidance_scale: float
+    guided: bool
     eta: float
     clip_skip: int | None
+    beside: "Beside | None" = None
 
 
 def check_size(height: object, width: object, vae_scale: int) -> tuple[int, int]:
@@ -128,7 +158,7 @@ def check_prompts(
     if embeds is None:
         if prompt is None:
             raise PromptError('no prompt: pass prompt="…", or prompt_embeds')
-        prompts: list[str | None] = list(_strings("prompt", prompt))
+        prompts: list[str | None] = list(strings("prompt", prompt))
     else:
         if prompt is not None:
             raise PromptError("both prompt and prompt_embeds were given; pass one of them")
@@ -150,13 +180,14 @@ def check_prompts(
     elif negative is None or isinstance(negative, str):
         negatives = [negative or ""] * len(prompts)
     else:
-        negatives = list(_strings("negative_prompt", negative))
+        negatives = list(strings("negative_prompt", negative))
     if len(negatives) != len(prompts):
         raise PromptError(f"{len(negatives)} negative prompts for {len(prompts)} prompts; pass one, or one for each")
     return tuple(Text(prompt=p, negative=n) for p, n in zip(prompts, negatives, strict=True))
 
 
-def _strings(name: str, value: object) -> list[str]:
+def strings(name: str, value: object) -> list[str]:
+    """The texts of an option that is one, or a list of them. Raises PromptError for anything else."""
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list | tuple) or not all(isinstance(v, str) for v in values):
         raise PromptError(f"{name} must be a string or a list of strings, not {type(value).__name__}")

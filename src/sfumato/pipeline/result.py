@@ -126,6 +126,7 @@ def recipe_of(
         width=request.width,
         height=request.height,
         clip_skip=request.clip_skip,
+        told={} if request.beside is None else request.beside.recorded(text, (request.height, request.width)),
         dtype=name_of(parts.unet.dtype),
         vae_dtype=dtypes.get("vae"),
         text_encoder_dtype=dtypes.get("text_encoder"),
@@ -155,6 +156,12 @@ def judgement(parts: Parts, outcome: Outcome) -> dict[str, Any]:
         "safety_threshold": verdict.threshold,
         "safety_scores": verdict.scores,
     }
+
+
+def dtypes_of(networks: Mapping[str, torch.nn.Module]) -> dict[str, str]:
+    """The dtypes of the networks that differ from the U-Net's, by name; a second text encoder goes by the name of the first."""
+    dtypes = {name.removesuffix("_2"): next(network.parameters()).dtype for name, network in networks.items()}
+    return {name: name_of(dtype) for name, dtype in dtypes.items() if dtype != dtypes["unet"]}
 
 
 def name_of(dtype: torch.dtype) -> str:

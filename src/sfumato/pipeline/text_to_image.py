@@ -119,7 +119,7 @@ def _job(
         sampling=parts.scheduler.start(x, levels, lambda: draw().to(x.device), eta=request.eta),
         steps=request.steps,
         conditionings=rows,
-        guidance=Guidance(scale=request.guidance_scale),
+        guidance=Guidance(scale=request.guidance_scale if request.guided else 1.0),
         timestep=lambda sigma: levels.timestep(sigma, schedule),
         prediction=parts.scheduler.prediction_type,
         adapters=parts.adapters,
@@ -135,6 +135,8 @@ def _finish(result: Tensor | SfumatoError, scale: float, parts: Parts, *, latent
     try:
         with evaluating("the picture"):
             outcome.pixels = parts.decoder.pixels(result * scale)
+        if parts.decoder.widened:
+            outcome.notes.append("its autoencoder overflowed in float16, and was computed in float32 instead")
         if parts.safety is not None:
             with evaluating("the safety check"):
                 outcome.verdict = parts.safety(to_bytes(outcome.pixels))

@@ -138,10 +138,10 @@ def test_another_network_in_the_pipeline_is_told_from_the_adapter_s(pipe: Any, l
     assert pipe.fused_loras == {"a"}, "the text encoder is still the same"
     pipe.unfuse_lora()
     from sfumato.models import UNet
-    from sfumato.pipeline.pipeline import check_fit
+    from sfumato.pipeline.parts import check_fit
 
     other = UNet(type(pipe.unet.config)(channels=(8, 16), attention=(True, False), heads=(2, 2), depth=(1, 1), blocks_per_level=1, context_dim=32, norm_groups=4, sample_size=8))  # fmt: skip
-    check_fit(other, pipe.vae, pipe.text_encoder)
+    check_fit(other, pipe.vae, {"text_encoder": pipe.text_encoder})
     pipe.unet = other.eval()
     with pytest.raises(AdapterError, match="loaded for another network than this"):
         drawn(pipe)
@@ -385,7 +385,7 @@ def test_several_embeddings_and_their_words(pipe: Any, embedding: Path) -> None:
         pipe.load_textual_inversion(rows)
     with pytest.raises(AdapterError, match="is a word of this model's vocabulary"):
         pipe.load_textual_inversion(embedding, token="fox")
-    with pytest.raises(UnsupportedError, match="leave out tokenizer"):
+    with pytest.raises(UnsupportedError, match="own text encoders"):
         pipe.load_textual_inversion(embedding, tokenizer=object())
 
 

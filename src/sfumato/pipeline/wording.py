@@ -1,0 +1,95 @@
+"""What a pipeline makes of the words of a call: checked texts, and the contexts that the network reads."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
+from sfumato.engine import Conditioning
+from sfumato.pipeline.beside import Beside, Pair, told_of
+from sfumato.pipeline.conditioning import Embeds, PromptEncoder, condition
+from sfumato.pipeline.face import Face
+from sfumato.pipeline.request import Text, check_clip_skip, check_count, check_embeds, check_prompts
+
+logger = logging.getLogger("sfumato")
+
+Given = tuple[Tensor | None, Tensor | None]
+"""Embeddings of the caller's, for prompts and for negative prompts."""
+
+
+class Wording(Face):
+    """From words or embeddings to conditionings, for one text encoder. Mixed into the pipeline, which owns the parts."""
+
+    _early: ClassVar[bool] = False
+    """Whether contexts are taken before the text encoders' last layer and final norm."""
+
+    _also_told: ClassVar[tuple[str, ...]] = ()
+    """Options of a call for what the network is told beside the prompts."""
+
+    def _texts(
+        self, prompt: Any, negative: Any, embeds: Given, beside: Mapping[str, Any], size: Pair, *, guided: bool
+    ) -> tuple[tuple[Text, ...], Beside | None]:
+        """One Text a prompt, and what is told beside them. Raises PromptError or OptionError."""
+        texts = check_prompts(prompt, negative, *embeds)
+        texts, told = self._beside(texts, negative, embeds, beside, size)
+        meet = guided and not (told is not None and told.zeros)
+        tokens = self._readers()[0].tokenizer.max_length if meet else None
+        check_embeds(texts, *embeds, self.unet.config.context_dim, tokens)
+        return texts, told
+
+    def _beside(
+        self, texts: tuple[Text, ...], negative: Any, embeds: Given, beside: Mapping[str, Any], size: Pair
+    ) -> tuple[tuple[Text, ...], Beside | None]:
+        """The texts with their second ones, and what is told beside them: nothing, in most families."""
+        del negative, embeds, beside, size
+        return texts, None
+
+    def _skipped(self, value: object) -> int | None:
+        """How many of the text encoders' last layers to leave out. Raises OptionError unless each has one left."""
+        return check_clip_skip(value, min(encoder.config.layers for encoder in self._encoders().values()))
+
+    def _conditionings(
+        self,
+        texts: Sequence[Text],
+        embeds: Given,
+        beside: Beside | None,
+        *,
+        guidance_scale: float,
+        guided: bool,
+        clip_skip: int | None,
+        adapters: ActiveAdapters = NO_ADAPTERS,
+    ) -> tuple[list[dict[str, Conditioning]], list[str]]:
+        """The conditionings of each text by row name, and what has to be said about it."""
+        config = self.unet.config
+        encode = PromptEncoder(
+            self._readers(),
+            self._known_words(adapters),
+            adapters,
+            early=self._early,
+            telling=lambda pooled, negative: told_of(config, beside, guidance_scale, pooled, negative=negative),
+        )
+        given = Embeds(
+            prompt=embeds[0],
+            negative=embeds[1],
+            pooled=None if beside is None else beside.pooled,
+            negative_pooled=None if beside is None else beside.negative_pooled,
+        )
+        zeros = beside is not None and beside.zeros
+        return condition(texts, encode, given, clip_skip=clip_skip, guided=guided, zeros=zeros), encode.notes
+
+    def _encoded(
+        self, prompt: Any, negative: Any, embeds: Given, images: object, guided: bool, lora_scale: float | None,
+        clip_skip: object, beside: Mapping[str, Any],
+    ) -> tuple[list[dict[str, Conditioning]], int]:  # fmt: skip
+        """The conditionings of prompts, for `encode_prompt`, and how many images of each; what has to be said goes to the log."""
+        texts, told = self._texts(prompt, negative, embeds, beside, (1, 1), guided=guided)
+        count = check_count("num_images_per_prompt", images)
+        adapters = self._active_adapters(None if lora_scale is None else {"scale": lora_scale}, None)
+        rows, notes = self._conditionings(
+            texts, embeds, told, guidance_scale=1.0, guided=guided, clip_skip=self._skipped(clip_skip), adapters=adapters
+        )  # fmt: skip
+        for note in notes:
+            logger.warning("%s", note)
+        return rows, count
