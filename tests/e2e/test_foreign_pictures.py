@@ -60,6 +60,17 @@ def test_a_picture_is_drawn_from_them(tiny_folder: Path, tmp_path: Path, capsys:
     assert "bit-identical" in capsys.readouterr().out
 
 
+def test_the_model_s_own_checker_looks(tiny_folder_with_checker: Path, tmp_path: Path, capsys: OUTPUT) -> None:
+    for seed in range(2):
+        file = png(tmp_path / "theirs.png", parameters=f"cat\nSteps: 1, Sampler: Euler, Seed: {seed}, Size: 64x64")
+        out = tmp_path / f"{seed}.png"
+        assert run(["replay", str(file), "--model", str(tiny_folder_with_checker), "--out", str(out), "--quiet"]) == 0
+        recipe = read_recipe(out)
+        assert recipe.safety in ("flagged", "passed"), "somebody looked"
+        assert (recipe.safety_by, recipe.safety_mode) == ("model", "block")
+        assert (recipe.safety == "flagged") == ("safety checker" in capsys.readouterr().err)
+
+
 def test_a_model_has_to_be_named(tmp_path: Path, capsys: OUTPUT) -> None:
     file = png(tmp_path / "theirs.png", parameters=THEIRS)
     assert run(["replay", str(file)]) == 2

@@ -30,11 +30,11 @@ def replay_foreign(
     """
     from sfumato.cli.adapters import Lora, load_adapters
     from sfumato.cli.inspect_settings import show_omissions
-    from sfumato.cli.opening import open_model
+    from sfumato.cli.opening import judged_by_default, open_model
     from sfumato.cli.progress import DrawingProgress
     from sfumato.cli.terminal import harmless, warnings_said
     from sfumato.images import save_image
-    from sfumato.pipeline import recipe_from
+    from sfumato.pipeline import NSFWFilter, recipe_from
 
     named = f" with {settings.model!r}" if settings.model else ""
     if model is None:
@@ -42,7 +42,8 @@ def replay_foreign(
             f"{file} was drawn by {settings.program}{named}; pass --model, a folder or hub id of that model"
         )
     with DrawingProgress(1, quiet=quiet):
-        pipe = open_model(model, device=device, variant=variant, safety=None)
+        pipe = open_model(model, device=device, variant=variant)
+        judged_by_default(pipe, NSFWFilter(), said=False)
         load_adapters(
             pipe,
             [Lora(path) for path in (*loras, *_beside(settings, file, loras))],

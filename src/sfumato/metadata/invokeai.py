@@ -69,7 +69,7 @@ def read_old_invokeai(text: str) -> Settings:
     said = dict(table(outer.get("image")))
     if not said:
         raise MetadataError("the picture's sd-metadata tells of no picture")
-    draft = Draft("InvokeAI", emphasis="compel")
+    draft = Draft("InvokeAI", emphasis="compel", rng="nv")  # before version 3 it drew noise on its device
     _version(draft, outer)
     _old_prompts(draft, said.pop("prompt", None))
     _numbers(draft, said)

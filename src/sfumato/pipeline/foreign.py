@@ -93,6 +93,7 @@ def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignR
         model=settings.model or "",
         versions=versions(pipe.device.type),
         adapters=_adapters(settings, pipe, omissions),
+        safety_mode=None if pipe.safety_checker is None else pipe.safety_mode,
     )
     return ForeignRecipe(recipe=recipe, omissions=tuple(omissions))
 

@@ -227,6 +227,7 @@ def test_invokeai_of_old() -> None:
     settings = read_old_invokeai(json.dumps(INVOKE_OLD))
     assert (settings.prompt, settings.negative_prompt) == ("a red apple on a table", "blurry text")
     assert (settings.seed, settings.steps, settings.sampler, settings.width) == (42, 30, "Euler a", 576)
+    assert settings.rng == "nv"
     assert (settings.model, settings.model_hash) == ("stable-diffusion-1.5", "cc6cb27103417325ff94f52b7a5d2dde")
     assert omitted(settings).keys() == {"noise of later steps", "perlin"}
 
