@@ -20,7 +20,8 @@
     │   └── DownloadError                the hub could not be reached, or has no such model
     ├── OutputError                      a file that can't be written (exists, read-only, disk full)
     ├── ImageError                       a picture that can't be read
-    │   └── RecipeError                  a picture or JSON that carries no recipe, or a damaged one
+    │   ├── RecipeError                  a picture or JSON that carries no recipe, or a damaged one
+    │   └── MetadataError                settings of another program's that can't be read
     ├── NumericalError                   NaN or infinity, with the step and layer where it arose
     ├── EvaluationError                  a network could not be evaluated (out of memory, a device that failed)
     ├── Cancelled                        the run was stopped on request
@@ -126,6 +127,10 @@ class ImageError(SfumatoError):
 
 class RecipeError(ImageError):
     """A picture or JSON that carries no recipe, or a damaged one."""
+
+
+class MetadataError(ImageError):
+    """A picture whose settings, left by another program, can't be read, or that has none."""
 
 
 class NumericalError(SfumatoError):

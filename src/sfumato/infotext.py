@@ -65,9 +65,14 @@ def infotext(recipe: Recipe) -> str:
         "Size": f"{recipe.width}x{recipe.height}",
         "Model hash": (recipe.model_sha256 or "")[:10] or None,
         "Model": PurePath(recipe.model).name or None,
+        "Variation seed": recipe.subseed if recipe.subseed_strength else None,
+        "Variation seed strength": _number(recipe.subseed_strength) if recipe.subseed_strength else None,
+        "Seed resize from": f"{recipe.seed_resize[0]}x{recipe.seed_resize[1]}" if recipe.seed_resize else None,
         # The web UI counts from 1, the last layer; diffusers and we count the layers left out.
         "Clip skip": recipe.clip_skip + 1 if recipe.clip_skip else None,
-        "RNG": "CPU",
+        "ENSD": recipe.eta_noise_seed_delta or None,
+        # As a card with so many threads draws is what the web UI calls the GPU's.
+        "RNG": "GPU" if ":" in recipe.rng else recipe.rng.upper(),
         "Noise": noise,
         "Eta": _number(recipe.eta) if recipe.eta else None,
         "Safety": _safety(recipe),

@@ -6,6 +6,7 @@ Needs neither torch nor a model: a recipe can be read where no image can be made
 import base64
 import hashlib
 import json
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -29,11 +30,16 @@ RANGES: dict[str, tuple[float, float]] = {
     "noise_count": (1, 2**16),
     "steps": (1, 100_000),
     "guidance_scale": (0, 1e6),
+    "subseed": (-(2**63), 2**64 - 1),
+    "subseed_strength": (0, 1),
+    "eta_noise_seed_delta": (-(2**62), 2**62),
     "eta": (0, 1),
     "safety_threshold": (0, 1),
     "width": (1, 2**20),
     "height": (1, 2**20),
 }
+
+_RNG = re.compile(r"cpu|nv(:[1-9][0-9]{0,9})?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +75,10 @@ class Recipe:
     seed                       of the noise source; None where the caller supplied the noise
     noise_index, noise_count   this image takes row `index` of each draw of `count` rows, as in a batch of diffusers
     noise_state                base64 of the generator's state, where it was not freshly seeded
+    rng                        which generator made the noise: `cpu`, or `nv`, CUDA's; `nv:THREADS` as a card with so many threads does
+    subseed, subseed_strength  a seed that the first noise was mixed with, and how much of its noise there is, 0 to 1
+    seed_resize                width and height in pixels of the smaller picture whose noise was laid on this one's; None for its own
+    eta_noise_seed_delta       what is added to the seed for the noise of later steps; 0 where the first noise's generator went on
     sampler, scheduler         the sampler's name; the scheduler's config in full, spacing and noise schedule included
     width, height              pixels
     clip_skip                  last layers of the text encoder left out
@@ -97,6 +107,11 @@ class Recipe:
     noise_index: int = 0
     noise_count: int = 1
     noise_state: str | None = None
+    rng: str = "cpu"
+    subseed: int | None = None
+    subseed_strength: float = 0.0
+    seed_resize: tuple[int, int] | None = None
+    eta_noise_seed_delta: int = 0
     sampler: str
     scheduler: Mapping[str, Any]
     steps: int
@@ -136,9 +151,17 @@ class Recipe:
                 raise RecipeError(f"the recipe's {name} is {_brief(value)}; expected {least:g} to {most:g}")
         if self.noise_index >= self.noise_count:
             raise RecipeError(f"the recipe takes noise row {self.noise_index} of {self.noise_count}; rows count from 0")
+        if not _RNG.fullmatch(self.rng):
+            raise RecipeError(
+                f"the recipe's rng is {_brief(self.rng)}; expected 'cpu', 'nv' or 'nv:' and a number of threads"
+            )
+        if self.seed_resize is not None and (len(self.seed_resize) != 2 or not min(self.seed_resize) >= 8):
+            raise RecipeError(f"the recipe's seed_resize is {_brief(self.seed_resize)}; expected a width and a height")
+        if self.subseed_strength and self.subseed is None:
+            raise RecipeError("the recipe has a subseed_strength and no subseed")
         try:
             # As JSON gives them back: 7 is 7.0, a tuple is a list. So a recipe equals itself after a round trip.
-            for name in ("guidance_scale", "eta"):
+            for name in ("guidance_scale", "eta", "subseed_strength"):
                 object.__setattr__(self, name, float(getattr(self, name)))
             for name in ("scheduler", "told", "versions", "safety_scores"):
                 object.__setattr__(self, name, json.loads(json.dumps(dict(getattr(self, name)))))
@@ -175,6 +198,9 @@ class Recipe:
         if isinstance(listed, list) and all(isinstance(one, Mapping) for one in cast("list[object]", listed)):
             adapters = tuple(_made(UsedAdapter, one) for one in cast("list[Mapping[str, Any]]", listed))
             values = {**values, "adapters": adapters}
+        resize: object = values.get("seed_resize")
+        if isinstance(resize, list):
+            values = {**values, "seed_resize": tuple(cast("list[object]", resize))}
         return _made(cls, values)
 
 
@@ -247,7 +273,7 @@ def _spoken(kind: Any) -> str:
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join(_spoken(one) for one in get_args(kind))
     if get_origin(kind) is tuple:
-        return "a list of adapters"
+        return "a list of adapters" if get_args(kind)[0] is UsedAdapter else "a list of two whole numbers"
     return names.get(kind, "a table of names and values")
 
 

@@ -89,6 +89,7 @@ class Drawing:
             result = self.pipe(
                 [shot.prompt for shot in group],
                 seeds=[shot.seed for shot in group],
+                subseed=None if group[0].variation is None else [shot.variation for shot in group],
                 on_event=on_event,
                 output_type="pil",
                 **settings,

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,8 @@ from sfumato.errors import OptionError, PromptError
 EXIT_SOME_FAILED = 2
 # Seeds drawn here are short enough to be read out and typed again; any up to 2**64 - 1 can be given.
 DRAWN_SEEDS = 2**32
+# A little, so that a variation is one; the web UI has no default but 0, which changes nothing.
+USUAL_VARIATION = 0.1
 
 
 def generate(
@@ -42,6 +44,25 @@ def generate(
     ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Width and height in pixels. (default: the model's)")
+    ] = None,
+    rng: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose noise a seed gives: cpu (diffusers on a CPU, ComfyUI), nv (CUDA, the A1111 web UI), or nv:CARD, such as nv:t4. "
+            "(default: cpu)"
+        ),
+    ] = None,
+    variation_seed: Annotated[
+        int | None, typer.Option(help="Vary the picture of --seed towards this one's; the next ones count up.")
+    ] = None,
+    variation_strength: Annotated[
+        float | None, typer.Option(help="How far to vary, 0 to 1. (default: 0.1 with --variation-seed)")
+    ] = None,
+    seed_resize: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Begin from the noise that the seed has at this size.")
+    ] = None,
+    ensd: Annotated[
+        int | None, typer.Option(help="Added to the seed for the noise of later steps (eta noise seed delta).")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What to keep out of the picture.")] = None,
     eta: Annotated[float, typer.Option(help="DDIM's noise, 0 to 1.")] = 0.0,
@@ -98,7 +119,10 @@ def generate(
 ) -> None:
     """Draw pictures from prompts. Prints the path of each on stdout."""
     shape = parse_grid(grid) if grid else None
-    shots = plan_shots(prompts or [], number, seed, shape)
+    noise = plan_noise(rng, variation_seed, variation_strength, seed_resize, ensd)
+    shots = plan_shots(
+        prompts or [], number, seed, shape, variation=variation_seed, held=bool(noise["subseed_strength"])
+    )
     width, height = parse_size(size) if size else (None, None)
     if no_safety and safety not in (None, "off"):
         raise OptionError(f"--no-safety and --safety {safety} contradict each other; leave one of them out")
@@ -110,12 +134,15 @@ def generate(
     with DrawingProgress(len(shots), quiet=quiet) as progress:
         from sfumato.cli.drawing import Drawing  # torch comes with it, while the bar is there already
         from sfumato.cli.opening import judged_by_default, open_model
+        from sfumato.diffusion.noise_rules import Rng
         from sfumato.diffusion.samplers import find_sampler_and_spacing
         from sfumato.pipeline import NSFWFilter
         from sfumato.schedulers import scheduler_for
 
         if sampler is not None:
             find_sampler_and_spacing(sampler)  # a wrong name is said before a large model is opened
+        if rng is not None:
+            Rng.parse(rng)
         judge = NSFWFilter() if safety_threshold is None else NSFWFilter(safety_threshold)  # so is a wrong threshold
         threshold = None if safety is None else safety_threshold
         pipe = open_model(model, device=device, dtype=dtype, variant=variant, safety=safety, safety_threshold=threshold)
@@ -131,6 +158,7 @@ def generate(
             "negative_prompt": negative,
             "eta": eta,
             "clip_skip": clip_skip,
+            **noise,
         }
         drawing = Drawing(pipe, shots, outputs, progress, overwrite=overwrite)
         drawing.run(settings)
@@ -142,9 +170,35 @@ def generate(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def plan_shots(prompts: Sequence[str], number: int, seed: int | None, grid: tuple[int, int] | None) -> list[Shot]:
+def plan_noise(
+    rng: str | None, variation_seed: int | None, strength: float | None, resize: str | None, ensd: int | None
+) -> dict[str, Any]:
+    """The options on noise as a call takes them, all but the subseeds. Raises OptionError for ones that can't be."""
+    if variation_seed is None and strength:
+        raise OptionError("--variation-strength was given without --variation-seed, the seed to vary towards")
+    if variation_seed is not None and not 0 <= variation_seed < 2**64:
+        raise OptionError(f"the variation seed is {variation_seed}; expected a whole number from 0 to {2**64 - 1}")
+    usual = 0.0 if variation_seed is None else USUAL_VARIATION
+    return {
+        "rng": rng,
+        "subseed_strength": usual if strength is None else strength,
+        "seed_resize": parse_size(resize) if resize else None,
+        "eta_noise_seed_delta": ensd,
+    }
+
+
+def plan_shots(
+    prompts: Sequence[str],
+    number: int,
+    seed: int | None,
+    grid: tuple[int, int] | None,
+    *,
+    variation: int | None = None,
+    held: bool = False,
+) -> list[Shot]:
     """Every picture to draw, in order, `number` a prompt; where only a grid is asked for, as many as fill it.
 
+    Seeds count up; where pictures vary one (`held`), its stays and the variation seeds count up, as in AUTOMATIC1111's web UI.
     Raises PromptError for no prompt or an empty one, OptionError for numbers that can't be, or pictures that don't fill the grid.
     """
     if not prompts or not all(prompt.strip() for prompt in prompts):
@@ -164,4 +218,11 @@ def plan_shots(prompts: Sequence[str], number: int, seed: int | None, grid: tupl
             )
     first = secrets.randbelow(DRAWN_SEEDS) if seed is None else seed
     wanted = [prompt for prompt in prompts for _ in range(number)]
-    return [Shot(prompt=prompt, seed=(first + place) % 2**64) for place, prompt in enumerate(wanted)]
+    return [
+        Shot(
+            prompt=prompt,
+            seed=(first + (0 if held else place)) % 2**64,
+            variation=None if variation is None else (variation + place) % 2**64,
+        )
+        for place, prompt in enumerate(wanted)
+    ]

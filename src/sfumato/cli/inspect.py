@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sfumato.bundle import bundled_model
+from sfumato.cli.inspect_settings import show_settings
 from sfumato.cli.terminal import harmless, table
 from sfumato.errors import ConfigError, CorruptFileError, MissingFileError, UsageError
 
@@ -168,12 +169,12 @@ def _check_opens(path: Path) -> None:
 def inspect_picture(path: Path) -> None:
     """Show a picture's recipe, or the settings that another program left, and whether its pixels are still those of the recipe."""
     from sfumato.images import parse_recipes, pixels_sha256_of, read_embedded, read_recipe
-    from sfumato.infotext import parse_infotext
+    from sfumato.metadata import find_settings
 
     if path.suffix.lower() == ".json":
         _show_recipe(read_recipe(path))
         return
-    recipe, text = read_embedded(path)
+    recipe, _ = read_embedded(path)
     if recipe is not None and recipe.startswith("["):
         _show_grid(parse_recipes(recipe))
         return
@@ -184,18 +185,11 @@ def inspect_picture(path: Path) -> None:
             same = pixels_sha256_of(path) == shown.pixels_sha256
             print(f"\npixels: {'as they were made' if same else 'changed since they were made, or saved with loss'}")
         return
-    if text is None:
+    settings = find_settings(path)
+    if settings is None:
         read_recipe(path)  # says that there is none
         return
-    found = parse_infotext(text)
-    print("no recipe of Sfumato; another program left:\n")
-    table(
-        [
-            ("prompt", _one_line(found.prompt)),
-            ("negative prompt", _one_line(found.negative_prompt)),
-            *found.settings.items(),
-        ]
-    )
+    show_settings(settings)
 
 
 def _show_grid(recipes: Sequence["Recipe"]) -> None:

@@ -14,10 +14,16 @@ SLUG_LENGTH = 48
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shot:
-    """One picture to draw."""
+    """One picture to draw: its words, its seed, and the seed it is varied towards."""
 
     prompt: str
     seed: int
+    variation: int | None = None
+
+    @property
+    def stem(self) -> str:
+        """The name of its file, from prompt and seeds: `a-red-apple-42`, `a-red-apple-42-7`."""
+        return f"{_slug(self.prompt)}-{self.seed}" + ("" if self.variation is None else f"-{self.variation}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +49,7 @@ def plan_outputs(
     target = Path(out or DEFAULT_FOLDER)
     as_folder = out is None or out.endswith(("/", "\\")) or target.is_dir() or not target.suffix
     if as_folder:
-        stems = [f"{_slug(shot.prompt)}-{shot.seed}" for shot in shots]
+        stems = [shot.stem for shot in shots]
         pictures = _in_folder(target, stems, overwrite=overwrite)
         grid_path = _in_folder(target, [f"{stems[0]}-grid"], overwrite=overwrite)[0] if grid else None
     else:

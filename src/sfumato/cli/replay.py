@@ -8,6 +8,7 @@ import typer
 from sfumato.errors import DownloadError, MissingFileError
 
 if TYPE_CHECKING:
+    from sfumato.metadata import Settings
     from sfumato.pipeline import StableDiffusionPipeline
     from sfumato.recipe import Recipe
 
@@ -15,7 +16,10 @@ EXIT_DIFFERS = 1
 
 
 def replay(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture that Sfumato saved, or a recipe as .json.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A picture that Sfumato or another program saved, or a recipe as .json."),
+    ],
     model: Annotated[
         str | None,
         typer.Option(help="Model folder, model file or hub id. (default: the recipe's, if it is on this machine)"),
@@ -36,17 +40,29 @@ def replay(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Make a picture again and say whether it is bit-identical, and if not, what differs. Exits with 1 if it is another."""
+    """Make a picture again and say whether it is bit-identical, and if not, what differs. Exits with 1 if it is another.
+
+    Of a picture of AUTOMATIC1111's web UI, ComfyUI, InvokeAI or NovelAI, draws what its settings say, and says what they could not carry over.
+    """
     from sfumato.cli.adapters import load_recipe_s
     from sfumato.cli.progress import DrawingProgress
     from sfumato.cli.terminal import warnings_said
     from sfumato.files import check_writable
     from sfumato.images import FORMATS, format_of, pixels_sha256_of, read_recipe, save_image
 
-    recipe = read_recipe(file)
+    settings = _foreign(file)
     if out is not None:
         format_of(out, FORMATS)
         check_writable(out, overwrite=overwrite)
+    if settings is not None:
+        from sfumato.cli.replay_foreign import replay_foreign
+
+        replay_foreign(
+            settings, file, model=model, variant=variant, loras=lora or (), embeddings=embedding or (),
+            device=device, out=out, overwrite=overwrite, quiet=quiet,
+        )  # fmt: skip
+        return
+    recipe = read_recipe(file)
     with DrawingProgress(1, quiet=quiet):
         pipe = _open(recipe, file, model=model, variant=variant, device=device)
         load_recipe_s(pipe, recipe, file, lora or (), embedding or ())
@@ -74,6 +90,16 @@ def replay(
         print(f"differs: {difference}")
     if recipe.pixels_sha256 is not None and (altered or not result.identical):
         raise typer.Exit(EXIT_DIFFERS)
+
+
+def _foreign(file: Path) -> "Settings | None":
+    """What another program left in a picture that has no recipe; None for one that has, or has nothing."""
+    from sfumato.images import read_embedded
+    from sfumato.metadata import find_settings
+
+    if file.suffix.lower() == ".json" or read_embedded(file)[0] is not None:
+        return None
+    return find_settings(file)
 
 
 def _open(

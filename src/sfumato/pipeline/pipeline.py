@@ -26,6 +26,7 @@ from sfumato.pipeline.conditioning import stacked
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.inverting import Inverting
 from sfumato.pipeline.loading import Kept
+from sfumato.pipeline.noise_options import NoiseOptions
 from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.opening import Opening
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
@@ -130,7 +131,8 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
 
         Sizes are pixels; unset, they are the model's own. Steps and guidance are those that the model's makers recommend (`defaults`),
         or else those of its family: 50 and 7.5, of SDXL 50 and 5. Noise comes from `generator` (one, or one an image), else from `seeds` (one an
-        image), else from torch's global generator; it is always drawn on the CPU. `latents` are unit noise to start
+        image), else from torch's global generator; it is always drawn on the CPU: as torch's CPU generator does, or with `rng="nv"`, or a
+        generator of CUDA's, as CUDA's. `subseed`, `subseed_strength`, `seed_resize` and `eta_noise_seed_delta` are as in `NoiseRules`. `latents` are unit noise to start
         from instead. `cross_attention_kwargs={"scale": s}` scales the adapters of this call; `adapters`, such as {"name": 0.8}, are
         used for it instead of those that `set_adapters` chose. `exact` evaluates each image by itself on an accelerator too. `on_event` hears the engine's events.
         A step callback is called once a step: PLMS's first, which evaluates the second timestep to correct itself, is two in diffusers.
@@ -138,6 +140,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         Returns a StableDiffusionPipelineOutput, or `(images, nsfw_content_detected)` with `return_dict=False`.
         Raises UsageError for what can't be drawn as asked, and an image's own error when no image could be made.
         """
+        noise = NoiseOptions.taken_from(others)
         told = {name: others.pop(name) for name in self._also_told if name in others}
         on_step_end, tensor_inputs = callback_of(others, callback_on_step_end, callback_on_step_end_tensor_inputs)
         if output_type not in OUTPUT_TYPES:
@@ -149,7 +152,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         check_tensor("latents", latents)
         active = self._active_adapters(cross_attention_kwargs, adapters)
         self._begin(request)
-        seeds_used = seeds_for(seeds, generator, len(request.texts) * request.images_per_prompt)
+        seeds_used = noise.of(seeds_for(seeds, generator, len(request.texts) * request.images_per_prompt))
         result, sources = self._draw(
             request, seeds_used, embeds=(prompt_embeds, negative_prompt_embeds), latents=latents, output_type=output_type,
             exact=exact, on_step_end=on_step_end, tensor_inputs=tensor_inputs, on_event=on_event, adapters=active,
@@ -213,7 +216,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
 
         shape = latent_shape(request, parts)
-        sources = [seed.source(shape) for seed in seeds]
+        sources = [seed.source(shape, self.vae.scale) for seed in seeds]
         draws = [source.draw for source in sources]
         noises = unit_noise(latents, draws, shape)
 

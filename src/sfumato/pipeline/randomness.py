@@ -7,11 +7,13 @@ batch would have drawn and takes its own row: the pictures are the same, and no 
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from sfumato.diffusion.noise import NoiseSource
+from sfumato.diffusion.noise_philox import BLOCK
+from sfumato.diffusion.noise_rules import PLAIN, NoiseRules, Rng
 from sfumato.errors import OptionError
 from sfumato.pipeline.request import check_count, whole
 
@@ -23,17 +25,26 @@ class Seed:
     """Where one image's noise comes from, as a recipe records it.
 
     Row `index` of each draw of `count` rows, from a generator seeded with `seed`, or put into `state` where the
-    caller's generator had been drawn from before.
+    caller's generator had been drawn from before; by the generator, and changed in the ways, that `rules` name.
     """
 
     seed: int
     index: int = 0
     count: int = 1
     state: bytes | None = None
+    rules: NoiseRules = PLAIN
 
-    def source(self, shape: Sequence[int]) -> NoiseSource:
-        """A fresh noise source for latents of `shape` (channels, h, w)."""
-        return NoiseSource(self.seed, tuple(shape), index=self.index, count=self.count, state=self.state)
+    def source(self, shape: Sequence[int], scale: int = 8) -> NoiseSource:
+        """A fresh noise source for latents of `shape` (channels, h, w), each `scale` pixels wide."""
+        return NoiseSource(
+            self.seed,
+            tuple(shape),
+            index=self.index,
+            count=self.count,
+            state=self.state,
+            rules=self.rules,
+            scale=scale,
+        )
 
     @property
     def state_text(self) -> str | None:
@@ -72,23 +83,49 @@ def advance(generator: Generators, sources: Sequence[NoiseSource]) -> None:
         generator = torch.default_generator
     generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
     for own, source in zip(generators, sources, strict=False):
-        if own.device.type == "cpu":
+        if own.device.type == source.rules.rng.torch_device:
             own.set_state(torch.frombuffer(bytearray(source.generator_state()), dtype=torch.uint8))
         else:
             torch.randn(1, generator=own, device=own.device)
 
 
+def threads_of(device: torch.device) -> int:
+    """How many threads a card has at work at once, as PyTorch's kernels reckon it."""
+    card = torch.cuda.get_device_properties(device)
+    return card.multi_processor_count * (card.max_threads_per_multi_processor // BLOCK) * BLOCK
+
+
+def ruled(seeds: Sequence[Seed], rules: Sequence[NoiseRules], rng: Rng | None) -> list[Seed]:
+    """The seeds with a call's rules, one an image. `rng` None leaves each its own generator.
+
+    A generator that has been drawn from can't go on as another kind: then its state gives a seed, so that each call has new noise.
+    """
+    made: list[Seed] = []
+    for seed, rule in zip(seeds, rules, strict=True):
+        kind = rng or seed.rules.rng
+        if seed.state is not None and kind.kind != seed.rules.rng.kind:
+            seed = replace(seed, seed=_seed_from(seed.state), state=None)
+        made.append(replace(seed, rules=replace(rule, rng=kind)))
+    return made
+
+
 def _shared(generator: torch.Generator, images: int) -> list[Seed]:
     seed, state = generator.initial_seed(), generator.get_state()
-    if torch.equal(state, _fresh_state(generator)):
-        return [Seed(seed=seed, index=index, count=images) for index in range(images)]
+    # The numbers that a card's generator would draw, from where it stands, are computed on the CPU.
+    rules = NoiseRules(rng=Rng("nv", threads_of(generator.device))) if generator.device.type == "cuda" else PLAIN
     kept = state.cpu().numpy().tobytes()
-    if generator.device.type == "cpu":
-        return [Seed(seed=seed, index=index, count=images, state=kept) for index in range(images)]
-    # Another device's generator has another algorithm, and the noise is the CPU's: from the seed while it is fresh, and from
-    # where it stands once it has been drawn from, so that the next call has other noise.
-    seed = int.from_bytes(hashlib.sha256(kept).digest()[:8], "big") >> 1
-    return [Seed(seed=seed, index=index, count=images) for index in range(images)]
+    if torch.equal(state, _fresh_state(generator)):
+        kept = None
+    elif generator.device.type not in ("cpu", "cuda"):
+        # Another device's generator has an algorithm that is not to be had here, and the noise is the CPU's: from the seed while it is
+        # fresh, and from where it stands once it has been drawn from, so that the next call has other noise.
+        seed, kept = _seed_from(kept), None
+    return [Seed(seed=seed, index=index, count=images, state=kept, rules=rules) for index in range(images)]
+
+
+def _seed_from(state: bytes) -> int:
+    """A seed that stands for a generator's state."""
+    return int.from_bytes(hashlib.sha256(state).digest()[:8], "big") >> 1
 
 
 def _fresh_state(generator: torch.Generator) -> torch.Tensor:

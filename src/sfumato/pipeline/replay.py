@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from sfumato.errors import RecipeError
+from sfumato.pipeline.noise_options import noise_rules_of
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.randomness import Seed
 from sfumato.recipe import Recipe, UsedAdapter
@@ -36,7 +37,14 @@ def replay(recipe: Recipe, draw: Callable[[Seed], StableDiffusionPipelineOutput]
         why = recipe.unrecorded or "its noise or prompt is not recorded"
         raise RecipeError(f"this image can't be made again from its recipe: {why}")
     state = None if recipe.noise_state is None else base64.b64decode(recipe.noise_state)
-    result = draw(Seed(seed=recipe.seed, index=recipe.noise_index, count=recipe.noise_count, state=state))
+    seed = Seed(
+        seed=recipe.seed,
+        index=recipe.noise_index,
+        count=recipe.noise_count,
+        state=state,
+        rules=noise_rules_of(recipe),
+    )
+    result = draw(seed)
     made = result.recipes[0]
     identical = recipe.pixels_sha256 is not None and made.pixels_sha256 == recipe.pixels_sha256
     return ReplayResult(result.images[0], made, identical, _differences(recipe, made))

@@ -12,6 +12,7 @@ import torch
 from sfumato.images import to_pil
 from sfumato.pipeline.adapter_recipe import Uses, hashed
 from sfumato.pipeline.decoding import to_unit
+from sfumato.pipeline.noise_options import noise_fields
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.picture import Picture
 from sfumato.pipeline.randomness import Seed
@@ -118,6 +119,7 @@ def recipe_of(
         noise_index=0 if seed is None else seed.index,
         noise_count=1 if seed is None else seed.count,
         noise_state=None if seed is None else seed.state_text,
+        **({} if seed is None else noise_fields(seed.rules)),
         sampler=parts.scheduler.sampler,
         scheduler=dict(parts.scheduler.config),
         steps=request.steps,

@@ -68,7 +68,10 @@ def check_mode(value: object, *, also: tuple[str, ...] = ()) -> SafetyMode:
 
 
 def judge_of(recipe: Recipe, checker: Any) -> Any:
-    """What judges the picture of a recipe when it is made again with a model whose safety checker is `checker`."""
-    if recipe.safety == OFF:
+    """What judges the picture of a recipe when it is made again with a model whose safety checker is `checker`.
+
+    Nobody, where nobody did; but a recipe of which no picture was made yet says nothing of that, and the model's own judges.
+    """
+    if recipe.safety == OFF and recipe.pixels_sha256 is not None:
         return None
     return NSFWFilter(recipe.safety_threshold) if recipe.safety_threshold is not None else checker

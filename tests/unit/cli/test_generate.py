@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 
+from sfumato.cli.app import run
 from sfumato.cli.drawing import _renumbered
 from sfumato.cli.generate import plan_shots
 from sfumato.errors import OptionError, PromptError
@@ -46,3 +49,30 @@ def test_notes_are_numbered_over_the_run() -> None:
     assert _renumbered("image 2 failed: NaN", 3, of=8) == "picture 5: failed: NaN"
     assert _renumbered("image 1: blocked", 0, of=1) == "blocked"
     assert _renumbered("the prompt was cut", 3, of=8) == "the prompt was cut"
+
+
+def test_variations_keep_the_seed_and_count_the_other_up() -> None:
+    shots = plan_shots(["apple"], 3, 7, None, variation=2**64 - 1, held=True)
+    assert [(shot.seed, shot.variation) for shot in shots] == [(7, 2**64 - 1), (7, 0), (7, 1)]
+    assert len({shot.stem for shot in shots}) == 3
+    shots = plan_shots(["apple"], 2, 7, None, variation=5)
+    assert [(shot.seed, shot.variation) for shot in shots] == [(7, 5), (8, 6)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--variation-strength", "0.5"], "--variation-seed"),
+        (["--variation-seed", "-1"], "variation seed"),
+        (["--variation-seed", "1", "--variation-strength", "2"], "from 0 to 1"),
+        (["--seed-resize", "big"], "WIDTHxHEIGHT"),
+        (["--rng", "dice"], "'nv:CARD'"),
+        (["--rng", "nv:t44"], "did you mean t4"),
+    ],
+)
+def test_options_on_noise_that_can_t_be(
+    tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["generate", "apple", "--out", str(tmp_path / "a.png"), "--steps", "1", *options]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

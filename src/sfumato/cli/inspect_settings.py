@@ -1,0 +1,36 @@
+"""`sfumato inspect` of a picture that another program drew."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from sfumato.cli.terminal import harmless, table
+
+if TYPE_CHECKING:
+    from sfumato.metadata import Omission, Settings
+
+
+def show_settings(settings: "Settings") -> None:
+    """Print what a picture of another program was made from, in the words of a recipe, and what these can't say."""
+    print(f"no recipe of Sfumato; another program ({settings.program}) left, in Sfumato's words:\n")
+    rows: list[tuple[str, ...]] = []
+    for option in fields(settings):
+        value = getattr(settings, option.name)
+        if option.name in ("omissions", "loras") or value is None or (value == option.default and option.name != "rng"):
+            continue
+        shown = "x".join(map(str, value)) if isinstance(value, tuple) else str(value).replace("\n", "\\n")
+        rows.append((option.name.replace("_", " "), shown))
+    for lora in settings.loras:
+        text = "" if lora.text_weight == lora.weight else f", text {lora.text_weight:g}"
+        rows.append(("LoRA", f"{lora.name}: {lora.weight:g}{text}" + (f" ({lora.hash})" if lora.hash else "")))
+    table(rows)
+    if settings.omissions:
+        print("\nnot carried over:")
+        show_omissions(settings.omissions)
+
+
+def show_omissions(omissions: Sequence["Omission"]) -> None:
+    """Print what could not be carried over, one a line, each with the reason."""
+    for one in omissions:
+        value = f" {one.value}" if one.value else ""
+        print(f"  {harmless(f'{one.name}{value}')}: {one.why}")

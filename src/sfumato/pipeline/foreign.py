@@ -1,0 +1,159 @@
+"""A recipe out of another program's settings: what it says, on the model of a pipeline, and what could not be carried over."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sfumato.adapters import Adapter
+from sfumato.diffusion.samplers import SPACINGS
+from sfumato.errors import RecipeError, UnknownNameError, UnsupportedError
+from sfumato.metadata import Omission, Settings
+from sfumato.pipeline.adapter_recipe import hash_of
+from sfumato.pipeline.request import MULTIPLE
+from sfumato.pipeline.result import name_of, versions
+from sfumato.recipe import Recipe, UsedAdapter
+from sfumato.schedulers import Scheduler, scheduler_for
+from sfumato.schedulers.unavailable import UnavailableScheduler
+
+if TYPE_CHECKING:
+    from sfumato.pipeline.pipeline import StableDiffusionPipeline
+
+SAME_LEVELS: Mapping[str, str] = {"uniform": "linspace", "normal": "linspace", "ddim": "leading", "simple": "trailing"}
+"""Schedules of other programs by the spacing that visits the same levels, or levels within a step of them."""
+
+_MARKS = {
+    "a1111": re.compile(r"[\[\]()|]|\b(AND|BREAK)\b"),
+    "comfy": re.compile(r"[()]|\bembedding:"),
+    "compel": re.compile(r"\w[+-]+(\s|$)|[()\"]"),
+    "novelai": re.compile(r"[{}\[\]|]|::"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForeignRecipe:
+    """A recipe of another program's picture, and all that it does not carry over from there."""
+
+    recipe: Recipe
+    omissions: tuple[Omission, ...]
+
+
+def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignRecipe:
+    """The recipe that comes nearest to the settings, on the pipeline's model with the LoRAs that are loaded into it.
+
+    It holds no hash of pixels: what was drawn there can't come out here to the bit. What is not said is the model's own, and named.
+    Raises RecipeError for settings without a prompt.
+    """
+    if settings.prompt is None:
+        raise RecipeError(f"the picture's settings of {settings.program} hold no prompt, so it can't be drawn again")
+    omissions = list(settings.omissions)
+
+    def own(name: str, found: Any, usual: Any) -> Any:
+        if found is None:
+            omissions.append(Omission(name=name, value="", why=f"it is not told; {usual} is taken"))
+        return usual if found is None else found
+
+    defaults, side = pipe.defaults, pipe.unet.config.sample_size * pipe.vae.scale
+    scheduler = _scheduler(settings, pipe.scheduler, omissions)
+    width, height = (
+        _side(name, own(name, found, defaults.get(name, side)), omissions)
+        for name, found in (("width", settings.width), ("height", settings.height))
+    )
+    for text in (settings.prompt, settings.negative_prompt):
+        if (mark := _MARKS[settings.emphasis].search(text)) is not None:
+            omissions.append(
+                Omission(name="emphasis", value=mark[0], why="marks that weigh words are read as text, like any other")
+            )
+            break
+    skip = settings.clip_skip or 0
+    if skip >= pipe.text_encoder.config.layers:
+        omissions.append(Omission(name="clip skip", value=str(skip), why="the model's text encoder has no such layer"))
+        skip = 0
+    recipe = Recipe(
+        prompt=settings.prompt,
+        negative_prompt=settings.negative_prompt,
+        seed=own("seed", settings.seed, 0),
+        noise_index=settings.noise_index,
+        noise_count=settings.noise_count,
+        rng=settings.rng,
+        subseed=settings.subseed,
+        subseed_strength=settings.subseed_strength,
+        seed_resize=settings.seed_resize,
+        eta_noise_seed_delta=settings.eta_noise_seed_delta,
+        sampler=scheduler.sampler,
+        scheduler=dict(scheduler.config),
+        steps=own("steps", settings.steps, defaults.get("num_inference_steps", 50)),
+        guidance_scale=own("guidance scale", settings.guidance_scale, defaults.get("guidance_scale", 7.5)),
+        eta=settings.eta,
+        width=width,
+        height=height,
+        clip_skip=skip or None,
+        dtype=name_of(pipe.dtype),
+        device=pipe.device.type,
+        model=settings.model or "",
+        versions=versions(pipe.device.type),
+        adapters=_adapters(settings, pipe, omissions),
+        safety_mode=None if pipe.safety_checker is None else pipe.safety_mode,
+    )
+    return ForeignRecipe(recipe=recipe, omissions=tuple(omissions))
+
+
+def _scheduler(settings: Settings, base: Scheduler, omissions: list[Omission]) -> Scheduler:
+    """The model's scheduler with the sampler and the levels that were used, as far as they are here."""
+    sampler = settings.sampler
+    if sampler is not None:
+        try:
+            scheduler_for(base=base, sampler=sampler)
+        except (UnknownNameError, UnsupportedError):
+            omissions.append(Omission(name="sampler", value=sampler, why=f"it is not here; {base.sampler} is taken"))
+            sampler = None
+    elif not any(one.name in ("sampler", "sampler_name", "scheduler") for one in omissions):
+        omissions.append(Omission(name="sampler", value="", why=f"it is not told; {base.sampler} is taken"))
+    if sampler is None and isinstance(base, UnavailableScheduler):
+        sampler = "euler"
+    wanted = settings.schedule
+    spacings = [spacing for spacing in (wanted, SAME_LEVELS.get(wanted or "")) if spacing in SPACINGS]
+    try:
+        return scheduler_for(base=base, sampler=sampler, spacing=spacings[0] if spacings else None)
+    except UnsupportedError:
+        spacings = []
+        return scheduler_for(base=base, sampler=sampler)
+    finally:
+        if wanted is not None and not spacings:
+            omissions.append(Omission(name="schedule", value=wanted, why="it is not here; the model's own is taken"))
+
+
+def _side(name: str, side: int, omissions: list[Omission]) -> int:
+    """A side that can be drawn."""
+    possible = max(MULTIPLE, side // MULTIPLE * MULTIPLE)
+    if possible != side:
+        omissions.append(
+            Omission(name=name, value=str(side), why=f"sides are multiples of {MULTIPLE}; {possible} is taken")
+        )
+    return possible
+
+
+def _adapters(
+    settings: Settings, pipe: "StableDiffusionPipeline", omissions: list[Omission]
+) -> tuple[UsedAdapter, ...]:
+    """The LoRAs that are loaded and named, with their weights there; each that is not loaded is named."""
+    loaded = {_plain(adapter.file): adapter for adapter in pipe._adapters.by_name.values()}
+    used: list[UsedAdapter] = []
+    for lora in settings.loras:
+        found = loaded.get(_plain(lora.name))
+        if found is None:
+            said = f"{lora.name} ({lora.weight:g})"
+            omissions.append(Omission(name="LoRA", value=said, why="it is not here; pass --lora FILE"))
+            continue
+        used.append(_used(found, lora.weight, lora.text_weight))
+    return tuple(used)
+
+
+def _used(adapter: Adapter, weight: float, text_weight: float) -> UsedAdapter:
+    weights = {name: weight if name == "unet" else text_weight for name in adapter.changes}
+    return UsedAdapter(file=adapter.file, sha256=hash_of(adapter), weights=weights)
+
+
+def _plain(file: str) -> str:
+    """A file's name as programs tell LoRAs apart: without its suffix, in small letters."""
+    return re.sub(r"\.(safetensors|sft|ckpt|pt|pth|bin)$", "", file.strip(), flags=re.IGNORECASE).lower()
