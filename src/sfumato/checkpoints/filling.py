@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.checkpoints.finite import SMALL, nonfinite
-from sfumato.checkpoints.keys import KeyMap, Shape, few
+from sfumato.checkpoints.keys import KeyMap, Shape, few, grouped
 from sfumato.checkpoints.reading import naming
 from sfumato.checkpoints.safetensors_writer import Entry, write_safetensors
 from sfumato.checkpoints.stored_tensor import DTYPES
@@ -117,7 +117,10 @@ class Survey:
 
     def check(self, path: Path, meant: str) -> None:
         """Raise KeyMismatchError for what is amiss; tell the log of damage."""
-        amiss = [f"{len(names)} {what} ({few(names)})" for what, names in self.amiss.items()]
+        amiss = [
+            f"{len(names)} {what} ({few(names) if names is self.misfits else grouped(names)})"
+            for what, names in self.amiss.items()
+        ]
         if amiss:
             raise KeyMismatchError(
                 f"{path} does not fit {meant}: tensors {'; '.join(amiss)}; expected the weights of the same model"
