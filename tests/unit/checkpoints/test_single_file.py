@@ -142,6 +142,22 @@ def test_pickled_checkpoints(
     assert_same(open_single_file(tmp_path / "model.ckpt"), sd1[1])
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_in_a_training_checkpoint(name: str, tmp_path: Path) -> None:
+    """A pickle with the state of the training, the U-Net twice, and the tables of the schedule; in both of torch.save's formats."""
+    networks = save(tmp_path / "model.safetensors", name)
+    tensors = load_file(tmp_path / "model.safetensors") | LEFTOVERS
+    unet = {key: t for key, t in tensors.items() if key.startswith("model.diffusion_model.")}
+    tensors |= {f"model_ema.{key.removeprefix('model.').replace('.', '')}": t + 1 for key, t in unet.items()}
+    values = {"state_dict": tensors, "epoch": 3, "optimizer_states": [{"state": {0: {"exp_avg": torch.rand(3)}}}]}
+    old = list(FAMILIES).index(name) % 2 == 0
+    torch.save(values, tmp_path / "model.ckpt", _use_new_zipfile_serialization=not old)
+    assert_same(open_single_file(tmp_path / "model.ckpt", family=name), networks)
+    averaged = open_single_file(tmp_path / "model.ckpt", family=name, averaged=True)
+    for key, tensor in networks["unet"].state_dict().items():
+        assert torch.equal(averaged.unet.state_dict()[key], tensor + 1)
+
+
 def test_averages_of_training_are_left_alone_unless_they_are_asked_for(
     file: Path, sd1: tuple[Path, dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
