@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -157,15 +157,15 @@ class _Filling:
                 if tensor.numel() <= SMALL and any(nonfinite(tensor)):
                     self.survey.bad.append(key)
 
-    def _tensor(self, path: Path, file: TensorFile, stream: BinaryIO, key: str, dtype: torch.dtype) -> Tensor:
+    def _tensor(self, path: Path, file: TensorFile, stream: FileIO, key: str, dtype: torch.dtype) -> Tensor:
         """A tensor of the file in a dtype."""
         with reading(path):
             piece = file.get_slice(key)
             place = None if DTYPES[piece.get_dtype()] == dtype else file.place(key)
-            if place is None:
-                tensor = file.get_tensor(key)
+            tensor = file.get_tensor(key) if place is None else None
         with enough_memory(path), naming(path):
-            if place is not None:
+            if tensor is None:
+                assert place is not None, "a tensor that is neither mapped nor read"
                 return read_as(stream, place, piece.get_shape(), dtype)
             return tensor if tensor.dtype == dtype else tensor.to(dtype)
 

@@ -172,12 +172,12 @@ def grouped(names: Collection[str], limit: int = 3) -> str:
 def _places(names: Collection[str], limit: int) -> Counter[str]:
     """How many names lie under each prefix, the prefixes as long as they can be without being more than `limit`."""
     parts = [name.split(".") for name in names]
-    depth, found = 0, Counter[str]()
-    while depth == 0 or len(found) <= limit:
-        deepest = found
-        depth += 1
+
+    def at(depth: int) -> Counter[str]:
         # A name's last part is its own and no place.
-        found = Counter(".".join(each[: min(depth, max(1, len(each) - 1))]) for each in parts)
-        if found == deepest:
-            break
-    return found if depth == 1 or len(found) <= limit else deepest
+        return Counter(".".join(each[: min(depth, max(1, len(each) - 1))]) for each in parts)
+
+    depth, found = 1, at(1)
+    while len(deeper := at(depth + 1)) <= limit and deeper != found:
+        depth, found = depth + 1, deeper
+    return found

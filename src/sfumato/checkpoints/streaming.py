@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import FileIO
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ class Place:
     dtype: torch.dtype
 
 
-def read_as(file: BinaryIO, place: Place, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+def read_as(file: FileIO, place: Place, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """The tensor of this shape that lies there, in memory of its own, in `dtype`. Raises OSError, CorruptFileError if the file ends before it."""
     made = torch.empty(tuple(shape), dtype=dtype)
     flat = made.view(-1)
@@ -33,7 +33,7 @@ def read_as(file: BinaryIO, place: Place, shape: Sequence[int], dtype: torch.dty
         count = min(len(part), flat.numel() - at)
         read = 0
         while read < count * size:
-            got = file.readinto(window[read : count * size])  # pyright: ignore[reportAttributeAccessIssue] (binary files have it)
+            got = file.readinto(window[read : count * size])
             if not got:
                 raise CorruptFileError("it was cut short while it was read")
             read += got
