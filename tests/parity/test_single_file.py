@@ -18,7 +18,7 @@ from sfumato.checkpoints.single_saving import save_single_file
 
 Folders = Callable[[str], Path]
 
-# As a pipeline; of the others the pipelines lack from_single_file, or it asks for what such files don't hold.
+# As a pipeline.
 OPENED = [
     "sd1",
     "sd2",
@@ -31,24 +31,9 @@ OPENED = [
     "sdxl-refiner",
 ]
 
-# By the readers of single networks, which its pipelines use: all but latent consistency models, whose projection of the guidance
-# scale they leave out of the U-Net.
-READ = [
-    "sd1",
-    "sd1-inpaint",
-    "instruct-pix2pix",
-    "sd2",
-    "sd2-v",
-    "sd-turbo",
-    "sd2-inpaint",
-    "sd2-depth",
-    "x4-upscaler",
-    "sdxl",
-    "sdxl-turbo",
-    "sdxl-inpaint",
-    "sdxl-instruct-pix2pix",
-    "sdxl-refiner",
-]
+# By the readers of single networks, which its pipelines use. They leave the projection of the guidance scale out of the U-Net, so that
+# latent consistency models are not among them.
+READ = ["sd2-v", "sd-turbo", "sd2-depth", "sdxl-turbo", "sdxl-instruct-pix2pix"]
 
 
 def saved(folder: Path, path: Path) -> tuple[LoadedModel, dict[str, Any]]:
