@@ -1,98 +1,148 @@
-"""Opening, converting and inspecting a checkpoint of Stable Diffusion 1.5's size, beside diffusers: seconds and peak memory.
+"""Opening, converting and inspecting a checkpoint of Stable Diffusion 1.5's size, beside diffusers: time, processor time, peak memory.
 
 The checkpoint has random weights in float16, as one file of 2.1 GB and as a folder; neither is downloaded. Each measurement is a
-process of its own, after the file was read once, so that the disk is not measured. Run it with
-`python bench/open_checkpoint.py --folder SOMEWHERE`; it needs 11 GB there while it runs, and leaves nothing.
+process of its own, the programs in turn, after the file was read once, so that the disk is not measured. On a busy machine the
+processor's seconds say more than the clock's, and ratios more than either. Run it with
+`python bench/open_checkpoint.py --folder SOMEWHERE`; it needs 7 GB there while it runs, and leaves nothing.
 """
 
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from sfumato.checkpoints.components import TEXT_ENCODER, UNET, VAE
-from sfumato.checkpoints.filling import entries_of
-from sfumato.checkpoints.keys import KeyMap
-from sfumato.checkpoints.safetensors_writer import Entry, write_safetensors
-from sfumato.checkpoints.single_saving import ldm_keys
-from sfumato.checkpoints.unfilled import unfilled
-from sfumato.variants import FAMILIES
-
-PEAK = "import resource; print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))"
-
-# What is measured: a name, what is imported before the clock starts, and what runs while it does. {0} is the file, {1} the folder.
-READ = ("read the file", "", "file = open('{0}', 'rb', buffering=0)\nwhile file.read(1 << 20): pass")
-OURS = [
-    (
-        "open the file as it is",
-        "from sfumato.checkpoints.single_file import open_single_file",
-        "open_single_file('{0}')",
-    ),
-    (
-        "open the file, float32",
-        "import torch; from sfumato.checkpoints.single_file import open_single_file",
-        "model = open_single_file('{0}', dtype=torch.float32)",
-    ),
-    (
-        "open the folder, float32",
-        "import torch; from sfumato.checkpoints import open_folder",
-        "model = open_folder('{1}', dtype=torch.float32)",
-    ),
-    (
-        "pipeline from the file, float32",
-        "from sfumato import StableDiffusionPipeline",
-        "pipe = StableDiffusionPipeline.from_single_file('{0}')",
-    ),
-    (
-        "convert the file to a folder",
-        "from sfumato.checkpoints.convert import open_model, save_model",
-        "save_model(open_model('{0}'), '{2}/ours', layout='diffusers')",
-    ),
-    (
-        "inspect the file",
-        "from sfumato.checkpoints.description import describe_file; from sfumato.checkpoints.weights import sha256; from pathlib import Path",
-        "describe_file(Path('{0}')); sha256([Path('{0}')])",
-    ),
-]
-THEIRS = [
-    (
-        "open the folder, float32",
-        "import torch; from diffusers import StableDiffusionPipeline",
-        "pipe = StableDiffusionPipeline.from_pretrained('{1}', torch_dtype=torch.float32, safety_checker=None)",
-    ),
-    (
-        "pipeline from the file, float32",
-        "import torch; from diffusers import StableDiffusionPipeline",
-        "pipe = StableDiffusionPipeline.from_single_file('{0}', config='{1}', torch_dtype=torch.float32, safety_checker=None)",
-    ),
-    (
-        "convert the file to a folder",
-        "import torch; from diffusers import StableDiffusionPipeline",
-        "pipe = StableDiffusionPipeline.from_single_file('{0}', config='{1}', torch_dtype=torch.float16, safety_checker=None)\n"
-        "pipe.save_pretrained('{2}/theirs')",
-    ),
-]
+ALLOWED = 300
+"""MB above the weights that opening a model may take."""
+TIMES = 2.0
+"""How often the file could be read in the time that opening it takes."""
 
 
-def make_checkpoint(path: Path) -> None:
-    """Write a file with the tensors of Stable Diffusion 1.5, random, in float16, one at a time."""
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is measured: `code`, after `imports`. {0} is the file, {1} the folder, {2} a folder to write into.
+
+    weights  bytes for each number that is in memory when it is done; None where nothing is opened
+    """
+
+    program: str
+    name: str
+    imports: str = ""
+    code: str
+    weights: int | None = None
+
+
+OPEN_FILE = "from sfumato.checkpoints.single_file import open_single_file"
+DIFFUSERS = "import torch; from diffusers import StableDiffusionPipeline"
+TASKS = (
+    Task(
+        program="",
+        name="read the file into memory",
+        code="contents = open('{0}', 'rb').read()",
+    ),
+    Task(
+        program="sfumato",
+        name="open the file as it is",
+        imports=OPEN_FILE,
+        code="model = open_single_file('{0}'); model.tokenizer()",
+        weights=2,
+    ),
+    Task(
+        program="sfumato",
+        name="open the file in float32",
+        imports=f"import torch; {OPEN_FILE}",
+        code="model = open_single_file('{0}', dtype=torch.float32); model.tokenizer()",
+        weights=4,
+    ),
+    Task(
+        program="diffusers",
+        name="open the file in float32",
+        imports=DIFFUSERS,
+        code="pipe = StableDiffusionPipeline.from_single_file('{0}', config='{1}', torch_dtype=torch.float32, safety_checker=None)",
+        weights=4,
+    ),
+    Task(
+        program="sfumato",
+        name="open the folder in float32",
+        imports="import torch; from sfumato import StableDiffusionPipeline",
+        code="pipe = StableDiffusionPipeline.from_pretrained('{1}', torch_dtype=torch.float32)",
+        weights=4,
+    ),
+    Task(
+        program="diffusers",
+        name="open the folder in float32",
+        imports=DIFFUSERS,
+        code="pipe = StableDiffusionPipeline.from_pretrained('{1}', torch_dtype=torch.float32, safety_checker=None)",
+        weights=4,
+    ),
+    Task(
+        program="sfumato",
+        name="convert the file to a folder",
+        imports="from sfumato.checkpoints.convert import open_model, save_model",
+        code="save_model(open_model('{0}'), '{2}/made', layout='diffusers')",
+    ),
+    Task(
+        program="diffusers",
+        name="convert the file to a folder",
+        imports=DIFFUSERS,
+        code="pipe = StableDiffusionPipeline.from_single_file('{0}', config='{1}', torch_dtype=torch.float16, safety_checker=None)\n"
+        "pipe.save_pretrained('{2}/made')",
+    ),
+    Task(
+        program="sfumato",
+        name="inspect the file, with its hash",
+        imports="from pathlib import Path; from sfumato.checkpoints.description import describe_file; from sfumato.checkpoints.weights import sha256",
+        code="describe_file(Path('{0}')); sha256([Path('{0}')])",
+    ),
+    Task(
+        program="",
+        name="hash the file",
+        imports="import hashlib",
+        code="hashlib.file_digest(open('{0}', 'rb'), 'sha256')",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Seconds by the clock and of the processor, and the most memory resident, in MB."""
+
+    seconds: float
+    processor: float
+    peak: float
+
+
+def make_checkpoint(path: Path, folder: Path) -> None:
+    """Write a file with the tensors of Stable Diffusion 1.5, random, in float16, one at a time; then the same as a folder."""
+    import torch
+
+    from sfumato.checkpoints.components import TEXT_ENCODER, UNET, VAE
+    from sfumato.checkpoints.convert import open_model, save_model
+    from sfumato.checkpoints.filling import entries_of
+    from sfumato.checkpoints.keys import KeyMap
+    from sfumato.checkpoints.safetensors_writer import Entry, write_safetensors
+    from sfumato.checkpoints.single_saving import ldm_keys
+    from sfumato.checkpoints.unfilled import unfilled
+    from sfumato.variants import FAMILIES
+
     family = FAMILIES["sd1"]
     configs = {"unet": family.unet, "vae": family.vae, "text_encoder": family.text_encoder}
     with unfilled():
         networks = {part.name: part.build(configs[part.name]) for part in (UNET, VAE, TEXT_ENCODER)}
         model = torch.nn.ModuleDict(networks)
     keys = KeyMap.together([ldm_keys(name, network, family) for name, network in networks.items()])
-    random = torch.Generator().manual_seed(0)
+    # Numbers of one block over and over: to draw a billion takes longer than all that is measured.
+    block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).mul_(0.02).half()
 
     def drawn(shape: tuple[int, ...]) -> torch.Tensor:
-        return torch.randn(shape, generator=random).mul_(0.02).half()
+        count = torch.Size(shape).numel()
+        return block.repeat(-(-count // len(block)))[:count].view(shape)
 
     entries = [
         Entry(name=entry.name, shape=entry.shape, dtype=torch.float16, make=lambda shape=entry.shape: drawn(shape))
@@ -100,12 +150,20 @@ def make_checkpoint(path: Path) -> None:
     ]
     with path.open("wb") as file:
         write_safetensors(file, entries, {"format": "pt"})
+    save_model(open_model(path), folder, layout="diffusers")
 
 
-def measure(imports: str, code: str, *places: Path) -> tuple[float, float]:
-    """Seconds and MiB of one process."""
-    lines = ["import json, time, warnings", "warnings.simplefilter('ignore')", imports, "start = time.perf_counter()"]
-    lines += [code.format(*places), "seconds = time.perf_counter() - start", PEAK]
+def measure(task: Task, *places: Path) -> Run:
+    """Run a task in a process of its own."""
+    lines = [
+        "import json, resource, time, warnings",
+        "warnings.simplefilter('ignore')",
+        task.imports,
+        "start, cpu = time.perf_counter(), time.process_time()",
+        task.code.format(*places),
+        "seconds, cpu = time.perf_counter() - start, time.process_time() - cpu",
+        "print(json.dumps([seconds, cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6]))",
+    ]
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"},
@@ -114,9 +172,13 @@ def measure(imports: str, code: str, *places: Path) -> tuple[float, float]:
         check=False,
     )
     if done.returncode:
-        raise SystemExit(f"{code} failed:\n{done.stderr}")
-    seconds, peak = json.loads(done.stdout.splitlines()[-1])
-    return seconds, peak
+        raise SystemExit(f"{task.code} failed:\n{done.stderr}")
+    return Run(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def median(runs: list[Run]) -> Run:
+    """The median of each figure."""
+    return Run(*(statistics.median(getattr(run, name) for run in runs) for name in ("seconds", "processor", "peak")))
 
 
 def main() -> None:
@@ -126,26 +188,45 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=None, help="where to write the checkpoint")
     parser.add_argument("--without-diffusers", action="store_true", help="measure Sfumato alone")
     arguments = parser.parse_args()
+    tasks = [task for task in TASKS if not (arguments.without_diffusers and task.program == "diffusers")]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
-        file, folder = Path(scratch) / "random.safetensors", Path(scratch) / "folder"
+        file, folder, out = (Path(scratch) / name for name in ("random.safetensors", "folder", "out"))
+        # In a process of its own: the memory that one has used is counted as its children's too.
+        made = f"from open_checkpoint import make_checkpoint, Path; make_checkpoint(Path({str(file)!r}), Path({str(folder)!r}))"
         start = time.perf_counter()
-        make_checkpoint(file)
-        print(f"made {file.stat().st_size / 1e9:.2f} GB in {time.perf_counter() - start:.0f} s\n")
-        from sfumato.checkpoints.convert import open_model, save_model
+        subprocess.run([sys.executable, "-c", made], cwd=Path(__file__).parent, check=True)
+        numbers = file.stat().st_size // 2
+        print(f"made {file.stat().st_size / 1e9:.2f} GB twice in {time.perf_counter() - start:.0f} s", flush=True)
+        runs: dict[Task, list[Run]] = {task: [] for task in tasks}
+        for _ in range(arguments.runs):
+            for task in tasks:
+                out.mkdir()
+                runs[task].append(measure(task, file, folder, out))
+                shutil.rmtree(out)
+    report({task: median(measured) for task, measured in runs.items()}, numbers, arguments.runs)
 
-        save_model(open_model(file), folder, layout="diffusers")
-        print(f"{'median of ' + str(arguments.runs):<14}{'':<36}{'seconds':>9}{'peak MiB':>10}")
-        programs = [("", [READ]), ("sfumato", OURS), *([] if arguments.without_diffusers else [("diffusers", THEIRS)])]
-        for program, tasks in programs:
-            for name, imports, code in tasks:
-                runs = []
-                for number in range(arguments.runs):
-                    out = Path(scratch) / f"out{number}"
-                    out.mkdir()
-                    runs.append(measure(imports, code, file, folder, out))
-                    subprocess.run(["rm", "-r", str(out)], check=True)
-                seconds, peak = (statistics.median(run[place] for run in runs) for place in (0, 1))
-                print(f"{program:<14}{name:<36}{seconds:>9.2f}{peak:>10,.0f}", flush=True)
+
+def report(medians: dict[Task, Run], numbers: int, count: int) -> None:
+    """Print the medians, each beside reading the file and beside diffusers, and how the bars were met."""
+    reading = next(run for task, run in medians.items() if task.name == "read the file into memory")
+    theirs = {task.name: run for task, run in medians.items() if task.program == "diffusers"}
+    print(f"\n| median of {count} | | seconds | processor | × reading | × diffusers | peak MB | above the weights |")
+    print("|---|---|---|---|---|---|---|---|")
+    for task, run in medians.items():
+        beside = theirs.get(task.name) if task.program == "sfumato" else None
+        ratio = f"{run.seconds / beside.seconds:.2f}" if beside else ""
+        above = f"{run.peak - numbers * task.weights / 1e6:+,.0f}" if task.weights else ""
+        print(
+            f"| {task.program} | {task.name} | {run.seconds:.2f} | {run.processor:.2f} "
+            f"| {run.processor / reading.processor:.2f} | {ratio} | {run.peak:,.0f} | {above} |"
+        )
+    for task, run in medians.items():
+        if task.program == "sfumato" and task.weights is not None:
+            times, above = run.processor / reading.processor, run.peak - numbers * task.weights / 1e6
+            met = times <= TIMES and above <= ALLOWED
+            print(
+                f"{task.name}: {'within' if met else 'NOT within'} {TIMES} × reading and {ALLOWED} MB above the weights"
+            )
 
 
 if __name__ == "__main__":

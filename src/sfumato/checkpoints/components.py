@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.checkpoints import clip_configs, configs, diffusers_layout
-from sfumato.checkpoints.filling import Change, load_weights, save_weights
+from sfumato.checkpoints.filling import Change, Survey, load_weights, save_weights, survey
 from sfumato.checkpoints.keys import KeyMap
 from sfumato.checkpoints.options import read_json
 from sfumato.checkpoints.unfilled import unfilled
@@ -53,6 +53,16 @@ class Component(Generic[ConfigT, NetworkT]):
         `kind` is the class that a model's index names, which decides where the config of a transformers class names another.
         Raises MissingFileError, CorruptFileError, ConfigError or KeyMismatchError; CheckpointError if memory does not suffice.
         """
+        network, files, keys = self._unfilled(folder, variant, kind)
+        load_weights(network, files, keys, dtype)
+        return network.eval()
+
+    def survey(self, folder: Path, *, variant: str | None = None, kind: str | None = None) -> Survey:
+        """How the weights in a component's own folder fit its config, without reading a tensor. Raises as `open`, except for what doesn't fit."""
+        return survey(*self._unfilled(folder, variant, kind))
+
+    def _unfilled(self, folder: Path, variant: str | None, kind: str | None) -> tuple[NetworkT, list[Path], KeyMap]:
+        """The network of a folder's config, yet to be filled, with the files of its weights and its names in them."""
         path = folder / "config.json"
         values = read_json(path)
         if kind is not None and self.by_architecture:
@@ -61,8 +71,7 @@ class Component(Generic[ConfigT, NetworkT]):
         files = find_weights(folder, self.stem, variant)
         with unfilled():
             network = self.build(config)
-        load_weights(network, files, self.keys(config), dtype)
-        return network.eval()
+        return network, files, self.keys(config)
 
     def save(
         self,

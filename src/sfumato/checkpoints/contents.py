@@ -52,6 +52,7 @@ FOREIGN: tuple[tuple[str, str], ...] = (
     ("motion_modules.", "a motion module of AnimateDiff, which Sfumato does not use"),
     ("ip_adapter.", "an image prompt adapter, which Sfumato does not use yet"),
     ("noise_augmentor.", "Stable unCLIP, which begins from a picture's embedding; Sfumato does not draw with it"),
+    ("edm_vpred.", "CosXL, whose noise Sfumato's samplers do not know"),
     ("edm_mean", "Playground 2.5, whose noise Sfumato's samplers do not know"),
     ("double_blocks.", "a model of Flux's kind, which is no Stable Diffusion 1, 2 or XL"),
     ("joint_blocks.", "Stable Diffusion 3, which is built in another way than 1, 2 and XL"),
@@ -64,6 +65,15 @@ FOREIGN: tuple[tuple[str, str], ...] = (
     ("string_to_param", "a textual inversion: open the model it is for, and load_textual_inversion(…)"),
     ("emb_params", "a textual inversion: open the model it is for, and load_textual_inversion(…)"),
 )  # fmt: skip
+
+
+# Files that are opened in another way, by tensors that only they have: TAESD numbers its layers, and its decoder begins with one that
+# has no weights. TAESDXL's are the same.
+TINY: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"1.weight", "3.conv.0.weight"}), "the decoder of a tiny autoencoder (TAESD or TAESDXL)"),
+    (frozenset({"0.weight", "1.conv.0.weight"}), "the encoder of a tiny autoencoder (TAESD or TAESDXL)"),
+    (frozenset({"decoder.layers.0.weight", "encoder.layers.0.weight"}), "a tiny autoencoder, as diffusers names it"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,9 @@ def contents_of(names: Collection[str]) -> Contents:
         if any(sign in name for name in names):
             raise ConfigError(f"it holds {what}")
     known = frozenset(names)
+    for signs, what in TINY:
+        if signs <= known:
+            raise ConfigError(f"it holds {what}; sfumato.checkpoints.tiny_layout.open_tiny_files opens it")
     parts: dict[str, Part] = {}
     for network, prefix in PREFIXES:
         signs = SIGNS[network.removesuffix("_2")]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sfumato.checkpoints.card import Card
-from sfumato.checkpoints.components import TEXT_ENCODER, UNET, VAE, Component
+from sfumato.checkpoints.components import TEXT_ENCODER, TEXT_ENCODER_2, UNET, VAE, Component
 from sfumato.checkpoints.filling import Change, entries_of
 from sfumato.checkpoints.folder import open_folder
 from sfumato.checkpoints.folder_saving import Carried, folder_written_whole, save_folder
@@ -23,7 +23,7 @@ from sfumato.text.tokenizer import Tokenizer
 
 Layout = Literal["diffusers", "ldm"]
 LAYOUTS: tuple[Layout, ...] = ("diffusers", "ldm")
-ALONE: dict[str, Component[Any, Any]] = {part.name: part for part in (UNET, VAE, TEXT_ENCODER)}
+ALONE: dict[str, Component[Any, Any]] = {part.name: part for part in (UNET, VAE, TEXT_ENCODER, TEXT_ENCODER_2)}
 """Networks that people also have by themselves."""
 
 
@@ -34,14 +34,20 @@ def open_model(
     variant: str | None = None,
     components: Collection[str] | None = None,
     family: str | None = None,
+    averaged: bool = False,
 ) -> LoadedModel:
-    """Open a folder in the diffusers layout, or a single file. `family` says what a single file's tensors don't.
+    """Open a folder in the diffusers layout, or a single file. `family` says what a single file's tensors don't, `averaged` takes the
+    U-Net's average over training from it.
 
-    Raises MissingFileError if there is neither, OptionError for a variant of a file or a family of a folder, and as `open_folder` and
-    `open_single_file`.
+    Raises MissingFileError if there is neither, OptionError for a variant of a file or a family or averages of a folder, and as
+    `open_folder` and `open_single_file`.
     """
     path = Path(path)
     if path.is_dir():
+        if averaged:
+            raise OptionError(
+                f"{path} is a folder, which holds no averages of training beside its U-Net; a variant may be one, such as ema or non_ema"
+            )
         if family is not None:
             raise OptionError(f"{path} is a folder, whose configs say its family; leave out family={family!r}")
         return open_folder(path, dtype=dtype, variant=variant, components=components)
@@ -49,7 +55,7 @@ def open_model(
         raise MissingFileError(f"there is no {path}; give a model folder, or a model file")
     if variant is not None:
         raise OptionError(f"{path} is one file, which has no variants; leave out variant={variant!r}")
-    return open_single_file(path, dtype=dtype, components=components, family=family)
+    return open_single_file(path, dtype=dtype, components=components, family=family, averaged=averaged)
 
 
 def save_model(

@@ -2,15 +2,18 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.checkpoints.finite import SMALL, nonfinite
-from sfumato.checkpoints.keys import KeyMap, Shape, few
+from sfumato.checkpoints.keys import KeyMap, Shape, few, grouped
+from sfumato.checkpoints.reading import naming
 from sfumato.checkpoints.safetensors_writer import Entry, write_safetensors
 from sfumato.checkpoints.stored_tensor import DTYPES
+from sfumato.checkpoints.streaming import read_as
 from sfumato.checkpoints.tensor_file import TensorFile, enough_memory, open_tensors, reading
 from sfumato.errors import KeyMismatchError
 
@@ -19,9 +22,6 @@ logger = logging.getLogger("sfumato")
 WEIGHT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
 WIDENED = torch.float16
 """What weights of 8 bits are opened in unless another dtype is asked for: no network computes in them, and it holds each of their values."""
-
-MAPPED = 256 << 20
-"""Bytes of a file that are converted before its mapping is given back. What was read of a file counts as memory while it is mapped."""
 
 
 def load_weights(
@@ -32,7 +32,8 @@ def load_weights(
     *,
     meant: str = "its config",
 ) -> None:
-    """Fill a network built on the meta device; each tensor is mapped from its file and, if asked, converted on its own.
+    """Fill a network built on the meta device; each tensor is mapped from its file, or read into the dtype
+    that is asked for a little at a time.
 
     `meant` is what the files should fit, for the error.
 
@@ -116,7 +117,10 @@ class Survey:
 
     def check(self, path: Path, meant: str) -> None:
         """Raise KeyMismatchError for what is amiss; tell the log of damage."""
-        amiss = [f"{len(names)} {what} ({few(names)})" for what, names in self.amiss.items()]
+        amiss = [
+            f"{len(names)} {what} ({few(names) if names is self.misfits else grouped(names)})"
+            for what, names in self.amiss.items()
+        ]
         if amiss:
             raise KeyMismatchError(
                 f"{path} does not fit {meant}: tensors {'; '.join(amiss)}; expected the weights of the same model"
@@ -141,29 +145,29 @@ class _Filling:
         self._dtype = dtype
 
     def read(self, path: Path) -> None:
-        """Take what a file has; as much at a time as may stay mapped."""
-        with open_tensors(path) as file:
-            waiting = self._take(path, file, self.survey.usable(path, file))
-        while waiting:
-            with open_tensors(path) as file:
-                waiting = self._take(path, file, waiting)
+        """Take what a file has: mapped where its dtype is wanted, else read into that a little at a time."""
+        with open_tensors(path) as file, path.open("rb", buffering=0) as stream:
+            for key in self.survey.usable(path, file):
+                with reading(path):
+                    stored = DTYPES[file.get_slice(key).get_dtype()]
+                dtype = self._dtype or (WIDENED if stored.itemsize == 1 else stored)
+                tensor = self._tensor(path, file, stream, key, dtype)
+                with enough_memory(path):
+                    self.found |= self._keys.split(key, tensor, self.survey.shapes(self._keys.held_in(key)))
+                if tensor.numel() <= SMALL and any(nonfinite(tensor)):
+                    self.survey.bad.append(key)
 
-    def _take(self, path: Path, file: TensorFile, keys: Sequence[str]) -> list[str]:
-        """Take some tensors from a file; the rest is returned when enough of it has been read to be converted."""
-        read = 0
-        for at, key in enumerate(keys):
-            if read > MAPPED:
-                return list(keys[at:])
-            with reading(path):
-                tensor = file.get_tensor(key)
-            dtype = self._dtype or (WIDENED if tensor.dtype.itemsize == 1 else tensor.dtype)
-            read += 0 if tensor.dtype == dtype else tensor.numel() * tensor.dtype.itemsize
-            with enough_memory(path):
-                converted = tensor if tensor.dtype == dtype else tensor.to(dtype)
-                self.found |= self._keys.split(key, converted, self.survey.shapes(self._keys.held_in(key)))
-            if tensor.numel() <= SMALL and any(nonfinite(converted)):
-                self.survey.bad.append(key)
-        return []
+    def _tensor(self, path: Path, file: TensorFile, stream: FileIO, key: str, dtype: torch.dtype) -> Tensor:
+        """A tensor of the file in a dtype."""
+        with reading(path):
+            piece = file.get_slice(key)
+            place = None if DTYPES[piece.get_dtype()] == dtype else file.place(key)
+            tensor = file.get_tensor(key) if place is None else None
+        with enough_memory(path), naming(path):
+            if tensor is None:
+                assert place is not None, "a tensor that is neither mapped nor read"
+                return read_as(stream, place, piece.get_shape(), dtype)
+            return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 Change = Callable[[str, Tensor], Tensor]

@@ -173,7 +173,16 @@ def folder_written_whole(path: Path) -> Generator[Path]:
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", suffix=".tmp", dir=path.parent) as scratch:
         made = Path(scratch) / "new"
         yield made
+        for file in made.rglob("*"):
+            if file.is_file():
+                force_to_disk(file)
         move_into_place(made, path)
+
+
+def force_to_disk(file: Path) -> None:
+    """Wait until a file's bytes are on the disk, so that no failure of power leaves an empty file under a finished name. Raises OSError."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
 
 
 def move_into_place(made: Path, path: Path) -> None:

@@ -42,7 +42,7 @@ def fetch(
     name that can't be a model's.
     """
     # Imported here: it is slow to import, and most runs need no network.
-    from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType] (its progress bar is untyped)
+    from huggingface_hub import errors, snapshot_download  # pyright: ignore[reportUnknownVariableType] (its progress bar is untyped)
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -88,14 +88,29 @@ def fetch(
             f"{model_id} has no revision {revision!r}; give one of its branches, tags or commits"
         ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        why = "and local_files_only forbids asking the hub" if local_files_only else "and the hub can't be reached"
+        cause = error.__cause__ or error
+        if local_files_only:
+            why = "local_files_only forbids asking the hub"
+        elif isinstance(cause, OfflineModeIsEnabled):
+            why = "HF_HUB_OFFLINE forbids asking the hub"
+        else:
+            why = f"the hub can't be reached ({first_line(cause)})"
+        # Only newer releases of the client tell whether all of a model is there.
+        in_part = isinstance(error, getattr(errors, "IncompleteSnapshotError", ()))
         raise DownloadError(
-            f"{model_id}{of_revision} is not in the cache, {why}; connect once, or give the path of a model on this machine"
+            f"{model_id}{of_revision} is {'only in part' if in_part else 'not'} in the cache, and {why}; "
+            "connect once, or give the path of a model on this machine"
         ) from error
     except Exception as error:  # of whichever library of several the hub's client asks the network by
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DownloadError(f"{model_id}{of_revision} could not be downloaded ({reason}); try again") from error
+        raise DownloadError(
+            f"{model_id}{of_revision} could not be downloaded ({first_line(error)}); try again"
+        ) from error
     return Path(folder)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line, or what it is."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def patterns(variant: str | None) -> list[str]:

@@ -1,6 +1,7 @@
 """Key maps: how a file names and stores the tensors of a network, and how we do. They are data, and read both ways."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -153,3 +154,30 @@ def few(names: Iterable[str], limit: int = 3) -> str:
     ordered = [name if name.isprintable() else repr(name) for name in sorted(names)]
     more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
     return ", ".join(ordered[:limit]) + more
+
+
+def grouped(names: Collection[str], limit: int = 3) -> str:
+    """Any number of names for a message of one line: a few as they are, of more where they lie, how many in each place, and the first."""
+    if len(names) <= limit:
+        return few(names, limit)
+    places = _places(names, limit)
+    counts = [
+        f"{count} in {place if place.isprintable() else repr(place)}" for place, count in places.most_common(limit)
+    ]
+    if elsewhere := len(names) - sum(count for _, count in places.most_common(limit)):
+        counts.append(f"{elsewhere} elsewhere")
+    return f"{', '.join(counts)}; the first is {few([min(names)])}"
+
+
+def _places(names: Collection[str], limit: int) -> Counter[str]:
+    """How many names lie under each prefix, the prefixes as long as they can be without being more than `limit`."""
+    parts = [name.split(".") for name in names]
+
+    def at(depth: int) -> Counter[str]:
+        # A name's last part is its own and no place.
+        return Counter(".".join(each[: min(depth, max(1, len(each) - 1))]) for each in parts)
+
+    depth, found = 1, at(1)
+    while len(deeper := at(depth + 1)) <= limit and deeper != found:
+        depth, found = depth + 1, deeper
+    return found

@@ -30,7 +30,8 @@ def openclip_text_keys(config: CLIPTextConfig, unread_layers: Sequence[int] = ()
     return KeyMap(
         table + ((("text_projection", "projection.weight"),) if projected else ()),
         leftovers=frozenset(
-            {"logit_scale", "attn_mask", *(f"transformer.resblocks.{layer}." for layer in unread_layers)}
+            # The picture's half of the whole model, where it lies in the same file.
+            {"logit_scale", "attn_mask", "visual.", *(f"transformer.resblocks.{layer}." for layer in unread_layers)}
             | (set[str]() if projected else {"text_projection"})
         ),
         fused=tuple(

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from sfumato.checkpoints.flatten import Scalar
 from sfumato.checkpoints.reading import reading
-from sfumato.checkpoints.stored_tensor import MOST_DIMENSIONS
+from sfumato.checkpoints.stored_tensor import DTYPES, MOST_DIMENSIONS
+from sfumato.checkpoints.streaming import Place
 from sfumato.errors import CorruptFileError, UnsafeFileError
 
 MOST_HEADER = 16 << 20
@@ -46,9 +48,10 @@ class SafetensorsFile:
 
     others: Mapping[str, Scalar] = {}
 
-    def __init__(self, path: Path, opened: Opened) -> None:
+    def __init__(self, path: Path, opened: Opened, places: Mapping[str, Place]) -> None:
         self._path = path
         self._opened = opened
+        self._places = places
 
     def keys(self) -> list[str]:
         """The names of all tensors."""
@@ -69,6 +72,10 @@ class SafetensorsFile:
             # PyTorch takes every element to be aligned to its size: complex numbers elsewhere end the process.
             return tensor.view(-1).view(torch.uint8).clone().view(tensor.dtype).view(tensor.shape)
         return tensor
+
+    def place(self, name: str) -> Place | None:
+        """Where the tensor lies in the file."""
+        return self._places.get(name)
 
     def metadata(self) -> dict[str, str]:
         """What the file says of itself."""
@@ -95,10 +102,10 @@ def check_length(file: BinaryIO, size: int) -> None:
         raise UnsafeFileError(f"its header has {length:,} bytes; expected at most {MOST_HEADER:,}")
 
 
-def check_names(file: BinaryIO) -> None:
+def check_names(file: BinaryIO) -> dict[str, Place]:
     """Check what the library lets pass in a header that it has read: names given twice, and tensors of too many dimensions.
 
-    Raises CorruptFileError.
+    Returns where each tensor lies. Raises CorruptFileError.
     """
     file.seek(0)
     (length,) = struct.unpack("<Q", file.read(8))
@@ -106,9 +113,16 @@ def check_names(file: BinaryIO) -> None:
         header: dict[str, Any] = json.loads(file.read(length), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"its header is damaged ({error})") from None
+    places: dict[str, Place] = {}
     for name, entry in header.items():
-        if name != METADATA and len(entry["shape"]) > MOST_DIMENSIONS:
+        if name == METADATA:
+            continue
+        if len(entry["shape"]) > MOST_DIMENSIONS:
             raise CorruptFileError(f"its tensor {name[:80]!r} has {len(entry['shape'])} dimensions")
+        dtype = DTYPES.get(entry["dtype"])
+        if dtype is not None and dtype != torch.bool and sys.byteorder == "little":
+            places[name] = Place(8 + length + entry["data_offsets"][0], dtype)
+    return places
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

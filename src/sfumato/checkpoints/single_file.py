@@ -1,8 +1,9 @@
 """A model in a single file, as most people have theirs: opened without any other file, and without the network."""
 
+import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ from sfumato.errors import ConfigError, OptionError
 from sfumato.models import CLIPTextConfig, UNetConfig, VAEConfig
 from sfumato.text.tokenizer_folder import TokenizerSpec
 from sfumato.text.vocabulary import clip_vocabulary
-from sfumato.variants import FAMILIES, SD1, UPSCALER, Family
+from sfumato.variants import FAMILIES, SD1, SD2, SDXL, UPSCALER, Family
+
+logger = logging.getLogger("sfumato")
 
 COMPONENTS: dict[str, Component[Any, Any]] = {part.name: part for part in (UNET, VAE, TEXT_ENCODER, TEXT_ENCODER_2)}
 PREDICTIONS = {
@@ -54,6 +57,10 @@ PREDICTIONS = {
 PARAMETERIZATION = re.compile(r"^\s*parameterization:\s*[\"']?(\w+)", re.MULTILINE)
 MOST_CONFIG = 1 << 20
 """Bytes of a training config."""
+
+
+BY_WIDTH: dict[int, Family] = {768: SD1, 1024: SD2, 1280: SDXL}
+"""Whose a text encoder is that lies in a file by itself, by how wide it is. SDXL's first is SD 1's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,11 @@ def open_single_file(
         raise OptionError(f"{path} holds no averages of training; open it without asking for them")
 
     wanted = [name for name in plan.networks if components is None or name in components]
+    if plan.contents.averaged and not averaged and "unet" in wanted:
+        logger.warning(
+            "%s also holds its U-Net averaged over training (EMA), which is left alone; extract_ema=True, or --ema, takes it instead",
+            path.name,
+        )
     before = changed(path)
     model, keys = plan.unfilled(wanted, averaged=averaged)
     meant = f"what it was taken for ({plan.family.title})"
@@ -165,7 +177,7 @@ def plan_single_file(
         metadata = file.metadata()
     try:
         brought = Brought.of_folder(Path(config)) if config is not None else Brought.of_metadata(metadata)
-        contents = contents_of(shapes)
+        contents = text_encoder_alone(contents_of(shapes), shapes)
         said = what_is_said(path, shapes, metadata, family, prediction_type, original_config)
         detected = detect_contents(contents, shapes, brought, said)
         networks = networks_of(contents, shapes, brought, detected.family)
@@ -208,6 +220,23 @@ def what_is_said(
     return Said(family, PREDICTIONS.get(given) if given else None, zero_snr="ztsnr" in names)
 
 
+def text_encoder_alone(contents: Contents, shapes: Mapping[str, Sequence[int]]) -> Contents:
+    """The contents of a file with a text encoder and nothing else, under the name that its family has for one as wide."""
+    family = BY_WIDTH.get(_width_alone(contents, shapes))
+    if family is not SDXL:
+        return contents
+    return replace(contents, parts={"text_encoder_2": next(iter(contents.parts.values()))})
+
+
+def _width_alone(contents: Contents, shapes: Mapping[str, Sequence[int]]) -> int:
+    """How wide a text encoder is that lies in a file by itself; 0 where there is anything else."""
+    (part, *more) = contents.parts.items()
+    name, place = part
+    if more or not name.startswith("text_encoder"):
+        return 0
+    return next((shape[1] for key, shape in place.inside(shapes).items() if key.endswith("token_embedding.weight")), 0)
+
+
 def detect_contents(contents: Contents, shapes: Mapping[str, Sequence[int]], brought: Brought, said: Said) -> Detected:
     """The family of a file. Raises ConfigError."""
     unet = contents.parts.get("unet")
@@ -226,7 +255,9 @@ def detect_contents(contents: Contents, shapes: Mapping[str, Sequence[int]], bro
 
 
 def _family_without_unet(contents: Contents, shapes: Mapping[str, Sequence[int]]) -> Family:
-    """The family that the parts of a file may be of: shapes tell the upscaler's autoencoder, and text encoders by their layout."""
+    """The family that the parts of a file may be of: shapes tell the upscaler's autoencoder and a text encoder alone, layouts others."""
+    if (width := _width_alone(contents, shapes)) in BY_WIDTH:
+        return BY_WIDTH[width]
     for family in FAMILIES.values():
         if contents.parts.keys() & {"text_encoder", "text_encoder_2"} == family.text_encoders.keys() and all(
             (contents.parts[name].layout == "openclip") == (name in family.open_clip) for name in family.text_encoders

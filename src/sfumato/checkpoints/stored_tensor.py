@@ -83,6 +83,16 @@ class StoredTensor:
         """How many elements of its storage it reaches over, from its first."""
         return extent(self.shape, self.stride)
 
+    @property
+    def in_order(self) -> bool:
+        """Whether its elements lie one after another, the last dimension's side by side."""
+        step = 1
+        for size, stride in zip(reversed(self.shape), reversed(self.stride), strict=True):
+            if size != 1 and stride != step:
+                return False
+            step *= size
+        return True
+
     def get_shape(self) -> list[int]:
         """Its shape, as safetensors' slices give it."""
         return list(self.shape)

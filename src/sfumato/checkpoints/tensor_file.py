@@ -19,6 +19,7 @@ from sfumato.checkpoints.safetensors_file import (
     is_safetensors,
     open_safetensors,
 )
+from sfumato.checkpoints.streaming import Place
 from sfumato.checkpoints.torch_file import TorchFile, open_torch_stream, open_torch_zip
 from sfumato.errors import CorruptFileError, MissingFileError
 
@@ -72,6 +73,10 @@ class TensorFile(Protocol):
         """The tensor, backed by the file."""
         ...
 
+    def place(self, name: str) -> Place | None:
+        """Where the tensor's elements lie in the file one after another, as they are; None if they lie there in no such way."""
+        ...
+
     def metadata(self) -> dict[str, str]:
         """What a safetensors file says of itself; empty for pickled files."""
         ...
@@ -90,19 +95,19 @@ def open_tensors(path: Path) -> Generator[TensorFile]:
     if isinstance(opened, TorchFile):
         yield opened
     else:
-        with opened as file:
-            yield SafetensorsFile(path, file)
+        library, places = opened
+        with library as file:
+            yield SafetensorsFile(path, file, places)
 
 
-def _open(path: Path, size: int) -> TorchFile | AbstractContextManager[Opened]:
+def _open(path: Path, size: int) -> TorchFile | tuple[AbstractContextManager[Opened], dict[str, Place]]:
     with naming(path), path.open("rb") as file:
         start = file.read(512)
         file.seek(0)
         if is_safetensors(start):
             check_length(file, size)
             opened = open_safetensors(path)
-            check_names(file)
-            return opened
+            return opened, check_names(file)
         if not start.startswith((b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")):
             raise CorruptFileError(_impostor(start))
         # Copy-on-write: what is written to a tensor stays in memory.

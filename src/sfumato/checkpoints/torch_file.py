@@ -6,6 +6,7 @@ in the file, mapped. Source of both layouts: PyTorch's `torch/serialization.py`.
 
 import mmap
 import struct
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from sfumato.checkpoints.pickle_reader import PickleReader
 from sfumato.checkpoints.pickle_values import Global, Pairs, as_list, as_tuple
 from sfumato.checkpoints.reading import naming, reading
 from sfumato.checkpoints.stored_tensor import Block, Source, Storage, StoredTensor, is_count, is_counts, make
+from sfumato.checkpoints.streaming import Place
 from sfumato.checkpoints.zip_archive import Member, read_directory, read_member
 from sfumato.errors import CorruptFileError, UnsafeFileError
 
@@ -56,6 +58,15 @@ class TorchFile:
         """The tensor. Raises CorruptFileError if its bytes were compressed and are damaged."""
         with reading(self._path), naming(self._path):
             return make(self._tensors[name], self._source)
+
+    def place(self, name: str) -> Place | None:
+        """Where the tensor's elements lie in the file; None for one whose bytes are compressed, swapped, strided or of another type."""
+        tensor = self._tensors[name]
+        block = tensor.storage.block
+        as_it_is = tensor.in_order and tensor.cast is None and self._source.byteorder == sys.byteorder
+        if block.start is None or not as_it_is:
+            return None
+        return Place(block.start + tensor.storage.start + tensor.offset * tensor.dtype.itemsize, tensor.dtype)
 
     def metadata(self) -> dict[str, str]:
         """No such file has any."""

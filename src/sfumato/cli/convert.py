@@ -56,6 +56,9 @@ def convert(
         str | None,
         typer.Option(help="What a file's tensors don't say, such as sd2 or sdxl-turbo.", show_default=False),
     ] = None,
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Take the U-Net's average over training, from a file that has both.")
+    ] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a model in another layout or dtype, one tensor at a time. Prints the path on stdout."""
@@ -64,7 +67,7 @@ def convert(
     from sfumato.checkpoints.convert import open_model, save_model
 
     with warnings_said():
-        model = open_model(source, variant=variant, family=family)
+        model = open_model(source, variant=variant, family=family, averaged=ema)
         for reason in model.detected.reasons if family is None and not source.is_dir() else ():
             if "taken for" in reason:
                 say_note(f"{model.family.title}: {reason}; --family says otherwise")

@@ -16,7 +16,7 @@ import typer
 from sfumato.bundle import bundled_model
 from sfumato.cli.inspect_settings import show_settings
 from sfumato.cli.terminal import harmless, table
-from sfumato.errors import ConfigError, CorruptFileError, MissingFileError, UsageError
+from sfumato.errors import ConfigError, CorruptFileError, KeyMismatchError, MissingFileError, UsageError
 
 if TYPE_CHECKING:
     from sfumato.checkpoints import Card
@@ -99,6 +99,20 @@ def read_header(path: Path) -> WeightsSummary:
     return WeightsSummary(tensors=tensors, dtypes=dtypes, metadata=metadata, size=size)
 
 
+def read_pickle(path: Path) -> WeightsSummary:
+    """What a pickled file of weights holds, by the pickle alone. Raises CorruptFileError or UnsafeFileError."""
+    from sfumato.checkpoints.tensor_file import open_tensors
+
+    with open_tensors(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (an open file is no dict)
+        return WeightsSummary(
+            tensors={name: tuple(piece.get_shape()) for name, piece in slices.items()},
+            dtypes=Counter(piece.get_dtype() for piece in slices.values()),
+            metadata={},
+            size=path.stat().st_size,
+        )
+
+
 def inspect_folder(path: Path) -> None:
     """Show a model folder's parts, and whether Sfumato opens it. Raises CheckpointError when it does not."""
     parts = _read_json(path / "model_index.json")
@@ -145,15 +159,20 @@ def _show_card(card: "Card") -> None:
 def _check_opens(path: Path) -> None:
     """Open the model as a pipeline would: every key and shape is checked. Prints what names it in recipes."""
     from sfumato.checkpoints import Card, open_folder
-    from sfumato.cli.inspect_weights import memory, show_family
+    from sfumato.cli.inspect_weights import memory, show_family, show_misfits
     from sfumato.schedulers import scheduler_from_config
     from sfumato.text import Tokenizer
 
     variant = _only_variant(path / "unet")
-    folder = open_folder(path, variant=variant)
+    try:
+        folder = open_folder(path, variant=variant)
+    except KeyMismatchError:
+        show_misfits(path, variant)
+        raise
     tokenizers = [Tokenizer.from_folder(place) for place in folder.tokenizers.values() if isinstance(place, Path)]
     scheduler = scheduler_from_config(folder.scheduler_config)
     show_family(folder.detected)
+    print("layout: diffusers")
     print(
         f"sampler: {scheduler.sampler}, {scheduler.spacing} spacing; tokens: {tokenizers[0].vocab_size:,}, {tokenizers[0].max_length} a prompt"
     )
@@ -215,10 +234,9 @@ def _weights_of(folder: Path) -> tuple[str, str, str]:
     """Parameters, dtype and size of a component's weights, one variant's where it has several; blanks where it has none."""
     variants = _variants(folder)
     if not variants:
-        pickled = any(folder.glob("*.bin"))
-        return ("", "pickled (.bin), not read", "") if pickled else ("", "" if folder.is_dir() else "missing", "")
+        return ("", "" if folder.is_dir() else "missing", "")
     shown = None if None in variants else next(iter(variants))
-    summaries = [read_header(file) for file in variants[shown]]
+    summaries = [read_header(file) if file.suffix == ".safetensors" else read_pickle(file) for file in variants[shown]]
     dtypes = sorted({dtype for summary in summaries for dtype in summary.dtypes})
     others = "".join(f"; also as {name}" for name in variants if name is not None and name != shown)
     return (
@@ -235,15 +253,21 @@ def _only_variant(folder: Path) -> str | None:
 
 
 # A weights file's name: "model.safetensors", "model.fp16.safetensors", and shards of either with the variant on either side.
-_WEIGHTS = re.compile(r"[^.]+?(-\d{5}-of-\d{5})?(\.(?P<variant>[^.]+?))?(-\d{5}-of-\d{5})?\.safetensors")
+_WEIGHTS = r"[^.]+?(-\d{5}-of-\d{5})?(\.(?P<variant>[^.]+?))?(-\d{5}-of-\d{5})?\."
 
 
 def _variants(folder: Path) -> dict[str | None, list[Path]]:
-    """A component's weights files by variant, in the order of their names; None is the one without a name."""
+    """A component's weights files by variant, in the order of their names; None is the one without a name.
+
+    Pickles (.bin) are those of variants that there are no safetensors of, as it is when the model is opened.
+    """
     variants: dict[str | None, list[Path]] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        if match := _WEIGHTS.fullmatch(file.name):
-            variants.setdefault(match["variant"], []).append(file)
+    for suffix in ("safetensors", "bin"):
+        found: dict[str | None, list[Path]] = {}
+        for file in sorted(folder.glob(f"*.{suffix}")):
+            if match := re.fullmatch(_WEIGHTS + suffix, file.name):
+                found.setdefault(match["variant"], []).append(file)
+        variants |= {name: files for name, files in found.items() if name not in variants}
     return variants
 
 

@@ -1,6 +1,7 @@
 """`sfumato inspect` of a file of tensors: what it holds, which model that is, and whether it can be opened."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,21 +57,40 @@ def inspect_weights(path: Path, family: str | None = None) -> None:
     show_family(plan.detected)
     print(f"layout: {plan.contents.layout}")
     if plan.contents.averaged:
-        print("averages of training: its U-Net's, which are left alone unless they are asked for")
+        print("averages of training (EMA): its U-Net's, left alone unless extract_ema=True or --ema asks for them")
     print(f"memory: {memory(sum(map(prod, found.survey.expected.values())))}")
     if found.survey.leftovers:
         print(f"left over, as it should be: {len(found.survey.leftovers):,} tensors")
     if amiss := found.survey.amiss:
-        for kind, names in amiss.items():
-            print(f"\n{len(names)} tensors {kind}")
-            for name in names[:LISTED]:
-                print(f"  {harmless(name)}")
-            if len(names) > LISTED:
-                print(f"  and {len(names) - LISTED} more")
+        show_amiss(amiss)
         counted = ", ".join(f"{len(names)} tensors {kind}" for kind, names in amiss.items())
         raise KeyMismatchError(f"{path} can't be opened as {plan.family.title}: {counted}")
     missing = [part for part in ("unet", "vae", *plan.family.text_encoders) if part not in plan.networks]
     print("opens: yes" + (f"; it has no {' and no '.join(missing)}" if missing else ""))
+
+
+def show_amiss(amiss: Mapping[str, Sequence[str]], where: str = "") -> None:
+    """Print what does not fit, by kind, the first names of each."""
+    for kind, names in amiss.items():
+        print(f"\n{where}{len(names)} tensors {kind}")
+        for name in names[:LISTED]:
+            print(f"  {harmless(name)}")
+        if len(names) > LISTED:
+            print(f"  and {len(names) - LISTED} more")
+
+
+def show_misfits(folder: Path, variant: str | None) -> None:
+    """Print what does not fit in the weights of a model folder's networks, each against its config."""
+    from sfumato.checkpoints.folder import COMPONENTS
+    from sfumato.checkpoints.index import read_index
+    from sfumato.checkpoints.weights import has_weights
+
+    index = read_index(folder)
+    for part in COMPONENTS:
+        place = folder / part.name
+        if part.name in index.kinds and place.is_dir():
+            there = variant if has_weights(place, part.stem, variant) else None
+            show_amiss(part.survey(place, variant=there, kind=index.kinds[part.name]).amiss, f"{part.name}: ")
 
 
 def ours(name: str) -> str:

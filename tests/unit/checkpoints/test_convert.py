@@ -44,7 +44,7 @@ def assert_same(first: LoadedModel, second: LoadedModel, dtype: torch.dtype | No
     }
 
 
-@pytest.mark.parametrize("name", ["sd1", "sd2-v", "x4-upscaler", "sdxl", "sdxl-refiner"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_folder_to_file_to_folder_loses_nothing(name: str, tmp_path: Path) -> None:
     first = open_model(folder_of(name, tmp_path / "first"))
     assert save_model(first, tmp_path / "it.safetensors", layout="ldm") == ()

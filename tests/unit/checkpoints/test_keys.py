@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sfumato.checkpoints.configs import write_unet_config, write_vae_config
 from sfumato.checkpoints.diffusers_layout import safety_keys, text_keys, unet_keys, vae_keys
-from sfumato.checkpoints.keys import KeyMap, few, repeat, under
+from sfumato.checkpoints.keys import KeyMap, few, grouped, repeat, under
 from sfumato.models import (
     AutoencoderKL,
     CLIPTextConfig,
@@ -110,3 +110,12 @@ def test_few_of_many_names() -> None:
     assert few(["b", "a"]) == "a, b"
     assert few(["a\nb"]) == r"'a\nb'"
     assert few(["d", "c", "b", "a", "e"]) == "a, b, c and 2 more"
+
+
+def test_many_names_are_grouped_by_where_they_lie() -> None:
+    assert grouped(["b", "a"]) == "a, b"
+    names = [f"a.x.{i}.{end}" for i in range(4) for end in ("weight", "bias")] + [f"b.{i}" for i in range(3)]
+    assert grouped(names) == "8 in a.x, 3 in b; the first is a.x.0.bias"
+    assert grouped([f"{letter}.x" for letter in "abcde"] * 1) == "1 in a, 1 in b, 1 in c, 2 elsewhere; the first is a.x"
+    assert grouped(["x"] * 4) == "4 in x; the first is x"
+    assert "'a\\nb'" in grouped([f"a\nb.{i}" for i in range(5)])

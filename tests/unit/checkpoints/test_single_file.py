@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,11 @@ from torch import Tensor
 
 from sfumato.checkpoints.card import Card
 from sfumato.checkpoints.components import TEXT_ENCODER, UNET, VAE
+from sfumato.checkpoints.convert import save_model
 from sfumato.checkpoints.diffusers_layout import unet_keys
+from sfumato.checkpoints.filling import save_weights
 from sfumato.checkpoints.ldm_layout import ldm_unet_keys
+from sfumato.checkpoints.openclip_layout import openclip_text_keys
 from sfumato.checkpoints.single_file import open_single_file
 from sfumato.checkpoints.single_saving import save_single_file
 from sfumato.checkpoints.sizes import DIFFUSERS, LDM, settled, unet_sizes
@@ -138,8 +142,24 @@ def test_pickled_checkpoints(
     assert_same(open_single_file(tmp_path / "model.ckpt"), sd1[1])
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_in_a_training_checkpoint(name: str, tmp_path: Path) -> None:
+    """A pickle with the state of the training, the U-Net twice, and the tables of the schedule; in both of torch.save's formats."""
+    networks = save(tmp_path / "model.safetensors", name)
+    tensors = load_file(tmp_path / "model.safetensors") | LEFTOVERS
+    unet = {key: t for key, t in tensors.items() if key.startswith("model.diffusion_model.")}
+    tensors |= {f"model_ema.{key.removeprefix('model.').replace('.', '')}": t + 1 for key, t in unet.items()}
+    values = {"state_dict": tensors, "epoch": 3, "optimizer_states": [{"state": {0: {"exp_avg": torch.rand(3)}}}]}
+    old = list(FAMILIES).index(name) % 2 == 0
+    torch.save(values, tmp_path / "model.ckpt", _use_new_zipfile_serialization=not old)
+    assert_same(open_single_file(tmp_path / "model.ckpt", family=name), networks)
+    averaged = open_single_file(tmp_path / "model.ckpt", family=name, averaged=True)
+    for key, tensor in networks["unet"].state_dict().items():
+        assert torch.equal(averaged.unet.state_dict()[key], tensor + 1)
+
+
 def test_averages_of_training_are_left_alone_unless_they_are_asked_for(
-    file: Path, sd1: tuple[Path, dict[str, Any]]
+    file: Path, sd1: tuple[Path, dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
     def with_average(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         unet = {name: t for name, t in tensors.items() if name.startswith("model.diffusion_model.")}
@@ -150,7 +170,11 @@ def test_averages_of_training_are_left_alone_unless_they_are_asked_for(
         open_single_file(file, averaged=True)
     rewrite(file, with_average)
     assert_same(open_single_file(file), sd1[1])
+    assert "model.safetensors also holds its U-Net averaged over training (EMA), which is left alone" in caplog.text
+    caplog.clear()
+    open_single_file(file, components=["vae"])
     averaged = open_single_file(file, averaged=True)
+    assert caplog.text == ""
     assert_same(averaged, sd1[1], "vae", "text_encoder")
     for key, tensor in sd1[1]["unet"].state_dict().items():
         assert torch.equal(averaged.unet.state_dict()[key], tensor + 1)
@@ -191,6 +215,33 @@ def test_the_upscalers_autoencoder_and_openclip_are_told_apart(tmp_path: Path) -
     text = open_single_file(path)
     assert text.family is FAMILIES["sd2"]
     assert text.text_encoder.config.activation == "gelu"
+
+
+@pytest.mark.parametrize("layout", ["transformers", "openclip"])
+@pytest.mark.parametrize("name", ["sd1", "sd2", "sdxl"])
+def test_a_text_encoder_alone_is_told_by_its_width(name: str, layout: str, tmp_path: Path) -> None:
+    family = FAMILIES[name]
+    part, released = list(family.text_encoders.items())[-1]
+    if layout == "openclip" and name == "sd1":
+        return  # OpenCLIP's are the others
+    config = replace(released, layers=1, vocab_size=8, mlp_width=8, eos_token_id=7)
+    network = TEXT_ENCODER.build(config).half()
+    if layout == "transformers":
+        TEXT_ENCODER.save(network, tmp_path / "it")
+        path = tmp_path / "it" / "model.safetensors"
+    else:
+        path = tmp_path / "open_clip_model.safetensors"
+        save_weights(network, path, openclip_text_keys(config))
+        # OpenCLIP's own files hold the other half too.
+        rewrite(path, lambda t: t | {"visual.conv1.weight": torch.rand(1), "logit_scale": torch.tensor(1.0)})
+    loaded = open_single_file(path)
+    assert loaded.family is family
+    assert loaded.networks.keys() == {part}
+    found = loaded.networks[part]
+    assert found.config == replace(config, eos_token_id=released.eos_token_id)
+    assert_same(loaded, {part: network})
+    save_model(loaded, tmp_path / "folder", layout="diffusers")
+    assert_same(open_single_file(tmp_path / "folder" / "model.safetensors"), {part: network})
 
 
 def test_text_encoders_as_other_programs_write_them(
@@ -250,6 +301,26 @@ def test_one_error_says_all_that_is_amiss(file: Path) -> None:
     assert "\n" not in message
 
 
+def test_hundreds_of_tensors_amiss_are_grouped(file: Path) -> None:
+    def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        names = ("model.diffusion_model.output_blocks.", "first_stage_model.decoder.up.")
+        return {
+            next((f"other.{name}" for start in names if name.startswith(start)), name): t for name, t in tensors.items()
+        }
+
+    rewrite(file, renamed)
+    with pytest.raises(KeyMismatchError) as caught:
+        open_single_file(file)
+    message = str(caught.value)
+    assert len(message) < 1000
+    for kind, prefix in (("missing", ""), ("unexpected", "other.")):
+        assert re.search(
+            rf"1\d\d {kind} \(\d+ in {prefix}model.diffusion_model.output_blocks, \d+ in {prefix}first_stage_model.decoder.up; "
+            rf"the first is {prefix}first_stage_model",
+            message,
+        ), message
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
@@ -259,6 +330,10 @@ def test_one_error_says_all_that_is_amiss(file: Path) -> None:
         (["model.diffusion_model.joint_blocks.0.x"], "Stable Diffusion 3"),
         (["double_blocks.0.img_attn.qkv.weight"], "a model of Flux's kind"),
         (["emb_params"], "a textual inversion"),
+        (["edm_vpred.sigma_max", "model.diffusion_model.input_blocks.0.0.weight"], "CosXL, whose noise"),
+        (["1.weight", "3.conv.0.weight"], r"the decoder of a tiny autoencoder \(TAESD or TAESDXL\); .*open_tiny_files"),
+        (["0.weight", "1.conv.0.weight"], "the encoder of a tiny autoencoder"),
+        (["decoder.layers.0.weight", "encoder.layers.0.weight"], "a tiny autoencoder, as diffusers names it"),
         (["edm_mean", "model.diffusion_model.input_blocks.0.0.weight"], r"Playground 2\.5"),
         (["model_ema.diffusion_modelinput_blocks00weight"], "only averages of training"),
         (["something"], r"no network of Stable Diffusion: 1 tensors \(something\)"),

@@ -1,6 +1,8 @@
 import io
 import json
+import os
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, load_file, save_file
 from torch import nn
 
-from sfumato.checkpoints import filling, safetensors_file
+from sfumato.checkpoints import filling, safetensors_file, streaming, torch_file
 from sfumato.checkpoints.components import VAE
 from sfumato.checkpoints.filling import load_weights, save_weights
 from sfumato.checkpoints.keys import KeyMap
@@ -145,14 +147,14 @@ def test_a_file_cut_short_says_so(file: Path) -> None:
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("where", ["safe_open", "to"])
+@pytest.mark.parametrize("where", ["safe_open", "read_as"])
 def test_memory_that_runs_out_is_no_fault_of_the_file(
     file: Path, error: Exception, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(*((safetensors_file, where) if where == "safe_open" else (torch.Tensor, where)), fail)
+    monkeypatch.setattr(safetensors_file if where == "safe_open" else filling, where, fail)
     with pytest.raises(CheckpointError, match="not enough memory to open") as caught:
         load_weights(network(), [file], KEYS, torch.bfloat16)
     assert not isinstance(caught.value, CorruptFileError)
@@ -163,7 +165,7 @@ def test_another_failure_while_a_file_is_open_stays_what_it_is(file: Path, monke
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(torch.Tensor, "to", fail)
+    monkeypatch.setattr(filling, "read_as", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         load_weights(network(), [file], KEYS, torch.bfloat16)
 
@@ -302,25 +304,47 @@ def test_tensors_of_another_form_come_back(tmp_path: Path) -> None:
         load_weights(forms(), [file], FUSED)
 
 
-@pytest.mark.parametrize("dtype", [None, torch.float32])
-def test_a_file_is_mapped_a_part_at_a_time_while_it_is_converted(
-    file: Path, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("pickled", [None, "new", "old"])
+def test_another_dtype_is_read_a_little_at_a_time(
+    file: Path, tmp_path: Path, stored: torch.dtype, pickled: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[Path] = []
-    reading = filling.open_tensors
+    """The same as converting the whole tensor; and nothing of the file is mapped for it."""
+    tensors = {name: tensor.to(stored) for name, tensor in load_file(file).items()}
+    if pickled:
+        tensors["first.weight"] = (
+            tensors["first.weight"].T.contiguous().T
+        )  # as some programs save them: it does not lie in order
+        file = tmp_path / "model.bin"
+        torch.save(tensors, file, _use_new_zipfile_serialization=pickled == "new")
+    else:
+        save_file(tensors, file)
+    monkeypatch.setattr(streaming, "CHUNK", 8)
+    taken: list[str] = []
+    for kind in (safetensors_file.SafetensorsFile, torch_file.TorchFile):
+        whole = kind.get_tensor
+        monkeypatch.setattr(kind, "get_tensor", lambda self, name, whole=whole: taken.append(name) or whole(self, name))
+    for dtype in (torch.float32, torch.float16):
+        taken.clear()
+        loaded = network()
+        load_weights(loaded, [file], KEYS, dtype)
+        for name, ours in (("first", loaded[0]), ("second", loaded[1])):
+            assert torch.equal(ours.weight, tensors[f"{name}.weight"].to(dtype))
+            assert torch.equal(ours.bias, tensors[f"{name}.bias"].to(dtype))
+        expected = set(tensors) if dtype == stored else ({"first.weight"} if pickled else set())
+        assert set(taken) == expected
 
-    def counted(path: Path):
-        opened.append(path)
-        return reading(path)
 
-    tensors = {name: tensor.half() for name, tensor in load_file(file).items()}
-    save_file(tensors, file)
-    monkeypatch.setattr(filling, "open_tensors", counted)
-    monkeypatch.setattr(filling, "MAPPED", 0)
-    loaded = network()
-    load_weights(loaded, [file], KEYS, dtype)
-    assert len(opened) == (1 if dtype is None else 4)
-    assert torch.equal(loaded[0].weight, tensors["first.weight"].to(dtype))
+def test_a_file_that_is_cut_short_while_it_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = filling.read_as
+
+    def cut(stream: BinaryIO, *arguments: Any) -> torch.Tensor:
+        os.truncate(file, 100)
+        return whole(stream, *arguments)
+
+    monkeypatch.setattr(filling, "read_as", cut)
+    with pytest.raises(CorruptFileError, match=r"it was cut short while it was read; download the model again"):
+        load_weights(network(), [file], KEYS, torch.float16)
 
 
 @pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])

@@ -86,3 +86,37 @@ def test_what_can_not_be_done(
     assert message in output.err
     assert output.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_averages_of_training_are_taken_when_they_are_asked_for(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = load_file(file)
+    both = tensors | {
+        f"model_ema.{name.removeprefix('model.').replace('.', '')}": tensor + 1
+        for name, tensor in tensors.items()
+        if name.startswith("model.diffusion_model.")
+    }
+    path = tmp_path / "training.ckpt"
+    torch.save({"state_dict": both, "global_step": 3}, path)
+    options = ["--family", "sd2"]
+    assert run(["convert", str(path), str(tmp_path / "plain.safetensors"), *options]) == 0
+    assert "also holds its U-Net averaged over training (EMA), which is left alone" in capsys.readouterr().err
+    assert run(["convert", str(path), str(tmp_path / "ema.safetensors"), "--ema", *options]) == 0
+    assert capsys.readouterr().err == ""
+    plain, averaged = load_file(tmp_path / "plain.safetensors"), load_file(tmp_path / "ema.safetensors")
+    assert plain.keys() == averaged.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(plain[name], tensor)
+        assert torch.equal(averaged[name], tensor + 1 if name.startswith("model.diffusion_model.") else tensor)
+    assert run(["inspect", str(path), *options]) == 0
+    assert (
+        "averages of training (EMA): its U-Net's, left alone unless extract_ema=True or --ema"
+        in capsys.readouterr().out
+    )
+    assert run(["convert", str(file), str(tmp_path / "x"), "--ema"]) == 2
+    assert "holds no averages of training" in capsys.readouterr().err
+    folder = tmp_path / "folder"
+    assert run(["convert", str(file), str(folder)]) == 0
+    assert run(["convert", str(folder), str(tmp_path / "y"), "--ema"]) == 2
+    assert "is a folder, which holds no averages of training" in capsys.readouterr().err

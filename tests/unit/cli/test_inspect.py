@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.numpy import load_file, save_file
-from tiny_families import FAMILIES, our_networks
+from tiny_families import FAMILIES, our_networks, save_tokenizers
 
+from sfumato.checkpoints import save_folder
 from sfumato.checkpoints.single_saving import save_single_file
 from sfumato.cli.app import run
 from sfumato.cli.inspect import _variants, read_header
@@ -200,3 +201,49 @@ def test_weights_are_counted_once_however_many_variants_lie_beside_each_other(tm
         (tmp_path / name).touch()
     found = {file.name: variant for variant, files in _variants(tmp_path).items() for file in files}
     assert found == names
+
+
+def test_pickles_are_those_that_there_are_no_safetensors_of(tmp_path: Path) -> None:
+    for name in ("model.bin", "model.fp16.bin", "model.fp16.safetensors", "model-00001-of-00002.ema.bin"):
+        (tmp_path / name).touch()
+    found = {variant: [file.name for file in files] for variant, files in _variants(tmp_path).items()}
+    assert found == {
+        "fp16": ["model.fp16.safetensors"], None: ["model.bin"], "ema": ["model-00001-of-00002.ema.bin"]
+    }  # fmt: skip
+
+
+def test_a_model_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its parts whatever their files are, its family and layout, and what does not fit of each."""
+    family, path = FAMILIES["sd2-v"], tmp_path / "model"
+    networks = our_networks(family)
+    save_tokenizers(family, tmp_path)
+    save_folder(path, **networks, tokenizer_files=tmp_path / "tokenizer", scheduler_config=family.scheduler)
+    weights = path / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = {name: torch.from_numpy(tensor) for name, tensor in load_file(weights).items()}
+    weights.unlink()
+    torch.save(tensors, weights.with_suffix(".bin"))
+    assert run(["inspect", str(path)]) == 0
+    shown = capsys.readouterr().out
+    count = sum(tensor.numel() for tensor in tensors.values())
+    assert re.search(rf"vae +AutoencoderKL +{count:,} +F32 +\d", shown)
+    for said in (
+        "family: Stable Diffusion 2, 768 (sd2-v)\n", "  linear projections around its attention", "layout: diffusers\n",
+        "GiB for the weights in float16", "sha256: ", "opens: yes\n",
+    ):  # fmt: skip
+        assert said in shown
+
+    del tensors["quant_conv.bias"]
+    torch.save(tensors | {"who.knows": torch.zeros(2)}, weights.with_suffix(".bin"))
+    (path / "unet" / "config.json").write_text(
+        (path / "unet" / "config.json").read_text().replace('"cross_attention_dim": 64', '"cross_attention_dim": 72')
+    )
+    assert run(["inspect", str(path)]) == 2
+    output = capsys.readouterr()
+    assert "\nvae: 1 tensors missing\n  quant_conv.bias\n" in output.out
+    assert "\nvae: 1 tensors unexpected\n  who.knows\n" in output.out
+    assert re.search(
+        r"\nunet: \d+ tensors of the wrong shape or type\n  .*attn2.to_k.weight is \[64, 64\], not \[64, 72\]",
+        output.out,
+    )
+    assert "text_encoder: " not in output.out
+    assert output.err.count("\n") == 1
