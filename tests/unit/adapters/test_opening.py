@@ -214,8 +214,15 @@ def test_the_metadata_of_diffusers_says_the_scale(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "metadata", ["{", "[]", json.dumps({"unet.lora_alpha": "five"}), json.dumps({"unet.rank_pattern": [1]})]
-)
+    "metadata",
+    [
+        "{", "[]", json.dumps({"unet.lora_alpha": "five"}), json.dumps({"unet.rank_pattern": [1]}), '{"unet.lora_alpha": NaN}',
+        json.dumps({"unet.lora_alpha": 10**400}), json.dumps({"unet.r": 0}), json.dumps({"unet.r": -3, "unet.use_rslora": True}),
+        '{"unet.alpha_pattern": {"to_q": NaN}}', json.dumps({"unet.rank_pattern": {"to_q": 0}}),
+        json.dumps({"unet.alpha_pattern": {f"x{i}": 1 for i in range(10_001)}}),
+    ],
+    ids=lambda text: text[:40],
+)  # fmt: skip
 def test_a_damaged_config_is_an_error(tiny: Any, metadata: str) -> None:
     tensors = dict(zip(diffusers("unet", LAYER), (torch.randn(RANK, 8), torch.randn(8, RANK)), strict=True))
     with pytest.raises(AdapterError):
