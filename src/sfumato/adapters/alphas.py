@@ -48,7 +48,7 @@ class PeftConfig:
 
         def pattern(name: str, least: float = -MOST) -> dict[str, float]:
             table: object = values.get(name) or {}
-            numbers = cast("dict[str, float]", table) if isinstance(table, dict) else {"": None}
+            numbers = cast("dict[str, Any]", table) if isinstance(table, dict) else {"": None}
             if len(numbers) > MOST_PATTERNS or not all(is_number(value, least) for value in numbers.values()):
                 raise AdapterError(
                     f"{where}: {name} is no table of at most {MOST_PATTERNS:,} layers and numbers from {least:,} to {MOST:,}"
