@@ -48,8 +48,12 @@ class PeftConfig:
 
         def pattern(name: str, least: float = -MOST) -> dict[str, float]:
             table: object = values.get(name) or {}
-            numbers = cast("dict[str, Any]", table) if isinstance(table, dict) else {"": None}
-            if len(numbers) > MOST_PATTERNS or not all(is_number(value, least) for value in numbers.values()):
+            numbers = cast("dict[str, float]", table) if isinstance(table, dict) else None
+            if (
+                numbers is None
+                or len(numbers) > MOST_PATTERNS
+                or not all(is_number(v, least) for v in numbers.values())
+            ):
                 raise AdapterError(
                     f"{where}: {name} is no table of at most {MOST_PATTERNS:,} layers and numbers from {least:,} to {MOST:,}"
                 )
