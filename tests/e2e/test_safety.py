@@ -44,6 +44,18 @@ def test_a_model_without_a_checker_is_flagged_and_nothing_is_changed(
     assert f"Safety: flagged, NSFW score: {low.safety_scores['nsfw']}" in (read_embedded(here / "low.png")[1] or "")
 
 
+def test_the_help_says_how_it_is_turned_on_and_off(capsys: OUTPUT) -> None:
+    assert run(["generate", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for words in (
+        "--safety",
+        "block (black instead), blur, flag (only say so), or off",
+        "--safety-threshold",
+        "--no-safety",
+    ):
+        assert words in said
+
+
 @pytest.mark.parametrize("mode", ["block", "blur"])
 def test_a_flagged_picture_is_kept_back_everywhere(tiny_folder: Path, here: Path, capsys: OUTPUT, mode: str) -> None:
     files = ["--out", "a.png", "--grid", "1x2", "--animate", "a.gif", "-n", "2"]

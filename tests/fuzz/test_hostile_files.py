@@ -24,7 +24,9 @@ def load(name: str) -> Any:
     return module
 
 
-gadgets = load("gadgets")
+gadgets = sys.modules["gadgets"] = load("gadgets")
+floods = load("floods")
+MAY_OPEN = (*gadgets.MAY_OPEN, *floods.MAY_OPEN)
 
 
 def watched(folder: Path, *options: str) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def watched(folder: Path, *options: str) -> dict[str, Any]:
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("hostile")
     names = {}
-    for number, (name, data) in enumerate(gadgets.all_files()):
+    for number, (name, data) in enumerate([*gadgets.all_files(), *floods.files()]):
         (folder / f"{number:04}.ckpt").write_bytes(data)
         names[f"{number:04}.ckpt"] = name
     before = {file.name for file in folder.iterdir()}
@@ -63,13 +65,13 @@ def test_each_is_refused_in_one_line(results: dict[str, Any]) -> None:
     wrong = {
         name: result["said"]
         for name, result in results.items()
-        if result["outcome"] not in ("UnsafeFileError", "CorruptFileError") and name not in gadgets.MAY_OPEN
+        if result["outcome"] not in ("UnsafeFileError", "CorruptFileError") and name not in MAY_OPEN
     }
     assert wrong == {}
 
 
 def test_what_may_open_opens_as_data(results: dict[str, Any]) -> None:
-    assert {results[name]["outcome"] for name in gadgets.MAY_OPEN} == {"opened"}
+    assert {results[name]["outcome"] for name in MAY_OPEN} == {"opened"}
 
 
 def test_what_a_file_wants_to_run_is_named(results: dict[str, Any]) -> None:
@@ -96,6 +98,50 @@ def test_a_model_with_a_hostile_part_is_refused_by_the_command_in_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{place}.bin: wants to run os.system at byte 2 of its pickle; refused" in line
     assert not Path("pwned").exists()
+
+
+def test_what_would_take_all_the_memory_is_refused_for_that(results: dict[str, Any]) -> None:
+    """The process that opens them has half a gigabyte for all, and five seconds for each (`watch.limited`)."""
+    found = {name for name in results if name.startswith("flood: ")}
+    assert len(found) == 14
+    assert all("memory to open" not in results[name]["said"] for name in found)
+    for name in ("a dict of pairs copied over and over", "long names of classes", "tensors of many dimensions"):
+        assert "would take far more memory than the file has bytes" in results[f"flood: {name}"]["said"]
+
+
+EVIL = {
+    "archive": gadgets.archive(dict(gadgets.pickles())["reduce os.system"]),
+    "bare": dict(gadgets.pickles())["reduce builtins.eval"],
+}
+
+
+@pytest.mark.parametrize("data", EVIL.values(), ids=EVIL.keys())
+@pytest.mark.parametrize("name", ["x.ckpt", "x.safetensors"])
+@pytest.mark.parametrize("door", ["lora", "embedding", "convert", "merge", "inspect"])
+def test_at_every_door_a_hostile_file_is_refused_whatever_its_name(
+    door: str,
+    name: str,
+    data: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(data)
+    assert run(DOORS[door](name)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{name}: wants to run " in line
+    assert "refused" in line
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+DOORS: dict[str, Any] = {
+    "lora": lambda name: ["generate", "a fox", "--lora", name],
+    "embedding": lambda name: ["generate", "a fox", "--embedding", name],
+    "convert": lambda name: ["convert", name, "out.safetensors"],
+    "merge": lambda name: ["merge", name, name, "out.safetensors"],
+    "inspect": lambda name: ["inspect", name],
+}
 
 
 def test_the_watch_sees(tmp_path: Path) -> None:

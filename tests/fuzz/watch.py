@@ -4,9 +4,14 @@
 """
 
 import json
+import os
 import pickle
+import resource
+import signal
 import sys
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,38 @@ from sfumato.errors import CheckpointError
 
 # Mapping the open file, and what the interpreter reports of itself.
 HARMLESS = frozenset({"mmap.__new__", "sys.unraisablehook"})
+
+
+MEMORY = 512 << 20
+"""Bytes of address space beyond what the process has at the start: values may take some 200 MB, texts, arrays and tensors 64 MB each."""
+SLOW = 5
+"""Seconds of processor time for one file."""
+
+
+class Slow(BaseException):
+    """A file that took longer than it may."""
+
+
+def limited() -> None:
+    """From here on the process gets no more than MEMORY beyond what it has, and a file no more than the time that `timed` gives it."""
+
+    def too_slow(*_: object) -> None:
+        raise Slow
+
+    signal.signal(signal.SIGPROF, too_slow)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + MEMORY, most))
+
+
+@contextmanager
+def timed(seconds: float = SLOW) -> Generator[None]:
+    """Raise Slow where the block takes longer."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 class Watch:
@@ -100,7 +137,7 @@ def warm(folder: Path) -> None:
 def outcome(path: Path, watch: Watch) -> tuple[str, str]:
     """How opening a file ends: "opened", the name of the error of ours, or "FINDING"; and what was said."""
     try:
-        with watch.over(path):
+        with timed(), watch.over(path):
             count = read_all(path)
     except CheckpointError as error:
         said = str(error)
@@ -110,7 +147,7 @@ def outcome(path: Path, watch: Watch) -> tuple[str, str]:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        return "FINDING", f"{type(error).__name__}: {error}"
+        return "FINDING", f"{type(error).__name__}: {str(error)[:1000]}"
     return "opened", f"{count} tensors"
 
 
@@ -128,7 +165,10 @@ def main() -> None:
     warm(files[0].parent)
     found = {}
     for file in files:
+        limited()
         how, said = (unguarded if "--unguarded" in sys.argv else outcome)(file, watch)
+        if how == "CheckpointError":
+            how = "FINDING"  # there was not enough memory
         found[file.name] = {"outcome": how, "said": said, "events": watch.events}
     print(json.dumps(found))
 

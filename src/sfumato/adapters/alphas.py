@@ -15,6 +15,8 @@ from sfumato.errors import AdapterError
 
 CONFIG = "adapter_config.json"
 DIFFUSERS_METADATA = "lora_adapter_metadata"
+MOST, MOST_PATTERNS = 1_000_000, 10_000
+"""The largest rank or alpha, and the most layers that a pattern names: each is looked for in each layer's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +38,36 @@ class PeftConfig:
     def read(cls, values: Mapping[str, Any], where: str) -> "PeftConfig":
         """From the values of an `adapter_config.json`. Raises AdapterError for values of the wrong type, or what is not implemented."""
 
-        def number(name: str) -> float | None:
+        def number(name: str, least: float = -MOST) -> float | None:
             value = values.get(name)
-            if value is not None and (
-                not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value)
-            ):
-                raise AdapterError(f"{where}: {name} is {value!r}; expected a number")
+            if value is not None and not is_number(value, least):
+                raise AdapterError(
+                    f"{where}: {name} is {repr(value)[:80]}; expected a number from {least:,} to {MOST:,}"
+                )
             return value
 
-        def pattern(name: str) -> dict[str, float]:
-            table = values.get(name) or {}
-            if not isinstance(table, dict) or not all(
-                isinstance(v, int | float) for v in cast("dict[str, Any]", table).values()
+        def pattern(name: str, least: float = -MOST) -> dict[str, float]:
+            table: object = values.get(name) or {}
+            numbers = cast("dict[str, float]", table) if isinstance(table, dict) else None
+            if (
+                numbers is None
+                or len(numbers) > MOST_PATTERNS
+                or not all(is_number(v, least) for v in numbers.values())
             ):
-                raise AdapterError(f"{where}: {name} is no table of layers and numbers")
-            return {
-                key.removeprefix("^").split(".lora_")[0]: value
-                for key, value in cast("dict[str, float]", table).items()
-            }
+                raise AdapterError(
+                    f"{where}: {name} is no table of at most {MOST_PATTERNS:,} layers and numbers from {least:,} to {MOST:,}"
+                )
+            return {key.removeprefix("^").split(".lora_")[0]: value for key, value in numbers.items()}
 
         if values.get("fan_in_fan_out"):
             raise AdapterError(f"{where}: fan_in_fan_out is for layers that Stable Diffusion does not have")
-        rank = number("r")
+        rank = number("r", least=1)
         feedforward = values.get("feedforward_modules") or ()
         alpha = number("lora_alpha")
         return cls(
             rank=None if rank is None else int(rank),
             alpha=number("alpha") if alpha is None else alpha,
-            ranks=pattern("rank_pattern"),
+            ranks=pattern("rank_pattern", least=1),
             alphas=pattern("alpha_pattern"),
             of_root=bool(values.get("use_rslora")),
             on_input=tuple(map(str, [feedforward] if isinstance(feedforward, str) else feedforward)),
@@ -78,6 +82,11 @@ class PeftConfig:
     def scales_input(self, layer: str) -> bool:
         """Whether (IA)³ scales the inputs of a layer."""
         return any(ends(layer, name) for name in self.on_input)
+
+
+def is_number(value: object, least: float) -> bool:
+    """Whether a value of a config is a number that can be one of these; NaN is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= MOST
 
 
 def found(pattern: Mapping[str, float], layer: str) -> float | None:

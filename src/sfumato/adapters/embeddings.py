@@ -33,6 +33,9 @@ PAIRS: tuple[Mapping[str, str], ...] = (
 # Names that tell nothing of the token: the file's own name does, then.
 NAMELESS = frozenset({"emb_params", "tensor", "*"})
 
+MOST_VECTORS, MOST_TOKENS, MOST_LETTERS = 1000, 100, 200
+"""Of one token, of one file, of a token's name. A prompt has room for 75 vectors, and each token's takes a tokenizer of its own to add."""
+
 BY_WIDTH: Mapping[tuple[int, ...], str] = {
     **{(width,): family for width, family in BY_CONTEXT.items() if width in (768, 1024)},
     (768, 1280): BY_CONTEXT[2048],
@@ -91,8 +94,11 @@ def embeddings_of(
         raise AdapterError(
             f"{file} holds {len(by_token)} tokens ({', '.join(sorted(by_token))}); leave out the token, to load all"
         )
+    if len(by_token) > MOST_TOKENS:
+        raise AdapterError(f"{file} holds {len(by_token):,} tokens; expected at most {MOST_TOKENS}, split the file")
     found: list[Embedding] = []
     for own, vectors in by_token.items():
+        check_token(file, token or own)
         if len(vectors) == 1 and len(encoders) == 1:
             vectors = dict(zip(encoders, vectors.values(), strict=True))
         check(file, vectors, encoders)
@@ -122,9 +128,23 @@ def as_rows(tensor: Tensor, key: str, file: str) -> Tensor:
     rows = tensor[None] if tensor.ndim == 1 else tensor
     if rows.ndim != 2 or 0 in rows.shape:
         raise AdapterError(f"{file}: {key} is {list(tensor.shape)}; expected vectors, [n, width], of a token")
+    if len(rows) > MOST_VECTORS:
+        raise AdapterError(
+            f"{file}: {key} is {len(rows):,} vectors; expected at most {MOST_VECTORS:,}, and a prompt has room for 75"
+        )
     if not finite(rows):
         raise AdapterError(f"{file}: {key} holds NaN or infinity; the file is damaged, or its training failed")
     return rows
+
+
+def check_token(file: str, token: str) -> None:
+    """Raise AdapterError for a token that nobody can write: too long, or of letters that don't show."""
+    if len(token) > MOST_LETTERS or not token.isprintable():
+        shown = ascii(token[:40]) + ("…" if len(token) > 40 else "")
+        raise AdapterError(
+            f"{file} holds an embedding for {shown}, of {len(token):,} letters; expected at most {MOST_LETTERS}, all of which can be "
+            "written; give it another token"
+        )
 
 
 def check(file: str, vectors: Mapping[str, Tensor], encoders: Mapping[str, nn.Module]) -> None:

@@ -22,9 +22,12 @@ RANKS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), (2, 4)),
     **dict.fromkeys(("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2_a"), (2,)),
     **dict.fromkeys(("lokr_w2", "lokr_w2_b"), (2, 4)),
+    **dict.fromkeys(("diff", "w_norm"), (1, 2, 4)),
     "dora_scale": (1, 2, 4),
     "peft_magnitude": (1, 2, 4),
 }
+# Parts that say something by a whole number, or by being there.
+COUNTS = frozenset({"alpha", "on_input", "feedforward"})
 
 
 def change_of(where: str, parts: Parts, shape: tuple[int, ...], scaling: Scaling) -> Change:
@@ -35,6 +38,9 @@ def change_of(where: str, parts: Parts, shape: tuple[int, ...], scaling: Scaling
     for name, ranks in RANKS.items():
         if name in parts and parts[name].ndim not in ranks:
             raise damaged(where, f"{name} is {list(parts[name].shape)}, of {parts[name].ndim} dimensions")
+    for name, tensor in parts.items():
+        if name not in COUNTS and not tensor.is_floating_point():
+            raise damaged(where, f"{name} is of {str(tensor.dtype).removeprefix('torch.')}; expected fractions")
     known = next((kind for kind in ALGORITHMS if kind in parts), None)
     if known is None:
         raise damaged(where, f"{listed(parts)} make no change that Sfumato knows")
@@ -132,7 +138,8 @@ def ia3_of_peft(where: str, parts: Parts, shape: tuple[int, ...], scaling: Scali
                 "whose feedforward_modules say which are scaled, beside the file"
             )
         on_input = "feedforward" in parts if outputs == inputs else vector.numel() == inputs
-    return IA3(vector - 1, on_input=on_input, on_bias=not on_input)
+    # Half precision may not hold 1 + l and l both; of 8 bits there is no subtraction.
+    return IA3(vector.float() - 1, on_input=on_input, on_bias=not on_input)
 
 
 def full(where: str, parts: Parts, shape: tuple[int, ...], scaling: Scaling) -> Change:
@@ -195,4 +202,7 @@ def listed(names: object) -> str:
 
 def finite(tensor: Tensor) -> bool:
     """Whether every number is one; booleans and integers are."""
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+    if not tensor.is_floating_point():
+        return True
+    # PyTorch can't tell of all types of 8 bits; half precision holds each of their values.
+    return bool(torch.isfinite(tensor.half() if tensor.element_size() == 1 else tensor).all())

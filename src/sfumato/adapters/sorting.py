@@ -43,10 +43,17 @@ class Sorted:
         if part not in group.parts:
             group.keys.append(key)
             group.parts[part] = tensor
-        elif torch.equal(group.parts[part], tensor):
+        elif same(group.parts[part], tensor):
             self.doubled.append(key)
         else:
             raise AdapterError(f"{self.file}: {key} and {few(group.keys, 1)} disagree on one part of one layer")
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same bits; PyTorch compares no numbers of 8."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return torch.equal(*(tensor.contiguous().flatten().view(torch.uint8) for tensor in (one, other)))
 
 
 def sort_keys(file: str, tensors: Mapping[str, Tensor], networks: Mapping[str, nn.Module]) -> Sorted:

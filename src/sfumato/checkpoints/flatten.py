@@ -54,6 +54,7 @@ class _Tree:
     def add(self, name: str, value: Any, depth: int = 0) -> None:
         """Sort in a value and all within it."""
         self._meet(depth)
+        _check_length(name)
         if isinstance(value, NumpyArray):
             value = array_tensor(value)
         if isinstance(value, StoredTensor):
@@ -66,9 +67,10 @@ class _Tree:
 
     def put(self, where: dict[str, Any], name: str, value: object) -> None:
         """Note a value under a name that nothing else of its kind has."""
+        _check_length(name)
         self._letters -= len(name)
-        if len(name) > MOST_LETTERS or self._letters < 0:
-            raise CorruptFileError(f"it has a name of {len(name):,} letters, or too many of them")
+        if self._letters < 0:
+            raise CorruptFileError("it has too many names, or too long ones")
         if name in where:
             raise CorruptFileError(f"it has two values named {name!r}")
         where[name] = value
@@ -87,7 +89,8 @@ class _Tree:
             return 1, 0
         if not isinstance(value, list | tuple):
             return 0, 1
-        counts = [self._count(item, depth + 1) for _, item in _pairs(value)]
+        items = cast("list[Any]", value)
+        counts = [self._count(item, depth + 1) for item in (items[1::2] if isinstance(value, Pairs) else items)]
         return sum(tensors for tensors, _ in counts), sum(others for _, others in counts)
 
     def _meet(self, depth: int) -> None:
@@ -114,6 +117,7 @@ def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
 def _key(key: object, *, nested: bool = False) -> str:
     """A dict's key as text. Raises CorruptFileError for one that is no plain value."""
     if isinstance(key, str):
+        _check_length(key)
         return key
     if key is None or isinstance(key, bool | int | float | bytes | Global):
         return str(_scalar(key))
@@ -121,6 +125,12 @@ def _key(key: object, *, nested: bool = False) -> str:
     if parts is None or nested or len(parts) > MOST_DEPTH:
         raise CorruptFileError(f"a {type(key).__name__} stands where a name belongs")
     return ", ".join(_key(part, nested=True) for part in parts)
+
+
+def _check_length(name: str) -> None:
+    """Raise CorruptFileError for a name that is too long, before longer ones are made of it."""
+    if len(name) > MOST_LETTERS:
+        raise CorruptFileError(f"it has a name of {len(name):,} letters; expected at most {MOST_LETTERS:,}")
 
 
 def _scalar(value: object) -> Scalar:

@@ -1,6 +1,7 @@
 """The options of one JSON config, taken out one by one with their types checked, so that none goes unread."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, cast
@@ -57,7 +58,7 @@ class Options:
     def number(self, name: str, default: float | None = None) -> float:
         """Take a finite number above 0."""
         value = self._take(name, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
             raise self.wrong(name, value, "a number above 0")
         return float(value)
 
@@ -156,6 +157,8 @@ class Options:
     def wrong(self, name: str, value: object, expected: str) -> ConfigError:
         """The error for a value that can't be used."""
         shown = json.dumps(value, default=str)
+        # What a config calls an option may be anything, and one known to us is plain.
+        name = name if name.isprintable() and len(name) <= 80 else ascii(name[:80])
         return ConfigError(
             f"{self.where}: {name} is {shown if len(shown) <= 80 else shown[:77] + '...'}; expected {expected}"
         )

@@ -146,10 +146,11 @@ def mapping(arguments: Arguments) -> Pairs:
     given = arity(arguments, 0, 1, "a dict")[0]
     if isinstance(given, Pairs):
         return Pairs(cast("list[Any]", given))
-    pairs = [as_list(pair) for pair in (as_list(given) or ())]
-    if not (given is None or type(given) in (list, tuple)) or not all(pair and len(pair) == 2 for pair in pairs):
+    pairs = cast("list[Any]", [] if given is None else given if type(given) in (list, tuple) else [None])
+    # Looked at before any is copied: a list of one long list over and over takes no room, and its copies would take all there is.
+    if not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs):
         raise CorruptFileError("a dict is made of something else than pairs")
-    return Pairs(item for pair in pairs if pair for item in pair)
+    return Pairs(item for pair in pairs for item in pair)
 
 
 def default_mapping(arguments: Arguments) -> Pairs:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, cast
 from sfumato.checkpoints.pickle_globals import find_global
 from sfumato.checkpoints.pickle_numpy import NumpyArray, NumpyType, set_array, set_numpy_type
 from sfumato.checkpoints.pickle_values import Global, Instance, Pairs, Parameters, as_tuple
+from sfumato.checkpoints.stored_tensor import StoredTensor
 from sfumato.errors import CorruptFileError, UnsafeFileError
 
 MOST_OPCODES = 2_000_000
@@ -22,7 +23,9 @@ MOST_NUMBER = 64
 MOST_NAME = 512
 """Letters of a module's or class's name."""
 SLACK = 64 << 20
-"""Bytes that texts and arrays may take beyond three times those of their pickle."""
+"""Bytes that texts, arrays and the like may take beyond three times those of their pickle."""
+MOST_BEYOND = 256 << 20
+"""Bytes that they may take beyond those of their pickle, however long it is, and the SLACK."""
 
 # Opcodes that make values in ways no checkpoint does: the text forms of protocol 0, classes by name, numbered extensions, buffers
 # from elsewhere. Named so that the error can say which it was.
@@ -49,7 +52,7 @@ class PickleReader:
         """How many were read so far."""
         self._data = data
         self._persistent = persistent
-        self._left = 3 * len(data) + SLACK
+        self._left = min(3 * len(data), len(data) + MOST_BEYOND) + SLACK
 
     def load(self) -> Any:
         """The value of the next pickle: numbers, texts, lists, and the classes of `pickle_values` and `stored_tensor`.
@@ -124,10 +127,15 @@ class PickleReader:
         return line[:end].decode("ascii", "backslashreplace")
 
     def _text(self, raw: bytes) -> str:
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            self._spend(3 * len(raw))  # each byte that is no text is written out in four letters
+            return raw.decode("utf-8", "backslashreplace")
         # A text takes up to four bytes a letter, if a single one is beyond Latin-1 (whose first bytes in UTF-8 end at 0xC3).
         if not raw.isascii() and max(raw) > 0xC3:
             self._spend(3 * len(raw))
-        return raw.decode("utf-8", "backslashreplace")
+        return text
 
     # --- the stack
 
@@ -215,6 +223,8 @@ class PickleReader:
         if found is None:
             full = re.sub(r"[^\w.<>-]", "?", f"{module}.{name}")
             raise UnsafeFileError(f"wants to run {full} at byte {self._at:,} of its pickle; refused")
+        if found.inert:
+            self._spend(len(found.name))
         self._push(found)
 
     def _call(self, function: object, arguments: object) -> None:
@@ -328,9 +338,11 @@ def _size(value: object) -> int:
     """The bytes of memory that a value takes, roughly, what is in a collection left out."""
     if isinstance(value, NumpyArray):
         return len(value.raw)
-    return (
-        len(value) if isinstance(value, bytes) else 8 * len(cast("list[Any]", value)) if isinstance(value, list) else 0
-    )
+    if isinstance(value, StoredTensor):
+        return 200 + 8 * (len(value.shape) + len(value.stride))
+    if isinstance(value, bytes):
+        return len(value)
+    return 8 * len(cast("list[Any]", value)) if isinstance(value, list) else 0
 
 
 def _parameters(state: object) -> Pairs:

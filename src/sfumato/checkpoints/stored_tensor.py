@@ -147,7 +147,8 @@ def make(tensor: StoredTensor, source: "Source") -> Tensor:
     if tensor.dtype == torch.bool:
         # Any other byte than 0 and 1 makes PyTorch's own operations disagree on what is true.
         made = made.view(torch.uint8) != 0
-    made = made.as_strided(tensor.shape, tensor.stride)
+    # One number needs no strides, and with odd ones PyTorch can't look at its bytes, though it calls it contiguous.
+    made = made.as_strided(tensor.shape, tensor.stride) if tensor.count > 1 else made.reshape(tensor.shape)
     return made if tensor.cast is None else made.to(tensor.cast)
 
 

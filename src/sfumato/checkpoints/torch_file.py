@@ -20,13 +20,17 @@ from sfumato.checkpoints.pickle_values import Global, Pairs, as_list, as_tuple
 from sfumato.checkpoints.reading import naming, reading
 from sfumato.checkpoints.stored_tensor import Block, Source, Storage, StoredTensor, is_count, is_counts, make
 from sfumato.checkpoints.streaming import Place
-from sfumato.checkpoints.zip_archive import Member, read_directory, read_member
+from sfumato.checkpoints.zip_archive import Member, read_directory, read_member, unpack_member
 from sfumato.errors import CorruptFileError, UnsafeFileError
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 NEWEST_VERSION = 10
 """The newest `version` of the archive that PyTorch itself reads."""
 RECORDS = frozenset({"version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id"})
+MOST_KEY = 512
+"""Letters of a storage's key, which is a number, or an address."""
+MOST_PACKED = 64 << 20
+"""Bytes of a pickle that was compressed; one that was not is read where it lies."""
 SLACK = 64 << 20
 """Bytes that the tensors of a file may have between them beyond twice the size of the file: some share theirs, or repeat one."""
 
@@ -115,9 +119,11 @@ def open_torch_zip(mapped: mmap.mmap, path: Path) -> TorchFile:
             blocks[key] = _block(data, member)
         return Storage(blocks[key], dtype, count)
 
-    reader = PickleReader(memoryview(read_member(data, members[pickles[0]])), persistent=persistent)
+    if (described := members[pickles[0]]).compressed and described.size > MOST_PACKED:
+        raise UnsafeFileError(f"its pickle unpacks to {described.size:,} bytes; expected at most {MOST_PACKED:,}")
+    reader = PickleReader(read_member(data, described), persistent=persistent)
     value = reader.load()
-    if (left := members[pickles[0]].size - reader.position) > 0:
+    if (left := described.size - reader.position) > 0:
         raise CorruptFileError(f"its pickle has {left:,} bytes after its end")
     tensors, others = flatten(value, opcodes=reader.opcodes)
     if unread := sorted(members.keys() - used):
@@ -166,7 +172,13 @@ def open_torch_stream(mapped: mmap.mmap, path: Path) -> TorchFile:
     byteorder = _byteorder(reader.load())
     value = reader.load()
     keys = as_list(reader.load())
-    if keys is None or not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(blocks):
+    # Not sorted: comparing a long text that the list repeats with itself takes as long as the text, each time.
+    if (
+        keys is None
+        or len(keys) != len(blocks)
+        or not all(isinstance(key, str) for key in keys)
+        or set(keys) != blocks.keys()
+    ):
         raise CorruptFileError("the storages it lists are not those that its tensors use")
     position = reader.position
     for key in keys:
@@ -191,7 +203,7 @@ def _storage(identifier: object, length: int) -> tuple[Any, ...]:
     if parts is None or parts[0] != "storage":
         raise CorruptFileError("a persistent id in its pickle is not that of a storage")
     _, kind, key, location, count, *rest = parts
-    if type(key) is not str or type(location) is not str or not is_count(count):
+    if type(key) is not str or len(key) > MOST_KEY or type(location) is not str or not is_count(count):
         raise CorruptFileError("the persistent id of a storage has no key, place and length")
     return storage_dtype(kind), key, count, *rest
 
@@ -199,7 +211,7 @@ def _storage(identifier: object, length: int) -> tuple[Any, ...]:
 def _block(data: memoryview, member: Member) -> Block:
     if not member.compressed:
         return Block(member.size, start=member.start)
-    return Block(member.size, read=lambda: read_member(data, member))
+    return Block(member.size, read=lambda: unpack_member(data, member))
 
 
 def _byteorder(machine: object) -> str:

@@ -16,7 +16,8 @@ ENTRY, LOCAL = b"PK\1\2", b"PK\3\4"
 END_SIZE, END_64_SIZE, LOCATOR_SIZE, ENTRY_SIZE, LOCAL_SIZE = 22, 56, 20, 46, 30
 STORED, DEFLATED = 0, 8
 ENCRYPTED, DESCRIPTOR_FOLLOWS, PATCHED, STRONG, MASKED = 1, 1 << 3, 1 << 5, 1 << 6, 1 << 13
-SYMLINK, FILE_TYPE = 0o120000, 0o170000
+FILE_TYPE, PLAIN = 0o170000, frozenset({0, 0o100000, 0o040000})
+"""Where Unix says what kind of file a member is: nothing, a file or a folder; anything else is a link, a device, a pipe."""
 MOST_MEMBERS = 100_000
 """Stable Diffusion XL has some 2,500."""
 MOST_NAME = 512
@@ -88,17 +89,26 @@ def read_directory(data: memoryview) -> dict[str, Member]:
     return members
 
 
-def read_member(data: memoryview, member: Member) -> bytearray:
-    """The bytes of a member, unpacked if need be and checked against its checksum.
-
-    A checksum of 0 is none: PyTorch leaves it out when told to (`torch.serialization.set_crc32_options`).
-    Raises CorruptFileError.
-    """
+def read_member(data: memoryview, member: Member) -> memoryview:
+    """The bytes of a member, checked against its checksum: where they lie, or unpacked if they are compressed. Raises CorruptFileError."""
+    if member.compressed:
+        return memoryview(unpack_member(data, member))
     raw = data[member.start : member.start + member.stored]
-    contents = _inflate(raw, member) if member.compressed else bytearray(raw)
+    _check_sum(raw, member)
+    return raw
+
+
+def unpack_member(data: memoryview, member: Member) -> bytearray:
+    """The bytes of a compressed member, checked against its checksum. Raises CorruptFileError."""
+    contents = _inflate(data[member.start : member.start + member.stored], member)
+    _check_sum(contents, member)
+    return contents
+
+
+def _check_sum(contents: bytearray | memoryview, member: Member) -> None:
+    """Raise CorruptFileError unless the checksum is right; 0 is none: PyTorch leaves it out when told to (`set_crc32_options`)."""
     if member.crc not in (0, zlib.crc32(contents)):
         raise CorruptFileError(f"its member {member.name!r} does not match its checksum")
-    return contents
 
 
 def _inflate(raw: memoryview, member: Member) -> bytearray:
@@ -204,8 +214,8 @@ def _check(name: str, *, flags: int, method: int, mode: int, disk: int) -> None:
         raise CorruptFileError(f"its member {name!r} is encrypted, or a patch")
     if method not in (STORED, DEFLATED):
         raise CorruptFileError(f"its member {name!r} is compressed by method {method}; expected none, or deflate")
-    if mode & FILE_TYPE == SYMLINK:
-        raise UnsafeFileError(f"its member {name!r} is a link")
+    if mode & FILE_TYPE not in PLAIN:
+        raise UnsafeFileError(f"its member {name!r} is a link, or another thing that is no file")
     if disk:
         raise CorruptFileError(f"its member {name!r} is on another disk")
 

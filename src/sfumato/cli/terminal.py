@@ -24,6 +24,8 @@ CURES = (
     ("pass a token of that account", "set HF_TOKEN to a token of that account"),
     ("pass a token that may read it", "set HF_TOKEN to a token that may read it"),
 )
+# A message says what a file holds; beyond this it says nothing more to a person.
+LONGEST = 4000
 # Beyond this a cell of a table stands out to the right, rather than making every row as wide as itself.
 WIDEST = 60
 
@@ -53,7 +55,9 @@ def in_options(message: str) -> str:
 
 
 def _one_line(message: str) -> str:
-    return " ".join(message.split("\n"))
+    """A message on one line, of which nothing moves the cursor or goes on for pages, whatever a file had in it."""
+    line = harmless(" ".join(message.split("\n")))
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
 
 
 @contextmanager

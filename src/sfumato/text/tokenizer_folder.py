@@ -68,7 +68,7 @@ def read_tokenizer_folder(folder: Path) -> TokenizerSpec:
     start, end = special("bos_token", START_TOKEN), special("eos_token", END_TOKEN)
     pad, unknown = special("pad_token", end), special("unk_token", end)
     length = config.get("model_max_length", CLIP_MAX_LENGTH)
-    if not isinstance(length, int | float) or length < 3:
+    if not isinstance(length, int | float) or not length >= 3:  # NaN is not
         raise ConfigError(f"{folder}: model_max_length is {length!r}; expected a number of tokens, 3 or more")
     for token, number in added.items():
         if vocabulary.ids.get(token, number) != number:

@@ -108,3 +108,9 @@ def lora_parts(layer: nn.Module) -> dict[str, Tensor]:
 @pytest.fixture
 def tiny(tmp_path: Path) -> Tiny:
     return Tiny(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """One for many examples; leave it as it is."""
+    return Tiny(tmp_path_factory.mktemp("shared"))

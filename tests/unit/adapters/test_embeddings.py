@@ -116,6 +116,27 @@ def test_what_does_not_fit_or_is_damaged_is_said(
         open_embeddings(tiny.save(tensors), text)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"x" * 201: VECTORS}, "of 201 letters; expected at most 200"),
+        ({"string_to_param": {"*": VECTORS}, "name": "\x1b[2Jzorp"}, r"an embedding for '\\x1b\[2Jzorp', of 8 letters"),
+        ({"a\nb": VECTORS}, r"an embedding for 'a\\nb'"),
+        ({"<zorp>": torch.ones(1001, 16)}, "is 1,001 vectors; expected at most 1,000"),
+        ({f"<zorp{i}>": VECTORS[0].clone() for i in range(101)}, "holds 101 tokens; expected at most 100"),
+    ],
+    ids=["a long token", "a token that moves the cursor", "a token of two lines", "many vectors", "many tokens"],
+)
+def test_tokens_that_nobody_writes_are_refused(
+    tiny: Any, text: dict[str, CLIPTextEncoder], content: Any, said: str
+) -> None:
+    path = write(tiny, content, "x.pt")
+    with pytest.raises(AdapterError, match=said) as caught:
+        open_embeddings(path, text)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
 def test_a_missing_or_cut_file_is_said(tiny: Any, text: dict[str, CLIPTextEncoder]) -> None:
     with pytest.raises(MissingFileError):
         open_embeddings(tiny.folder / "absent.pt", text)

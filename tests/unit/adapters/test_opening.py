@@ -214,8 +214,15 @@ def test_the_metadata_of_diffusers_says_the_scale(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "metadata", ["{", "[]", json.dumps({"unet.lora_alpha": "five"}), json.dumps({"unet.rank_pattern": [1]})]
-)
+    "metadata",
+    [
+        "{", "[]", json.dumps({"unet.lora_alpha": "five"}), json.dumps({"unet.rank_pattern": [1]}), '{"unet.lora_alpha": NaN}',
+        json.dumps({"unet.lora_alpha": 10**400}), json.dumps({"unet.r": 0}), json.dumps({"unet.r": -3, "unet.use_rslora": True}),
+        '{"unet.alpha_pattern": {"to_q": NaN}}', json.dumps({"unet.rank_pattern": {"to_q": 0}}),
+        json.dumps({"unet.alpha_pattern": {f"x{i}": 1 for i in range(10_001)}}),
+    ],
+    ids=lambda text: text[:40],
+)  # fmt: skip
 def test_a_damaged_config_is_an_error(tiny: Any, metadata: str) -> None:
     tensors = dict(zip(diffusers("unet", LAYER), (torch.randn(RANK, 8), torch.randn(8, RANK)), strict=True))
     with pytest.raises(AdapterError):
@@ -310,6 +317,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Tensor], str], None], str]] = {
     "parts of two algorithms": (lambda t, k: t.update({f"{k}.hada_w1_a": torch.randn(8, 2)}), "don't go with lora_up"),
     "half a LoHa": (lambda t, k: (t.clear(), t.update({f"{k}.hada_w1_a": torch.randn(8, 2)}))[0], "but no hada_w1_b"),
     "half a LoKr": (lambda t, k: (t.clear(), t.update({f"{k}.lokr_w1": torch.randn(2, 2)}))[0], "expected lokr_w2, or else"),
+    "whole numbers": (lambda t, k: t.update({f"{k}.lora_up.weight": torch.ones(8, 2, dtype=torch.int64)}), "lora_up is of int64; expected fractions"),
+    "complex numbers": (lambda t, k: t.update({f"{k}.lora_up.weight": torch.ones(8, 2, dtype=torch.complex64)}), "lora_up is of complex64"),
+    "a difference of no dimensions": (lambda t, k: (t.clear(), t.update({f"{k}.diff": torch.tensor(1.0)}))[0], "diff is \\[\\], of 0 dimensions"),
+    "NaN in 8 bits": (lambda t, k: t.update({f"{k}.lora_up.weight": torch.full((8, 2), torch.nan).to(torch.float8_e4m3fn)}), "holds NaN or infinity"),
     "OFT": (lambda t, k: t.update({f"{k}.oft_blocks": torch.randn(2, 4, 4)}), "uses OFT or BOFT"),
     "GLoRA": (lambda t, k: t.update({f"{k}.a1.weight": torch.randn(2, 4)}), "uses GLoRA"),
 }  # fmt: skip
@@ -346,3 +357,33 @@ def test_a_truncated_file_is_corrupt_and_a_missing_one_is_missing(tiny: Any, tmp
             open_adapter(path, tiny.networks)
     with pytest.raises(MissingFileError, match="there is no file"):
         open_adapter(tmp_path / "absent.safetensors", tiny.networks)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.float64])
+def test_numbers_may_be_of_any_precision(tiny: Any, dtype: torch.dtype) -> None:
+    tensors = {key: tensor.to(dtype) for key, tensor in tiny.kohya("unet").items()}
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    again = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn1_to_q.lora_up.weight"
+    adapter = open_adapter(tiny.save(tensors | {again: tensors[f"{name}.lora_up.weight"].clone()}), tiny.networks)
+    assert adapter.report.doubled == (again,)
+    place = "down.0.attention.blocks.0.self_attention.to_q"
+    down, up, alpha = (tensors[f"{name}.{end}"].float() for end in ("lora_down.weight", "lora_up.weight", "alpha"))
+    got = adapter.changes["unet"][place].to(torch.device("cpu"), torch.float32)
+    weight = tiny.unet.get_submodule(place).weight
+    torch.testing.assert_close(got.weight_delta(weight), delta(down, up, alpha.item() / RANK))
+
+
+def test_two_text_encoders_have_adapters_of_their_own(tiny: Any) -> None:
+    """As SDXL has: lora_te1_ and lora_te2_, text_encoder. and text_encoder_2."""
+    networks = {**tiny.networks, "text_encoder_2": type(tiny)(tiny.folder, width=24).text}
+    names = "text_model_encoder_layers_0_self_attn_q_proj", "text_model.encoder.layers.0.self_attn.q_proj"
+    for first, second, ends in (
+        (f"lora_te1_{names[0]}", f"lora_te2_{names[0]}", ("lora_down.weight", "lora_up.weight")),
+        (f"text_encoder.{names[1]}", f"text_encoder_2.{names[1]}", ("lora_A.weight", "lora_B.weight")),
+    ):
+        tensors: dict[str, Tensor] = {}
+        for name, width in ((first, 16), (second, 24)):
+            tensors |= {f"{name}.{ends[0]}": torch.randn(RANK, width), f"{name}.{ends[1]}": torch.randn(width, RANK)}
+        adapter = adapter_of(tensors, networks, "x")
+        assert adapter.report.matched == {"text_encoder": 1, "text_encoder_2": 1}
+        assert [dict(changes).keys() for changes in adapter.changes.values()] == [{"layers.0.to_q"}, {"layers.0.to_q"}]

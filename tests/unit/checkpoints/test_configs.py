@@ -212,6 +212,7 @@ ATTENDING_EVERYWHERE = {"down_block_types": ["CrossAttnDownBlock2D"] * 4, "up_bl
         ("unet", {"layers_per_block": True}, "layers_per_block is true; expected a whole number"),
         ("unet", {"layers_per_block": 10**9}, "layers_per_block is 1000000000; expected a whole number from 1 to 16"),
         ("unet", {"norm_eps": -1}, "norm_eps is -1; expected a number above 0"),
+        ("unet", {"norm_eps": 10**400}, "norm_eps is 1000"),
         ("unet", {"use_linear_projection": "yes"}, 'use_linear_projection is "yes"; expected true or false'),
         ("unet", {"down_block_types": ["DownBlock2D"]}, "expected 4 names"),
         ("unet", {"down_block_types": ["DownBlock2D"] * 4}, "up_block_types is .*expected the mirror image"),
@@ -241,6 +242,14 @@ def test_what_is_not_implemented_is_refused(kind: str, change: dict[str, Any], m
         read(released | change, "the/config.json")
     assert str(caught.value).startswith("the/config.json")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J\nevil", "x" * 500])
+def test_an_option_s_name_is_said_in_one_line(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_unet_config({name: "os.system"}, "config")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
 
 
 def test_a_flag_that_is_null_is_off() -> None:

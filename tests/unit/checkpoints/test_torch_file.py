@@ -403,6 +403,34 @@ def test_repeated_and_overlapping_tensors_may_not_take_the_machine(
     assert len(opened(tmp_path / "a", stream(many, ["0"], floats()))[0]) == 1000
 
 
+def test_one_number_has_plain_strides_whatever_its_file_says(tmp_path: Path) -> None:
+    """PyTorch calls it contiguous, and fails to look at its bytes, as whoever writes it does."""
+    odd = torch.arange(6.0).as_strided((1, 1), (6, 3), 2)
+    found = opened(tmp_path / "a", saved({"a": odd}))[0]["a"]
+    assert found.stride() == (1, 1)
+    assert found.reshape(-1).view(torch.uint8).view(torch.float32).tolist() == [2]
+
+
+# --- what would take the machine
+
+
+def test_the_storages_of_a_stream_are_compared_without_sorting_them(tmp_path: Path) -> None:
+    with pytest.raises(CorruptFileError, match="storages it lists are not those"):
+        opened(tmp_path / "a", stream({"a": tensor(float_storage())}, ["0", "0"], floats()))
+    with pytest.raises(CorruptFileError, match="storages it lists are not those"):
+        opened(tmp_path / "a", stream({"a": tensor(float_storage())}, ["1"], floats()))
+
+
+def test_a_pickle_that_unpacks_to_more_than_any_checkpoint_s_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = rezipped(saved({"a": INNER, "b": "x" * 5000}), lambda *member: member, zipfile.ZIP_DEFLATED)
+    assert opened(tmp_path / "a", packed)[1]["b"] == "x" * 5000
+    monkeypatch.setattr(torch_file, "MOST_PACKED", 5000)
+    with pytest.raises(UnsafeFileError, match=r"its pickle unpacks to 5,\d+ bytes; expected at most 5,000"):
+        opened(tmp_path / "a", packed)
+
+
 # --- names
 
 INNER = torch.ones(1)
@@ -441,7 +469,7 @@ def test_values_that_contain_themselves(tmp_path: Path) -> None:
 def test_long_names_over_and_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flatten, "LETTERS_PER_OPCODE", 1)
     values = {"x" * 900: {str(index): None for index in range(1000)}}
-    with pytest.raises(CorruptFileError, match="too many of them"):
+    with pytest.raises(CorruptFileError, match="too many names, or too long ones"):
         opened(tmp_path / "a", saved(values))
 
 

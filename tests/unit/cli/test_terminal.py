@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import sfumato
-from sfumato.cli.terminal import CURES, WIDEST, in_options, say_error, table
+from sfumato.cli.terminal import CURES, LONGEST, WIDEST, in_options, say_error, say_note, table
 from sfumato.errors import OptionError
 
 OUTPUT = pytest.CaptureFixture[str]
@@ -56,6 +56,15 @@ def test_devices_are_cured_by_the_option() -> None:
 def test_an_error_is_one_line(capsys: OUTPUT) -> None:
     say_error("out of memory\nsee the manual")
     assert capsys.readouterr().err == "error: out of memory see the manual\n"
+
+
+def test_what_a_file_has_in_it_moves_no_cursor_and_fills_no_pages(capsys: OUTPUT) -> None:
+    for say in (say_error, say_note):
+        say("x.ckpt: a name is \x1b[2J\rgone\x9b and 東京 " + "x" * 10_000)
+        err = capsys.readouterr().err
+        assert err.split(": ", 1)[1].startswith(r"x.ckpt: a name is \x1b[2J\rgone\x9b and 東京 xxx")
+        assert err.endswith("x…\n")
+        assert len(err) < LONGEST + 20
 
 
 def test_a_table_is_harmless(capsys: OUTPUT) -> None:

@@ -119,6 +119,7 @@ BAD = [
     ("tokenizer_config.json", rewrite(tokenizer_class="T5Tokenizer"), ConfigError, "T5Tokenizer.*only CLIP"),
     ("tokenizer_config.json", rewrite(model_max_length="long"), ConfigError, "model_max_length is 'long'"),
     ("tokenizer_config.json", rewrite(model_max_length=2), ConfigError, "model_max_length is 2"),
+    ("tokenizer_config.json", rewrite(model_max_length=float("nan")), ConfigError, "model_max_length is nan"),
     ("tokenizer_config.json", rewrite(added_tokens_decoder=[]), CorruptFileError, "added_tokens_decoder is not"),
     ("tokenizer_config.json", rewrite(added_tokens_decoder={"x": "a"}), CorruptFileError, "names the id 'x'"),
     ("special_tokens_map.json", rewrite(bos_token="<s>"), ConfigError, "'<s>' is not in its vocabulary"),
