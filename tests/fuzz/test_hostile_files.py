@@ -136,6 +136,7 @@ def test_at_every_door_a_hostile_file_is_refused_whatever_its_name(
 
 
 DOORS: dict[str, Any] = {
+    "model": lambda name: ["generate", "a fox", "--model", name],
     "lora": lambda name: ["generate", "a fox", "--lora", name],
     "embedding": lambda name: ["generate", "a fox", "--embedding", name],
     "convert": lambda name: ["convert", name, "out.safetensors"],

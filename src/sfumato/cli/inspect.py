@@ -120,12 +120,12 @@ def inspect_folder(path: Path) -> None:
     for name, entry in parts.items():
         if isinstance(entry, list) and entry and entry[-1] is not None:
             rows.append((name, str(entry[-1]), *_weights_of(path / name)))
-    print(f"{parts.get('_class_name', 'no pipeline class')} in {path}\n")
+    print(f"{harmless(str(parts.get('_class_name', 'no pipeline class')))} in {path}\n")
     table(rows)
     scheduler = path / "scheduler" / "scheduler_config.json"
     if scheduler.exists():
         options = {key: value for key, value in _read_json(scheduler).items() if not key.startswith("_")}
-        print(f"\nscheduler: {', '.join(f'{key}={value}' for key, value in options.items())}")
+        print(f"\nscheduler: {harmless(', '.join(f'{key}={value}' for key, value in options.items()))}")
     _check_opens(path)
 
 

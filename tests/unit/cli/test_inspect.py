@@ -247,3 +247,15 @@ def test_a_model_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     )
     assert "text_encoder: " not in output.out
     assert output.err.count("\n") == 1
+
+
+def test_what_a_folder_says_moves_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "model_index.json").write_text(
+        json.dumps({"_class_name": "Pipe\x1b[2J", "unet": ["diffusers", "U\x1b]0;"]})
+    )
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps({"beta\x1b[H": "\x07"}))
+    run(["inspect", str(tmp_path)])
+    said = "".join(capsys.readouterr())
+    assert "beta\\x1b[H=\\x07" in said
+    assert not {"\x1b", "\x07"} & set(said)
