@@ -1,8 +1,11 @@
 """Where an image's noise comes from: its own seed, on the CPU, whatever device, batch or neighbours it has."""
 
+import hashlib
+
 import torch
 from torch import Tensor
 
+from sfumato.diffusion.brownian import BrownianPath
 from sfumato.errors import OptionError
 
 
@@ -24,6 +27,7 @@ class NoiseSource:
         self.index = index
         self.count = count
         self._generator = torch.Generator("cpu")
+        self._seed = seed if state is None else int.from_bytes(hashlib.sha256(state).digest()[:8], "big")
         try:
             if state is None:
                 self._generator.manual_seed(seed)
@@ -38,6 +42,18 @@ class NoiseSource:
     def draw(self) -> Tensor:
         """The next noise: `shape`, float32, on the CPU."""
         return torch.randn((self.count, *self.shape), generator=self._generator, dtype=torch.float32)[self.index]
+
+    def path(self, low: float, high: float, seed: int | None = None) -> BrownianPath:
+        """A Brownian path between two levels, for the samplers that take noise from one; it moves no generator.
+
+        It is determined by the image's seed, by the state where it goes on from one, or by `seed`; rows of a batch have their own.
+        """
+
+        def draw(node: int) -> Tensor:
+            generator = torch.Generator("cpu").manual_seed(node)
+            return torch.randn((self.count, *self.shape), generator=generator, dtype=torch.float32)[self.index]
+
+        return BrownianPath(self._seed if seed is None else seed, low, high, draw)
 
     def generator_state(self) -> bytes:
         """The generator's state, as `state` takes it: a source made with it draws what this one would draw next."""
