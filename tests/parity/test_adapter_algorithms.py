@@ -16,7 +16,6 @@ from sfumato.adapters.merging import merged
 from sfumato.adapters.names import split
 from sfumato.adapters.parts import change_of
 
-
 LAYERS = {
     "linear": lambda: nn.Linear(24, 36),
     "linear without bias": lambda: nn.Linear(24, 36, bias=False),

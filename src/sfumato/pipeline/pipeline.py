@@ -51,7 +51,7 @@ from sfumato.pipeline.safety import SafetyFilter
 from sfumato.pipeline.safety_choice import judge_of
 from sfumato.pipeline.source import Source
 from sfumato.pipeline.switches import Switches
-from sfumato.pipeline.text_to_image import Parts, latent_shape, run, unit_noise
+from sfumato.pipeline.text_to_image import Parts, latent_shape, run, steps_ahead, unit_noise
 from sfumato.recipe import Recipe, SafetyMode
 from sfumato.schedulers import Scheduler, scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
@@ -247,14 +247,13 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
         notes = self._settle_precision()
         parts = self._parts(adapters, exact=exact)
         encode = PromptEncoder(self.tokenizer, self.text_encoder, self._known_words(adapters), adapters)
-        guided = request.guidance_scale > 1
+        guided = request.guidance_scale > 1 or self.scheduler.unconditioned
         rows = condition(request.texts, encode, *embeds, clip_skip=request.clip_skip, guided=guided)
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
 
         shape = latent_shape(request, parts)
         sources = [seed.source(shape) for seed in seeds]
-        draws = [source.draw for source in sources]
-        noises = unit_noise(latents, draws, shape)
+        noises = unit_noise(latents, [source.draw for source in sources], shape)
 
         on_round = None
         if on_step_end is not None:
@@ -263,8 +262,8 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
             )
         self._interrupt = False
         outcomes = run(
-            request, parts, rows, noises, draws, latents_only=output_type == "latent",
-            bar=self.progress_bar(total=request.steps), on_round=on_round, on_event=on_event,
+            request, parts, rows, noises, sources, latents_only=output_type == "latent",
+            bar=self.progress_bar(total=steps_ahead(self.scheduler, request)), on_round=on_round, on_event=on_event,
             interrupted=lambda: self._interrupt,
         )  # fmt: skip
         texts = [text for each in request.texts for text in (each.prompt, each.negative if guided else None)]
