@@ -258,7 +258,7 @@ def test_levels_fall_from_noise_to_the_end_in_as_many_steps_as_asked(name):
 @pytest.mark.parametrize("name", [name for name in SCHEDULERS if name not in ("DDIMScheduler", "TCDScheduler")])
 def test_eta_is_ddim_s_alone(name):
     scheduler = SCHEDULERS[name].from_config(STABLE_DIFFUSION)
-    with pytest.raises(OptionError, match="DDIM"):
+    with pytest.raises(OptionError, match=r"DDIM|Euler has no eta"):
         scheduler.start(torch.zeros(1), scheduler.levels(2), lambda: torch.zeros(1), eta=0.5)
 
 
@@ -401,7 +401,7 @@ def test_what_a_model_says_of_clipping_stands():
 
 
 def test_unknown_samplers_and_spacings_are_errors_with_the_nearest():
-    with pytest.raises(UnknownNameError, match="euler"):
+    with pytest.raises(UnknownNameError, match="Euler"):
         scheduler_for(base=DDIMScheduler(), sampler="oiler")
     with pytest.raises(UnknownNameError, match="karras"):
         scheduler_for(base=LMSDiscreteScheduler(), spacing="karas")
