@@ -30,6 +30,8 @@ $(VENV)/.core: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.core
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev]"
+	# Its sampling module alone is used; what else it requires would bring another torch.
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps k-diffusion==0.1.1.post1
 	@touch $@
 
 generate: $(VENV)/.core  ## draw PROMPT with the bundled model (ARGS="--seed 1 -n 4" for more)

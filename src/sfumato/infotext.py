@@ -17,19 +17,67 @@ from sfumato.recipe import Recipe
 
 NEGATIVE = "Negative prompt:"
 
-# The web UI's own names, where it has the sampler.
+# The web UI's own names, or for the samplers that it has not, the papers'.
 SAMPLER_NAMES: Mapping[str, str] = {
     "plms": "PLMS",
     "ddim": "DDIM",
+    "ddim_cfgpp": "DDIM CFG++",
     "ddpm": "DDPM",
     "euler": "Euler",
     "euler_a": "Euler a",
     "heun": "Heun",
+    "dpm2": "DPM2",
+    "dpm2_a": "DPM2 a",
     "lms": "LMS",
+    "dpm_fast": "DPM fast",
+    "dpm_adaptive": "DPM adaptive",
+    "dpmpp_2s_a": "DPM++ 2S a",
+    "dpmpp_sde": "DPM++ SDE",
     "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_2m_sde": "DPM++ 2M SDE",
+    "dpmpp_2m_sde_heun": "DPM++ 2M SDE Heun",
+    "dpmpp_3m_sde": "DPM++ 3M SDE",
+    "dpmpp_2s": "DPM++ 2S",
+    "dpm_2m": "DPM 2M",
+    "restart": "Restart",
+    "unipc": "UniPC",
+    "deis": "DEIS",
+    "ipndm": "IPNDM",
+    "sa_solver": "SA-Solver",
+    "lcm": "LCM",
+    "tcd": "TCD",
 }
-# The web UI's schedule type that visits the same levels.
-SPACING_NAMES: Mapping[str, str] = {"leading": "DDIM", "trailing": "Simple", "linspace": "Uniform"}
+# The web UI's schedule types, and for diffusers' spacings the one that visits the same levels.
+SPACING_NAMES: Mapping[str, str] = {
+    "automatic": "Automatic",
+    "leading": "DDIM",
+    "trailing": "Simple",
+    "linspace": "Uniform",
+    "karras": "Karras",
+    "exponential": "Exponential",
+    "polyexponential": "Polyexponential",
+    "uniform": "Uniform",
+    "sgm_uniform": "SGM Uniform",
+    "simple": "Simple",
+    "normal": "Normal",
+    "ddim": "DDIM",
+    "beta": "Beta",
+    "kl_optimal": "KL Optimal",
+    "align_your_steps": "Align Your Steps",
+    "align_your_steps_xl": "Align Your Steps XL",
+}
+# Settings of a scheduler's that the web UI has too, by its names; left out where they are None or do nothing.
+SCHEDULE_SETTINGS: Mapping[str, str] = {
+    "Schedule max sigma": "sigma_max",
+    "Schedule min sigma": "sigma_min",
+    "Schedule rho": "rho",
+    "Eta": "eta",
+    "Sigma churn": "s_churn",
+    "Sigma tmin": "s_tmin",
+    "Sigma tmax": "s_tmax",
+    "Sigma noise": "s_noise",
+}
+_DOES_NOTHING = {"s_churn": 0.0, "s_tmin": 0.0, "s_noise": 1.0}
 
 # What the web UI itself reads settings with: a name, a colon, and a value that is quoted or ends at a comma. Taken as one expression
 #     \s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)
@@ -74,7 +122,7 @@ def infotext(recipe: Recipe) -> str:
         # As a card with so many threads draws is what the web UI calls the GPU's.
         "RNG": "GPU" if ":" in recipe.rng else recipe.rng.upper(),
         "Noise": noise,
-        "Eta": _number(recipe.eta) if recipe.eta else None,
+        **_schedule_settings(recipe),
         "Safety": _safety(recipe),
         "NSFW score": recipe.safety_scores.get("nsfw"),
         "Version": f"Sfumato {recipe.versions['sfumato']}" if "sfumato" in recipe.versions else "Sfumato",
@@ -142,11 +190,23 @@ def _safety(recipe: Recipe) -> str | None:
 
 
 def _schedule_type(scheduler: Mapping[str, object]) -> str | None:
-    if scheduler.get("use_karras_sigmas"):
-        return "Karras"
-    if scheduler.get("use_exponential_sigmas"):
-        return "Exponential"
+    if "schedule" in scheduler:
+        return SPACING_NAMES.get(str(scheduler["schedule"]))
+    for spacing in ("karras", "exponential", "beta"):
+        if scheduler.get(f"use_{spacing}_sigmas"):
+            return SPACING_NAMES[spacing]
     return SPACING_NAMES.get(str(scheduler.get("timestep_spacing")))
+
+
+def _schedule_settings(recipe: Recipe) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, option in SCHEDULE_SETTINGS.items():
+        value = recipe.scheduler.get(option)
+        if option == "eta" and recipe.eta:
+            value = recipe.eta
+        if isinstance(value, int | float) and not isinstance(value, bool) and value != _DOES_NOTHING.get(option):
+            found[name] = _number(float(value))
+    return found
 
 
 def _number(value: float) -> str:

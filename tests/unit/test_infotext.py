@@ -58,10 +58,35 @@ def test_clip_skip_counts_from_one_and_eta_is_an_extra() -> None:
         ({"use_exponential_sigmas": True}, "Exponential"),
         ({"timestep_spacing": "leading"}, "DDIM"),
         ({"timestep_spacing": "trailing"}, "Simple"),
+        ({"use_beta_sigmas": True}, "Beta"),
+        ({"schedule": "automatic"}, "Automatic"),
+        ({"schedule": "sgm_uniform"}, "SGM Uniform"),
+        ({"schedule": "align_your_steps"}, "Align Your Steps"),
     ],
 )
 def test_schedule_types(scheduler: dict[str, object], name: str) -> None:
     assert parse_infotext(infotext(replace(RECIPE, scheduler=scheduler))).settings["Schedule type"] == name
+
+
+def test_a_schedule_s_settings_have_the_web_ui_s_names_and_what_does_nothing_is_left_out() -> None:
+    scheduler = {
+        "schedule": "karras",
+        "rho": 5.0,
+        "sigma_min": 0.1,
+        "sigma_max": None,
+        "eta": 0.5,
+        "s_churn": 3.0,
+        "s_noise": 1.0,
+    }
+    read = parse_infotext(infotext(replace(RECIPE, scheduler=scheduler))).settings
+    assert [read[name] for name in ("Schedule min sigma", "Schedule rho", "Eta", "Sigma churn")] == [
+        "0.1",
+        "5",
+        "0.5",
+        "3",
+    ]
+    assert not {"Schedule max sigma", "Sigma noise", "Sigma tmin", "Sigma tmax"} & read.keys()
+    assert "Eta: 0.7" in infotext(replace(RECIPE, scheduler=scheduler, eta=0.7))
 
 
 def test_it_is_read_as_it_was_written() -> None:

@@ -122,7 +122,7 @@ class Drawing:
 
 def _film(event: Event, frames: dict[int, list[Image.Image]]) -> None:
     """Keep the picture of a step's x: nearly all noise at first. The last step is left out: its picture is the finished one."""
-    if isinstance(event, StepDone) and event.decode is not None and event.step < event.steps:
+    if isinstance(event, StepDone) and event.decode is not None and event.step != event.steps:
         # x is latents plus noise of std sigma; scaled to the variance of latents, it is what the decoder can show.
         frames[event.image].append(event.decode(event.x / (1 + event.sigma**2) ** 0.5))
 

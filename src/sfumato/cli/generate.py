@@ -36,11 +36,18 @@ def generate(
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="plms, ddim, ddpm, euler, euler_a, heun, lms, dpmpp_2m; `sfumato samplers` tells them apart. (default: the model's)"
+            help="By any name that AUTOMATIC1111, k-diffusion or diffusers have for it, such as euler, 'DPM++ 2M Karras', UniPC; "
+            "`sfumato samplers` lists them. (default: the model's)"
         ),
     ] = None,
     spacing: Annotated[
-        str | None, typer.Option(help="Which noise levels to visit: leading, trailing, linspace, karras, exponential.")
+        str | None,
+        typer.Option(
+            "--schedule",
+            "--spacing",
+            help="Which noise levels to visit: karras, exponential, beta, trailing, …; `sfumato samplers --schedules` lists them. "
+            "(default: the model's, or the sampler's own)",
+        ),
     ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Width and height in pixels. (default: the model's)")
@@ -65,7 +72,10 @@ def generate(
         int | None, typer.Option(help="Added to the seed for the noise of later steps (eta noise seed delta).")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What to keep out of the picture.")] = None,
-    eta: Annotated[float, typer.Option(help="DDIM's noise, 0 to 1.")] = 0.0,
+    eta: Annotated[
+        float,
+        typer.Option(help="Noise renewed at each step, 0 to 1, for DDIM and others that can do with more or less."),
+    ] = 0.0,
     clip_skip: Annotated[int | None, typer.Option(help="Last layers of the text encoder to leave out.")] = None,
     model: Annotated[
         str | None,
@@ -135,12 +145,14 @@ def generate(
         from sfumato.cli.drawing import Drawing  # torch comes with it, while the bar is there already
         from sfumato.cli.opening import judged_by_default, open_model
         from sfumato.diffusion.noise_rules import Rng
-        from sfumato.diffusion.samplers import find_sampler_and_spacing
+        from sfumato.diffusion.samplers import find_sampler_and_spacing, find_spacing
         from sfumato.pipeline import NSFWFilter
         from sfumato.schedulers import scheduler_for
 
         if sampler is not None:
             find_sampler_and_spacing(sampler)  # a wrong name is said before a large model is opened
+        if spacing is not None:
+            find_spacing(spacing)
         if rng is not None:
             Rng.parse(rng)
         judge = NSFWFilter() if safety_threshold is None else NSFWFilter(safety_threshold)  # so is a wrong threshold

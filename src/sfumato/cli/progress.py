@@ -64,13 +64,13 @@ class DrawingProgress:
         def listen(event: "Event") -> None:
             if isinstance(event, StepDone):
                 latest[event.image] = event.step
+                if event.steps is None:  # as many as it needs
+                    total, completed, step, left = None, 0, f"step {event.step}", ""
+                else:
+                    total, completed = event.steps * self._pictures, event.steps * first + sum(latest.values())
+                    step, left = f"step {event.step}/{event.steps}", "left"
                 self._bar.update(
-                    self._task,
-                    description=description,
-                    total=event.steps * self._pictures,
-                    completed=event.steps * first + sum(latest.values()),
-                    step=f"step {event.step}/{event.steps}",
-                    left="left",
+                    self._task, description=description, total=total, completed=completed, step=step, left=left
                 )
 
         return listen

@@ -25,10 +25,12 @@ def combine(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
 class Guidance:
     """Classifier-free guidance by `scale`. At 1 and below there is none, as the field has it, and half the work.
 
+    With `unconditioned` the row without the prompt is evaluated whatever the scale, for a sampler that asks for it.
     Raises OptionError for a scale that is negative or not finite.
     """
 
     scale: float = 7.5
+    unconditioned: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale >= 0):
@@ -38,8 +40,8 @@ class Guidance:
 
     def rows(self) -> tuple[Row, ...]:
         """The rows to evaluate, in batch order."""
-        return ("uncond", "cond") if self.scale > 1 else ("cond",)
+        return ("uncond", "cond") if self.scale > 1 or self.unconditioned else ("cond",)
 
     def answer(self, rows: Mapping[Row, Tensor]) -> Tensor:
         """One answer made of the network's answers to `rows()`."""
-        return combine(rows["uncond"], rows["cond"], self.scale) if self.scale > 1 else rows["cond"]
+        return combine(rows["uncond"], rows["cond"], self.scale) if "uncond" in rows else rows["cond"]

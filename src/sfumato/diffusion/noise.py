@@ -1,10 +1,12 @@
 """Where an image's noise comes from: its own seed, on the CPU, whatever device, batch or neighbours it has."""
 
+import hashlib
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from sfumato.diffusion.brownian import BrownianPath
 from sfumato.diffusion.noise_philox import PhiloxGenerator
 from sfumato.diffusion.noise_rules import PLAIN, NoiseRules, Rng, laid_on, slerp
 from sfumato.errors import OptionError
@@ -83,6 +85,19 @@ class NoiseSource:
                 self._later = generator_of(self.rules.rng, self.seed + self.rules.eta_noise_seed_delta)
             return self._first()
         return (self._later or self._generator).row(self.shape, self.index, self.count)
+
+    def path(self, low: float, high: float, seed: int | None = None) -> BrownianPath:
+        """A Brownian path between two levels, for the samplers that take noise from one; it moves no generator.
+
+        It is determined by the image's seed, by the state where it goes on from one, or by `seed`; rows of a batch have their own.
+        """
+
+        def draw(node: int) -> Tensor:
+            return generator_of(self.rules.rng, node).row(self.shape, self.index, self.count)
+
+        if seed is None:
+            seed = self.seed if self._start is None else int.from_bytes(hashlib.sha256(self._start).digest()[:8], "big")
+        return BrownianPath(seed, low, high, draw)
 
     def generator_state(self) -> bytes:
         """The generator's state, as `state` takes it: a source made with it draws what this one would draw next, rules aside."""

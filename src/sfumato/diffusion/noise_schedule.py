@@ -29,7 +29,10 @@ ScheduleKind: TypeAlias = Literal["scaled_linear", "linear", "squaredcos_cap_v2"
 class NoiseSchedule:
     """The training noise table of a network; the defaults are Stable Diffusion's.
 
-    `trained_betas`, where given, is the table of betas itself and replaces start, end and kind.
+    `trained_betas`, where given, is the table of betas itself and replaces start, end and kind. `terminal_signal`, where given,
+    is the share of the signal's variance that the last timestep keeps, in place of the table's: the others are rescaled as for
+    none (Lin et al. 2023, arXiv:2305.08891, Algorithm 1), and none itself, an infinite sigma, is stood for by a small one.
+    `in_float64` makes the table as CompVis's code does, with one rounding at the end.
     Raises ScheduleError for betas outside (0, 1), fewer than two timesteps or more than 100,000; UnknownNameError for an unknown kind.
     """
 
@@ -38,6 +41,8 @@ class NoiseSchedule:
     kind: ScheduleKind = "scaled_linear"
     steps: int = 1000
     trained_betas: tuple[float, ...] | None = None
+    terminal_signal: float | None = None
+    in_float64: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ScheduleKind):
@@ -57,6 +62,10 @@ class NoiseSchedule:
         if self.trained_betas is not None and not all(0 < beta < 1 for beta in self.trained_betas):
             raise ScheduleError(
                 "trained_betas holds values outside (0, 1); each must be the variance that its timestep adds."
+            )
+        if self.terminal_signal is not None and not 0 < self.terminal_signal < 1:
+            raise ScheduleError(
+                f"a last timestep can't keep {self.terminal_signal} of the signal; give a share above 0."
             )
 
     @property
@@ -96,11 +105,17 @@ def _tables(schedule: NoiseSchedule) -> _Tables:
     # In float32, operation by operation, because the code that trained the checkpoints made its table so. Near t = 0, where 1 - a
     # is 0.00085, that rounding moves sigma by up to 1e-4, and networks must be asked at the levels they were trained at; where a
     # timestep is cut to a whole number, the rounding of the logarithm decides which. Arithmetic on the table is in float64.
-    alphas_cumprod = torch.cumprod(1.0 - _betas(schedule), dim=0)
+    betas = _betas(schedule)
+    if schedule.terminal_signal is not None:
+        betas = without_signal_at_the_end(betas)
+    alphas_cumprod = torch.cumprod(1.0 - betas, dim=0).to(torch.float32)
+    if schedule.terminal_signal is not None:
+        alphas_cumprod[-1] = schedule.terminal_signal
     sigmas = ((1.0 - alphas_cumprod) / alphas_cumprod).sqrt()
     if not torch.isfinite(sigmas).all():
         raise ScheduleError(
-            "the noise schedule leaves no signal at its last timestep, so its sigma is infinite; use smaller betas."
+            "the noise schedule leaves no signal at its last timestep, so its sigma is infinite; use smaller betas, or "
+            "rescale_betas_zero_snr."
         )
     table = (alphas_cumprod, sigmas, torch.from_numpy(np.log(sigmas.numpy())))  # pyright: ignore[reportUnknownMemberType]
     return _Tables(*(column.double().numpy() for column in table))
@@ -108,21 +123,33 @@ def _tables(schedule: NoiseSchedule) -> _Tables:
 
 def _betas(schedule: NoiseSchedule) -> Tensor:
     start, end, steps = schedule.beta_start, schedule.beta_end, schedule.steps
+    dtype = torch.float64 if schedule.in_float64 else torch.float32
     if schedule.trained_betas is not None:
-        return torch.tensor(schedule.trained_betas, dtype=torch.float32)
+        return torch.tensor(schedule.trained_betas, dtype=dtype)
     match schedule.kind:
         case "linear":  # Ho et al. 2020, arXiv:2006.11239, section 4
-            return torch.linspace(start, end, steps, dtype=torch.float32)
+            return torch.linspace(start, end, steps, dtype=dtype)
         case "scaled_linear":  # Rombach et al. 2022, arXiv:2112.10752: linear in the root of beta
-            return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float32) ** 2
+            return torch.linspace(start**0.5, end**0.5, steps, dtype=dtype) ** 2
         case "sigmoid":  # Xu et al. 2022, arXiv:2203.02923 (GeoDiff)
-            return torch.sigmoid(torch.linspace(-6, 6, steps, dtype=torch.float32)) * (end - start) + start
+            return torch.sigmoid(torch.linspace(-6, 6, steps, dtype=dtype)) * (end - start) + start
         case "squaredcos_cap_v2":
-            return _betas_of(_cosine, steps)
+            return _betas_of(_cosine, steps).to(dtype)
         case "laplace":
-            return _betas_of(_laplace, steps)
+            return _betas_of(_laplace, steps).to(dtype)
         case "exp":
-            return _betas_of(lambda u: math.exp(-12.0 * u), steps)
+            return _betas_of(lambda u: math.exp(-12.0 * u), steps).to(dtype)
+
+
+def without_signal_at_the_end(betas: Tensor) -> Tensor:
+    """Betas whose last timestep is nothing but noise, its beta 1: the root of the signal's share falls in a straight line with theirs.
+
+    Source: Lin et al. 2023, arXiv:2305.08891, Algorithm 1.
+    """
+    roots = torch.cumprod(1.0 - betas, dim=0).sqrt()
+    first, last = roots[0].clone(), roots[-1].clone()
+    shares = ((roots - last) * (first / (first - last))) ** 2
+    return 1 - torch.cat([shares[:1], shares[1:] / shares[:-1]])
 
 
 def _betas_of(alpha_bar: Callable[[float], float], steps: int) -> Tensor:

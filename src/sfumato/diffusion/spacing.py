@@ -1,7 +1,7 @@
 """Which levels a run visits.
 
-`leading`, `trailing` and `linspace` choose training timesteps (names: Lin et al. 2023, arXiv:2305.08891, Table 2); `karras` and
-`exponential` choose sigmas between two ends. All return `steps` descending values; `Levels` adds the last level and says which
+`leading`, `trailing` and `linspace` choose training timesteps (names: Lin et al. 2023, arXiv:2305.08891, Table 2); `karras`,
+`exponential` and `beta` choose sigmas between two ends. All return `steps` descending values; `Levels` adds the last level and says which
 timestep each belongs to.
 """
 
@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from torch import Tensor
 
+from sfumato.diffusion.beta_quantile import beta_quantile
 from sfumato.diffusion.noise_schedule import NoiseSchedule
 from sfumato.errors import ScheduleError
 
@@ -123,6 +124,17 @@ def exponential(sigma_max: float, sigma_min: float, steps: int) -> tuple[float, 
     _check_ends(sigma_max, sigma_min, steps)
     top, bottom = math.log(sigma_max), math.log(sigma_min)
     return _between(sigma_max, sigma_min, [math.exp(top + u * (bottom - top)) for u in np.linspace(0, 1, steps)])
+
+
+def beta(sigma_max: float, sigma_min: float, steps: int) -> tuple[float, ...]:
+    """Sigmas at even shares of a beta distribution between both ends, which are visited: dense near either.
+
+    Raises ScheduleError unless 0 < sigma_min <= sigma_max and steps >= 1.
+    Source: Lee et al. 2024, arXiv:2407.12173, with alpha = beta = 0.6.
+    """
+    _check_ends(sigma_max, sigma_min, steps)
+    shares = [beta_quantile(float(share), 0.6, 0.6) for share in 1 - np.linspace(0, 1, steps)]
+    return _between(sigma_max, sigma_min, [sigma_min + share * (sigma_max - sigma_min) for share in shares])
 
 
 def sigmas_at(schedule: NoiseSchedule, timesteps: Sequence[float]) -> tuple[float, ...]:

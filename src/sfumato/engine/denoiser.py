@@ -24,7 +24,7 @@ class Denoiser:
         self.unet = unet
 
     def __call__(self, runs: Sequence[Run]) -> list[Tensor]:
-        """The denoised estimate each run's pending query asks for, `channels h w` each, float32, where its x is.
+        """The denoised estimate each run's pending query asks for, `channels h w` each, float32, where its x is; two where it asks for two.
 
         Raises NumericalError, naming step and layer, if an answer is not finite; only sensible for one run at a time,
         so the engine evaluates a failing batch again run by run.
@@ -55,12 +55,16 @@ class Denoiser:
 
     def _answer(self, run: Run, rows: Tensor) -> Tensor:
         query = pending_query(run)
-        guided = run.job.guidance.answer(dict(zip(run.job.guidance.rows(), rows.to(query.x.device), strict=True)))
-        return denoised_from(guided, query.x, query.sigma, run.job.prediction)
+        by_row = dict(zip(run.job.guidance.rows(), rows.to(query.x.device), strict=True))
+        guided = denoised_from(run.job.guidance.answer(by_row), query.x, query.sigma, run.job.prediction)
+        if not query.unconditioned:
+            return guided
+        assert "uncond" in by_row, "a sampler that asks for the unconditioned estimate needs guidance that evaluates it"
+        return torch.stack([guided, denoised_from(by_row["uncond"], query.x, query.sigma, run.job.prediction)])
 
     def _diagnosis(self, run: Run) -> NumericalError:
         query = pending_query(run)
-        where = f"at step {run.step + 1} of {run.job.steps} (sigma {query.sigma:.4g})"
+        where = f"at step {run.place} (sigma {query.sigma:.4g})"
         if not is_finite(query.x):
             return NumericalError(
                 f"the latents themselves were not finite {where}, before the network saw them; check the latents "

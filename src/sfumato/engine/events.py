@@ -13,7 +13,8 @@ from sfumato.errors import SfumatoError
 class StepDone:
     """One image finished one step.
 
-    `image` is the ticket that `Engine.submit` gave; `step` counts from 1 to `steps`; `sigma` is the level reached, in
+    `image` is the ticket that `Engine.submit` gave; `step` counts from 1 to `steps`, which
+    is None where the sampler takes as many as it needs; `sigma` is the level reached, in
     latent standard deviations. `x` is the image's state at that level and `denoised` the network's latest estimate of
     the finished latents, both `channels h w`, float32. Whoever receives the event may put another tensor into `x`
     (an inpainting mask, a callback): the sampler goes on from it once every event of the round has been handed out.
@@ -21,7 +22,7 @@ class StepDone:
 
     image: int
     step: int
-    steps: int
+    steps: int | None
     sigma: float
     x: Tensor
     denoised: Tensor

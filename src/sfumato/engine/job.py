@@ -38,13 +38,13 @@ class Conditioning:
 class Job:
     """What the engine has to know to make one image.
 
-    `sampling` is a sampler's generator, not yet started; `conditionings` holds one entry for each row that `guidance`
+    `sampling` is a sampler's generator, not yet started, and `steps` how many it will take, None where it finds out on the way; `conditionings` holds one entry for each row that `guidance`
     asks for; `timestep` turns a sigma into the network's training index; `prediction` is what the network predicts;
     `adapters` run beside the network.
     """
 
     sampling: Sampling
-    steps: int
+    steps: int | None
     conditionings: Mapping[str, Conditioning]
     guidance: Guidance
     timestep: Callable[[float], float]
@@ -66,6 +66,11 @@ class Run:
         self.pending: Query | Step | None = None
         self.result: Tensor | None = None
         self._keys_values: KeysValues | None = None
+
+    @property
+    def place(self) -> str:
+        """The step it is at, in words."""
+        return f"{self.step + 1}" if self.job.steps is None else f"{self.step + 1} of {self.job.steps}"
 
     def start(self) -> None:
         """Run the sampler up to its first question."""

@@ -47,7 +47,8 @@ class StepCallback:
         self._names = tuple(names)
         self.changed = False
         self._scale = scheduler.latents_scale
-        self._timesteps = scheduler.levels(steps).timesteps
+        self._levels, self._schedule = scheduler.levels(steps), scheduler.noise_schedule
+        self._began: dict[int, float] = {}  # the level that each image's step began at
         self._embeds = {"prompt_embeds": torch.stack([row["cond"].context for row in rows])}
         if "uncond" in rows[0]:
             self._embeds["negative_prompt_embeds"] = torch.stack([row["uncond"].context for row in rows])
@@ -66,7 +67,9 @@ class StepCallback:
         tensors["latents"] = (torch.stack([event.x for event in events]) * scale).to(tensors["prompt_embeds"].dtype)
         before = tensors["latents"].clone()
         offered = {name: tensors[name] for name in self._names if name in tensors}
-        timestep = torch.tensor(self._timesteps[min(step, len(self._timesteps) - 1)])
+        began = self._began.get(alive[0], self._levels.sigmas[0])
+        timestep = torch.tensor(self._levels.timestep(began, self._schedule))
+        self._began |= {event.image: event.sigma for event in events}
         guidance = getattr(self._pipe, "_guidance_scale", None)
         returned = self._callback(self._pipe, step, timestep, dict(offered))
         if returned is None:

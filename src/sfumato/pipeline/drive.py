@@ -37,13 +37,15 @@ def drive(
 ) -> list[Tensor | SfumatoError]:
     """Make one image a job and return, in their order, each image's last x or the error that ended it.
 
-    All jobs visit the same number of steps, so they finish them together. When `interrupted` turns true the images are
+    All jobs take the same number of steps, so they finish them together, unless their samplers find out on the way how many they
+    need: then each image's step is a round of its own, and the bar counts those of the image that is furthest. When `interrupted` turns true the images are
     left as the last step denoised them. Any exception (a keyboard interrupt, one of the caller's) ends every sampler.
     """
     outcomes: dict[int, Tensor | SfumatoError] = {}
     tickets = [engine.submit(job) for job in jobs]
     finished: list[StepDone] = []
     latest: dict[int, Tensor] = {}
+    furthest = 0
     try:
         with bar as progress:
             for event in engine.run():
@@ -57,11 +59,14 @@ def drive(
                     case StepDone():
                         finished.append(event)
                         latest[event.image] = event.denoised
-                if len(finished) == len(tickets) - len(outcomes) > 0:
+                alone = len(finished) == 1 and finished[0].steps is None
+                if alone or len(finished) == len(tickets) - len(outcomes) > 0:
                     if on_round is not None:
                         on_round(finished)
+                    if finished[0].step > furthest:
+                        furthest = finished[0].step
+                        progress.update(1)
                     finished = []
-                    progress.update(1)
                     if interrupted():
                         break
     finally:

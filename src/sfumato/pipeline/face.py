@@ -212,7 +212,7 @@ class Face:
         """Options for the progress bar, as tqdm takes them: `disable=True`, `desc="…"`, `leave=False`."""
         self._progress = config
 
-    def progress_bar(self, iterable: Iterable[Any] | int | None = None, total: int | None = None) -> Any:
+    def progress_bar(self, iterable: Iterable[Any] | int | None = None, total: float | None = None) -> Any:
         """A tqdm bar over an iterable, or for a number of steps, fit for the terminal or the notebook it is in."""
         from tqdm.auto import tqdm
 

@@ -39,7 +39,7 @@ from sfumato.pipeline.safety import SafetyFilter
 from sfumato.pipeline.safety_choice import judge_of
 from sfumato.pipeline.source import Source
 from sfumato.pipeline.switches import Switches
-from sfumato.pipeline.text_to_image import Parts, latent_shape, run, unit_noise
+from sfumato.pipeline.text_to_image import Parts, latent_shape, run, steps_ahead, unit_noise
 from sfumato.pipeline.wording import Wording
 from sfumato.recipe import Recipe, SafetyMode
 from sfumato.schedulers import Scheduler, scheduler_from_config
@@ -217,8 +217,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
 
         shape = latent_shape(request, parts)
         sources = [seed.source(shape, self.vae.scale) for seed in seeds]
-        draws = [source.draw for source in sources]
-        noises = unit_noise(latents, draws, shape)
+        noises = unit_noise(latents, [source.draw for source in sources], shape)
 
         on_round = None
         if on_step_end is not None:
@@ -227,8 +226,8 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
             )
         self._interrupt = False
         outcomes = run(
-            request, parts, rows, noises, draws, latents_only=output_type == "latent",
-            bar=self.progress_bar(total=request.steps), on_round=on_round, on_event=on_event,
+            request, parts, rows, noises, sources, latents_only=output_type == "latent",
+            bar=self.progress_bar(total=steps_ahead(self.scheduler, request)), on_round=on_round, on_event=on_event,
             interrupted=lambda: self._interrupt,
         )  # fmt: skip
         texts = [text for each in request.texts for text in each.read(guided=request.guided)]
@@ -306,7 +305,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         guidance = self.defaults.get("guidance_scale", family.guidance) if guidance_scale is None else guidance_scale
         guidance = check_number("guidance_scale", guidance, least=0.0)
         # A network that was distilled with guidance is told the scale, and answers as if guided (Meng et al. 2023, arXiv:2210.03142).
-        guided = guidance > 1 and self.unet.config.guidance_width is None
+        guided = (guidance > 1 and self.unet.config.guidance_width is None) or self.scheduler.unconditioned
         texts, told = self._texts(prompt, negative, (embeds, negative_embeds), beside, (height, width), guided=guided)
         usual = self.defaults.get("num_inference_steps", family.steps)
         return Request(

@@ -1,5 +1,6 @@
 """Text to image: from a checked request to pictures, through conditioning, the engine, the decoder and the filter."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 
 from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
+from sfumato.diffusion.conversation import NoisePath
 from sfumato.diffusion.guidance import Guidance
+from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.spacing import Levels
 from sfumato.engine import Conditioning, Engine, Event, Job, evaluating
 from sfumato.errors import SfumatoError, SizeError
@@ -61,6 +64,12 @@ def latent_shape(request: Request, parts: Parts) -> tuple[int, int, int]:
     )
 
 
+def steps_ahead(scheduler: Scheduler, request: Request) -> float:
+    """How many steps a progress bar is to count; infinity, which tqdm reads so, where the sampler finds out on the way."""
+    steps = scheduler.steps_of(scheduler.levels(request.steps))
+    return math.inf if steps is None else steps
+
+
 def unit_noise(latents: Tensor | None, sources: Sequence[Callable[[], Tensor]], shape: tuple[int, ...]) -> list[Tensor]:
     """The unit noise each image starts from: drawn from its source, or the caller's `latents`, float32 on the CPU.
 
@@ -80,7 +89,7 @@ def run(
     parts: Parts,
     conditionings: Sequence[dict[str, Conditioning]],
     noises: Sequence[Tensor],
-    draws: Sequence[Callable[[], Tensor]],
+    sources: Sequence[NoiseSource],
     *,
     latents_only: bool,
     bar: AbstractContextManager[Bar],
@@ -93,8 +102,8 @@ def run(
     device = parts.unet.device
     start = parts.scheduler.initial_scale(levels)
     jobs = [
-        _job(request, parts, levels, rows, (noise * start).to(device), draw)
-        for rows, noise, draw in zip(conditionings, noises, draws, strict=True)
+        _job(request, parts, levels, rows, (noise * start).to(device), source)
+        for rows, noise, source in zip(conditionings, noises, sources, strict=True)
     ]
     final = parts.scheduler.final_scale(levels)
 
@@ -112,14 +121,22 @@ def _job(
     levels: Levels,
     rows: dict[str, Conditioning],
     x: Tensor,
-    draw: Callable[[], Tensor],
+    source: NoiseSource,
 ) -> Job:
     schedule = parts.scheduler.noise_schedule
+
+    def path(low: float, high: float, seed: int | None) -> NoisePath:
+        on_cpu = source.path(low, high, seed)
+        return lambda sigma, sigma_next: on_cpu(sigma, sigma_next).to(x.device)
+
     return Job(
-        sampling=parts.scheduler.start(x, levels, lambda: draw().to(x.device), eta=request.eta),
-        steps=request.steps,
+        sampling=parts.scheduler.start(x, levels, lambda: source.draw().to(x.device), eta=request.eta, path=path),
+        steps=parts.scheduler.steps_of(levels),
         conditionings=rows,
-        guidance=Guidance(scale=request.guidance_scale if request.guided else 1.0),
+        guidance=Guidance(
+            scale=1.0 if parts.unet.config.guidance_width is not None else request.guidance_scale,
+            unconditioned=parts.scheduler.unconditioned,
+        ),
         timestep=lambda sigma: levels.timestep(sigma, schedule),
         prediction=parts.scheduler.prediction_type,
         adapters=parts.adapters,

@@ -4,36 +4,52 @@
 
 The fields of a class are the options of the diffusers class of that name, with its defaults, and its `config` reads and writes the
 same `scheduler_config.json`. An option that would change the picture and is not honoured raises UnsupportedError; a model whose own
-scheduler is such still opens, with an UnavailableScheduler in its place.
+scheduler is such still opens, with an UnavailableScheduler in its place. KDiffusionScheduler is no class of diffusers: any sampler on
+any schedule, as AUTOMATIC1111's web UI has them.
 """
 
-from sfumato.schedulers.choice import scheduler_for, scheduler_from_config
-from sfumato.schedulers.named import (
-    DDIMScheduler,
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
+from sfumato.schedulers.choice import CLASSES, scheduler_for, scheduler_from_config
+from sfumato.schedulers.consistency import LCMScheduler, TCDScheduler
+from sfumato.schedulers.dpm_solver import DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler
+from sfumato.schedulers.k_diffusion import KDiffusionScheduler
+from sfumato.schedulers.sigma_space import (
+    DPMSolverSDEScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
+    KDPM2DiscreteScheduler,
     LMSDiscreteScheduler,
-    PNDMScheduler,
 )
+from sfumato.schedulers.solvers import DEISMultistepScheduler, SASolverScheduler, UniPCMultistepScheduler
 from sfumato.schedulers.unavailable import UnavailableScheduler
 from sfumato.schedulers.value import SCHEDULERS, Scheduler, SchedulerConfig
+from sfumato.schedulers.variance_preserving import DDIMScheduler, DDPMScheduler, PNDMScheduler
 
 __all__ = [
+    "CLASSES",
     "SCHEDULERS",
     "DDIMScheduler",
     "DDPMScheduler",
+    "DEISMultistepScheduler",
     "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
     "EulerAncestralDiscreteScheduler",
     "EulerDiscreteScheduler",
     "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "KDiffusionScheduler",
+    "LCMScheduler",
     "LMSDiscreteScheduler",
     "PNDMScheduler",
+    "SASolverScheduler",
     "Scheduler",
     "SchedulerConfig",
+    "TCDScheduler",
     "UnavailableScheduler",
+    "UniPCMultistepScheduler",
     "scheduler_for",
     "scheduler_from_config",
 ]

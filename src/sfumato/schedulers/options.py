@@ -23,6 +23,9 @@ OPTIONS_OF_THE_FIELD = {
     "use_exponential_sigmas", "use_flow_sigmas", "use_karras_sigmas", "use_lu_lambdas", "variance_type",
 }  # fmt: skip
 
+OWN_OPTIONS = {"eta", "s_churn", "s_noise", "s_tmax", "s_tmin", "sampler_name", "schedule"}
+"""The options of KDiffusionScheduler that no class of diffusers has."""
+
 RETIRED_OPTIONS = {
     "denoise_final": "DPM-Solver's last step to 0, before final_sigmas_type",
     "predict_epsilon": "before prediction_type: false means sample, true the default",
@@ -35,13 +38,10 @@ RETIRED_OPTIONS = {
 
 SCHEDULERS_OF_THE_FIELD = {
     "AmusedScheduler", "CMStochasticIterativeScheduler", "CosineDPMSolverMultistepScheduler", "DDIMInverseScheduler",
-    "DDIMParallelScheduler", "DDPMParallelScheduler", "DDPMWuerstchenScheduler", "DEISMultistepScheduler",
-    "DPMSolverMultistepInverseScheduler", "DPMSolverSDEScheduler", "DPMSolverSinglestepScheduler",
+    "DDIMParallelScheduler", "DDPMParallelScheduler", "DDPMWuerstchenScheduler", "DPMSolverMultistepInverseScheduler",
     "EDMDPMSolverMultistepScheduler", "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler",
-    "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler", "IPNDMScheduler", "KDPM2AncestralDiscreteScheduler",
-    "KDPM2DiscreteScheduler", "KarrasVeScheduler", "LCMScheduler", "RePaintScheduler", "SASolverScheduler",
-    "SCMScheduler", "ScoreSdeVeScheduler", "ScoreSdeVpScheduler", "TCDScheduler", "UnCLIPScheduler",
-    "UniPCMultistepScheduler", "VQDiffusionScheduler",
+    "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler", "IPNDMScheduler", "KarrasVeScheduler", "RePaintScheduler",
+    "SCMScheduler", "ScoreSdeVeScheduler", "ScoreSdeVpScheduler", "UnCLIPScheduler", "VQDiffusionScheduler",
 }  # fmt: skip
 """Scheduler classes of diffusers that a model may name and Sfumato has not."""
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NoReturn, Self
 
 from torch import Tensor
 
-from sfumato.diffusion.conversation import Noise
+from sfumato.diffusion.conversation import Noise, NoisePathFrom
 from sfumato.diffusion.spacing import Levels
 from sfumato.errors import UnsupportedError
 from sfumato.schedulers.value import WAY_OUT, Scheduler, SchedulerConfig, said_in
@@ -26,7 +26,7 @@ class UnavailableScheduler(Scheduler, named=False):
     written: str = "{}"
     """The config, as JSON."""
 
-    sampler: ClassVar[str] = "unavailable"
+    _sampler: ClassVar[str] = "unavailable"
     _fixed: ClassVar[Mapping[str, tuple[object, ...]]] = {}
 
     @classmethod
@@ -54,11 +54,24 @@ class UnavailableScheduler(Scheduler, named=False):
         repaired = {"steps_offset": 1, "clip_sample": False}
         return self.because(self.reason, {**self.config, **{k: v for k, v in repaired.items() if k in self.config}})
 
-    def levels(self, steps: int) -> Levels:  # noqa: ARG002
+    def levels(self, steps: int) -> Levels:
         """Raises UnsupportedError, which says why and what to do."""
         self.refuse()
 
-    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> NoReturn:  # noqa: ARG002
+    @property
+    def unconditioned(self) -> bool:
+        """Nothing is asked."""
+        return False
+
+    def start(
+        self,
+        x: Tensor,
+        levels: Levels,
+        noise: Noise,
+        eta: float = 0.0,
+        *,
+        path: NoisePathFrom | None = None,
+    ) -> NoReturn:
         """Raises UnsupportedError, which says why and what to do."""
         self.refuse()
 

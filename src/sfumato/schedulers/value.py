@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Literal, NoReturn, Self, TypeAlias, cast
 from torch import Tensor
 
 from sfumato.checkpoints.hub import fetch, is_hub_id
-from sfumato.diffusion.conversation import Noise, Sampling
+from sfumato.diffusion.conversation import Noise, NoisePathFrom, Sampling
 from sfumato.diffusion.noise_schedule import NoiseSchedule, ScheduleKind
 from sfumato.diffusion.prediction import PredictionType
+from sfumato.diffusion.samplers import SAMPLERS
 from sfumato.diffusion.spacing import Levels
 from sfumato.errors import (
     ConfigError,
@@ -26,7 +27,7 @@ from sfumato.errors import (
     UnknownNameError,
     UnsupportedError,
 )
-from sfumato.schedulers.options import OPTIONS_OF_THE_FIELD, RETIRED_OPTIONS, check_kinds
+from sfumato.schedulers.options import OPTIONS_OF_THE_FIELD, OWN_OPTIONS, RETIRED_OPTIONS, check_kinds
 
 logger = logging.getLogger("sfumato")
 
@@ -100,13 +101,13 @@ class Scheduler:
     steps_offset: int = 0
     _origin: Origin | None = field(default=None, repr=False, compare=False)
 
-    sampler: ClassVar[str]
+    _sampler: ClassVar[str]
     # Options that are known and must keep one of these values, because nothing here acts on another.
-    _fixed: ClassVar[Mapping[str, tuple[object, ...]]] = {
-        "rescale_betas_zero_snr": (False, None),
-        "thresholding": (False, None),
-        "use_beta_sigmas": (False, None),
-    }
+    _fixed: ClassVar[Mapping[str, tuple[object, ...]]] = {"thresholding": (False, None)}
+    # Values that configs of kindred classes bring along, and what diffusers' class of this name reads them as.
+    _read_as: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    # What stands for no signal at all with rescale_betas_zero_snr: diffusers' classes have 0 or this.
+    _terminal_signal: ClassVar[float] = 2.0**-24
     _said: ClassVar[frozenset[str]]
 
     def __new__(cls, *args: object, **options: object) -> Self:  # noqa: D102
@@ -118,6 +119,8 @@ class Scheduler:
     def __post_init__(self) -> None:
         if self.trained_betas is not None:
             object.__setattr__(self, "trained_betas", _numbers("trained_betas", self.trained_betas))
+        for option, meanings in self._read_as.items():
+            object.__setattr__(self, option, meanings.get(str(getattr(self, option)), getattr(self, option)))
         defaults = self.options()
         values = {name: getattr(self, name) for name in defaults}
         check_kinds(type(self), values, defaults)
@@ -154,6 +157,20 @@ class Scheduler:
         return self._origin or Origin()
 
     @property
+    def sampler(self) -> str:
+        """The sampler's short name."""
+        return self._sampler
+
+    @property
+    def unconditioned(self) -> bool:
+        """Whether the sampler asks for the estimate without the prompt, whatever the guidance."""
+        return SAMPLERS[self.sampler].unconditioned
+
+    def steps_of(self, levels: Levels) -> int | None:
+        """How many steps a run on these levels has; None where the sampler finds out on the way."""
+        return SAMPLERS[self.sampler].steps(levels.sigmas)
+
+    @property
     def noise_schedule(self) -> NoiseSchedule:
         """The noise the network was trained on."""
         return NoiseSchedule(
@@ -162,11 +179,12 @@ class Scheduler:
             kind=cast(ScheduleKind, self.beta_schedule),
             steps=self.num_train_timesteps,
             trained_betas=cast("tuple[float, ...] | None", self.trained_betas),
+            terminal_signal=self._terminal_signal if getattr(self, "rescale_betas_zero_snr", False) else None,
         )
 
     @property
     def spacing(self) -> str:
-        """Name of the spacing: leading, trailing, linspace, karras or exponential."""
+        """Name of the schedule that says which levels a run visits."""
         return self.timestep_spacing
 
     def levels(self, steps: int) -> Levels:
@@ -186,8 +204,14 @@ class Scheduler:
         """What x at `sigma` is multiplied by to be latents as the class of that name in diffusers holds them at that level."""
         return 1 / math.sqrt(1 + sigma**2)
 
-    def start(self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0) -> Sampling:
-        """The sampler at work from `x` at the first level; `noise` is drawn from where it needs any. `eta` is DDIM's alone."""
+    def start(
+        self, x: Tensor, levels: Levels, noise: Noise, eta: float = 0.0, *, path: NoisePathFrom | None = None
+    ) -> Sampling:
+        """The sampler at work from `x` at the first level; `noise` is drawn from where it needs any.
+
+        `path` begins a Brownian path for the samplers that take their noise from one; without it, theirs is drawn from `noise`.
+        `eta` is for DDIM and its kin. Raises OptionError for an eta that the sampler hasn't, or outside 0 … 1.
+        """
         raise NotImplementedError
 
     @property
@@ -219,7 +243,7 @@ class Scheduler:
         """
         own = cls.options()
         for option in overrides.keys() - own.keys():
-            if option not in OPTIONS_OF_THE_FIELD:
+            if option not in OPTIONS_OF_THE_FIELD | OWN_OPTIONS:
                 raise UnknownNameError(f"option of {cls.__name__}", option, sorted(own))
             if overrides[option] not in (None, False):
                 raise UnsupportedError(f"{cls.__name__} has no option {option}, which would do nothing; leave it out.")
@@ -287,7 +311,9 @@ class Scheduler:
 
     def _no_eta(self, eta: float) -> None:
         if eta != 0:
-            raise OptionError(f"eta {eta} is only for DDIM, and {type(self).__name__} has none; leave it at 0.")
+            raise OptionError(
+                f"eta {eta} is only for DDIM and its kin, and {type(self).__name__} has none; leave it at 0."
+            )
 
 
 def said_in(config: Mapping[str, Any] | Scheduler) -> dict[str, Any]:
@@ -305,7 +331,11 @@ def said_in(config: Mapping[str, Any] | Scheduler) -> dict[str, Any]:
     said = {key: value for key, value in source.items() if not key.startswith("_") and key not in defaulted}
     if source.get("predict_epsilon") is False:
         said.setdefault("prediction_type", "sample")
-    unknown = [key for key, value in said.items() if key not in OPTIONS_OF_THE_FIELD and value not in (None, False)]
+    unknown = [
+        key
+        for key, value in said.items()
+        if key not in OPTIONS_OF_THE_FIELD | OWN_OPTIONS and value not in (None, False)
+    ]
     if unknown and not isinstance(source, SchedulerConfig):
         logger.warning(
             "the scheduler config has options that Sfumato does not know and leaves alone: %s", ", ".join(unknown)

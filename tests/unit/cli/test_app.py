@@ -49,12 +49,22 @@ def test_help_imports_nothing_heavy() -> None:
     assert result.stderr == ""
 
 
-def test_help_names_the_samplers_and_spacings() -> None:
-    from sfumato.diffusion.samplers import SAMPLERS, SPACINGS
+def test_samplers_and_schedules_are_listed_with_all_that_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    from sfumato.diffusion.samplers import SAMPLERS, SCHEDULES, SPACINGS
 
-    options = {option.name: option for option in typer.main.get_command(app).commands["generate"].params}  # type: ignore[attr-defined]
-    assert ", ".join(SAMPLERS) in options["sampler"].help
-    assert ", ".join(SPACINGS) in options["spacing"].help
+    assert run(["samplers"]) == 0
+    listed = capsys.readouterr().out
+    for info in SAMPLERS.values():
+        (line,) = [line for line in listed.splitlines() if line.split()[:1] == [info.name]]
+        order = "–" if info.order is None else str(info.order)
+        cells = [cell for cell in line.split("  ") if cell.strip()]
+        assert [cell.strip() for cell in cells[1:4]] == [info.title, order, str(info.evaluations_per_step)]
+        assert line.rstrip().endswith(info.paper)
+        assert all(alias in line for alias in info.aliases)
+    assert all(name in listed.splitlines()[-1] for name in SPACINGS)
+    assert run(["samplers", "--schedules"]) == 0
+    listed = capsys.readouterr().out
+    assert all(info.title in listed and info.paper in listed for info in SCHEDULES.values())
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

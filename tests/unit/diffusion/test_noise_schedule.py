@@ -1,6 +1,7 @@
 import math
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
@@ -103,3 +104,28 @@ def test_equal_schedules_are_equal_values():
 def test_a_table_that_would_take_the_memory_is_refused(steps: int) -> None:
     with pytest.raises(ScheduleError, match="give 2 to 100,000"):
         NoiseSchedule(steps=steps)
+
+
+@pytest.mark.parametrize("kind", ["scaled_linear", "linear", "squaredcos_cap_v2"])
+def test_rescaled_to_no_signal_the_first_timestep_stays_and_the_last_keeps_what_is_said(kind):
+    plain, rescaled = NoiseSchedule(kind=kind), NoiseSchedule(kind=kind, terminal_signal=2.0**-24)
+    assert float(rescaled.alphas_cumprod[0]) == pytest.approx(float(plain.alphas_cumprod[0]))
+    assert float(rescaled.alphas_cumprod[-1]) == 2.0**-24
+    assert rescaled.sigma(999) == pytest.approx(4096, rel=1e-4)
+    # The roots of the shares lie on a straight line with those of the plain schedule.
+    before, after = (each.alphas_cumprod[:-1].sqrt().double() for each in (plain, rescaled))
+    slope = (after[0] - after[500]) / (before[0] - before[500])
+    torch.testing.assert_close(after, after[0] + slope * (before - before[0]), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, math.nan])
+def test_a_last_timestep_keeps_a_share_above_0(share):
+    with pytest.raises(ScheduleError, match="share"):
+        NoiseSchedule(terminal_signal=share)
+
+
+def test_in_float64_the_table_is_compvis_s():
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=np.float64) ** 2
+    expected = np.cumprod(1 - betas).astype(np.float32)
+    assert NoiseSchedule(in_float64=True).alphas_cumprod.numpy() == pytest.approx(expected, rel=1e-7)
+    assert not np.array_equal(NoiseSchedule().alphas_cumprod.numpy(), expected)

@@ -11,10 +11,11 @@ from sfumato.adapters import NO_ADAPTERS, ActiveAdapters, Weighted, adapter_of
 from sfumato.diffusion.conversation import Query, Sampling
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.noise import NoiseSource
+from sfumato.diffusion.samplers import SAMPLERS
 from sfumato.engine import Conditioning, Engine, ImageDone, ImageFailed, Job, StepDone
 from sfumato.errors import Cancelled, EvaluationError, NumericalError
 from sfumato.models.unet import UNet, UNetConfig
-from sfumato.schedulers import DDIMScheduler, EulerDiscreteScheduler, Scheduler
+from sfumato.schedulers import DDIMScheduler, EulerDiscreteScheduler, Scheduler, scheduler_for
 
 TINY = UNetConfig(
     channels=(8, 16),
@@ -56,10 +57,10 @@ def job(
     source = NoiseSource(seed, shape)
     x = source.draw() * scheduler.initial_scale(levels)
     return Job(
-        sampling=scheduler.start(x, levels, source.draw, eta=eta),
-        steps=steps,
+        sampling=scheduler.start(x, levels, source.draw, eta=eta, path=source.path),
+        steps=scheduler.steps_of(levels),
         conditionings=conditionings or {"cond": context(seed), "uncond": context(1000)},
-        guidance=Guidance(scale=scale),
+        guidance=Guidance(scale=scale, unconditioned=scheduler.unconditioned),
         timestep=lambda sigma: levels.timestep(sigma, scheduler.noise_schedule),
         prediction="epsilon",
         adapters=adapters,
@@ -86,6 +87,50 @@ def test_an_image_is_bit_identical_alone_and_beside_others(unet: UNet) -> None:
     for ticket, make in enumerate(MIXED):
         alone = finish(Engine(unet), make())[0]
         assert torch.equal(alone, together[ticket]), f"job {ticket} depends on its neighbours"
+
+
+EVERY: list[Callable[[], Job]] = [
+    lambda name=name, steps=steps, scale=scale: job(
+        steps, scheduler=scheduler_for(base=EULER, sampler=name), steps=steps, scale=scale
+    )
+    for name in SAMPLERS
+    for steps, scale in ((3, 5.0), (20 if name == "restart" else 4, 1.0))
+]
+
+
+def test_with_every_sampler_an_image_is_bit_identical_alone_and_beside_all_others(unet: UNet) -> None:
+    together = finish(Engine(unet), *[make() for make in EVERY])
+    for ticket, make in enumerate(EVERY):
+        alone = finish(Engine(unet), make())[0]
+        assert torch.equal(alone, together[ticket]), f"job {ticket} depends on its neighbours"
+        assert torch.isfinite(alone).all()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 5, 21])
+def test_steps_are_counted_to_the_number_that_was_said(unet: UNet, name: str, steps: int) -> None:
+    scheduler = scheduler_for(base=EULER, sampler=name)
+    engine = Engine(unet)
+    engine.submit(job(1, scheduler=scheduler, steps=steps))
+    events = [event for event in engine.run() if isinstance(event, StepDone)]
+    said = scheduler.steps_of(scheduler.levels(steps))
+    assert [event.step for event in events] == list(range(1, len(events) + 1))
+    assert {event.steps for event in events} == {said}
+    assert len(events) == said or (said is None and name == "dpm_adaptive")
+    assert events[-1].sigma == scheduler.levels(steps).sigmas[-1]
+
+
+def test_cfgpp_is_told_the_estimate_without_the_prompt_at_any_guidance(unet: UNet) -> None:
+    """At a scale of 12.5 its step goes from what the prompt says; at 0 the prompt has no part in it."""
+    scheduler = scheduler_for(base=EULER, sampler="ddim_cfgpp")
+    other = {"cond": context(77), "uncond": context(1000)}
+    without = [finish(Engine(unet), job(1, scheduler=scheduler, scale=0.0, conditionings=c))[0] for c in (None, other)]
+    assert torch.equal(*without)
+    for scale in (0.5, 1.0, 12.5):
+        guided = [
+            finish(Engine(unet), job(1, scheduler=scheduler, scale=scale, conditionings=c))[0] for c in (None, other)
+        ]
+        assert not torch.allclose(*guided)
 
 
 def test_shared_batches_agree_to_rounding(unet: UNet) -> None:

@@ -8,38 +8,47 @@ from typing import Literal
 from torch import Tensor
 
 from sfumato.diffusion.conversation import Query, Sampling, Step
+from sfumato.diffusion.samplers.exponential import Answers, phi, slope, slope_and_bend
 
 
 def dpmpp_2m(
     x: Tensor,
     sigmas: Sequence[float],
     *,
-    order: Literal[1, 2] = 2,
+    order: int = 2,
     solver: Literal["midpoint", "heun"] = "midpoint",
     first_order_final: bool = False,
+    lower_order_end: bool = False,
 ) -> Sampling:
     """Second order, one evaluation a step, deterministic; exact in the linear part of the ODE.
 
-    The first step is of first order, and so is a step to 0 or, where asked for, the last one.
+    The first step is of first order, and so is a step to 0 or, where asked for, the last one. `order` 3 uses three answers from the
+    third step on, but two for the last but one with `lower_order_end`; with the weights of its authors' code, which give the bend
+    half of what a parabola has, it is of second order too, with a smaller error.
     Source: Lu et al. 2022, arXiv:2211.01095, Algorithm 2, divided by alpha; with lambda = -log sigma, exp(-h) is a ratio of sigmas.
     """
-    last: tuple[float, Tensor] | None = None
-    for step, (sigma, sigma_next) in enumerate(pairwise(sigmas), start=1):
+    answers: Answers = ()
+    steps = len(sigmas) - 1
+    for left, (sigma, sigma_next) in zip(range(steps, 0, -1), pairwise(sigmas), strict=True):
         denoised = yield Query(x, sigma)
+        answers = ((sigma, denoised), *answers[: order - 1])
         ratio = sigma_next / sigma  # exp(-h)
         x = ratio * x + (1 - ratio) * denoised  # Eq. 9 with k = 1
-        is_final = step == len(sigmas) - 1
-        if last is not None and order == 2 and sigma_next > 0 and not (is_final and first_order_final):
-            h, h_last = math.log(sigma / sigma_next), math.log(last[0] / sigma)
-            change = (h / h_last) * (
-                denoised - last[1]
-            )  # D_i of line 7, but for the half: denoised's change over this step
-            x = x + (_heun_weight(h) if solver == "heun" else (1 - ratio) / 2) * change
-        last = sigma, denoised
+        known = 1 if sigma_next == 0 or (left == 1 and first_order_final) else len(answers)
+        known = min(known, 2) if left == 2 and lower_order_end else known
+        h = math.log(sigma / sigma_next) if known > 1 else 0.0
+        if h > 0:
+            x = x + change(answers[:known], h, h, solver)
         x = yield Step(x, sigma_next, denoised)
     return x
 
 
-def _heun_weight(h: float) -> float:
-    # Integral of exp(lambda - h) * lambda / h over the step: the linear term of Eq. 8 kept, where the midpoint form approximates it.
-    return 1 + math.expm1(-h) / h if h > 0 else 0.0
+def change(answers: Answers, h: float, z: float, solver: Literal["midpoint", "heun"]) -> Tensor:
+    """What a step of length h adds for the change of two or three answers; z is h for the ODE, 2 h for the SDE.
+
+    Midpoint is line 9 of Algorithm 2; heun keeps the linear term of Eq. 8, which the midpoint form approximates.
+    """
+    if len(answers) == 3:
+        slanted, bend = slope_and_bend(answers, h)
+        return z * phi(2, -z) * slanted + z * phi(3, -z) * bend
+    return (z * phi(2, -z) if solver == "heun" else -math.expm1(-z) / 2) * slope(answers[0], answers[1], h)

@@ -5,23 +5,32 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from sfumato.diffusion.conversation import Query, Sampling, Step
+from sfumato.diffusion.conversation import Noise, Query, Sampling, Step
+from sfumato.diffusion.samplers.churn import NO_CHURN, Churn
 
 
-def heun(x: Tensor, sigmas: Sequence[float], *, clip: float | None = None) -> Sampling:
-    """Second order, two evaluations a step but one for a step to 0, deterministic.
+def heun(
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    noise: Noise | None = None,
+    churn: Churn = NO_CHURN,
+    clip: float | None = None,
+) -> Sampling:
+    """Second order, two evaluations a step but one for a step to 0; deterministic unless `churn` puts noise back.
 
-    `clip` bounds the denoised latents to [-clip, clip].
-    Source: Karras et al. 2022, arXiv:2206.00364, Algorithm 1 with s(t) = 1.
+    `noise` is what churn draws from. `clip` bounds the denoised latents to [-clip, clip].
+    Source: Karras et al. 2022, arXiv:2206.00364, Algorithm 2.
     """
     for sigma, sigma_next in pairwise(sigmas):
+        x, sigma = churn.lift(x, sigma, len(sigmas) - 1, noise)
         denoised = _clipped((yield Query(x, sigma)), clip)
-        slope = (x - denoised) / sigma  # line 4
-        ahead = x + slope * (sigma_next - sigma)  # line 5
+        slope = (x - denoised) / sigma  # line 7
+        ahead = x + slope * (sigma_next - sigma)  # line 8
         if sigma_next > 0:
             denoised = _clipped((yield Query(ahead, sigma_next)), clip)
-            slope_ahead = (ahead - denoised) / sigma_next  # line 7
-            ahead = x + (slope + slope_ahead) / 2 * (sigma_next - sigma)  # line 8
+            slope_ahead = (ahead - denoised) / sigma_next  # line 10
+            ahead = x + (slope + slope_ahead) / 2 * (sigma_next - sigma)  # line 11
         x = yield Step(ahead, sigma_next, denoised)
     return x
 

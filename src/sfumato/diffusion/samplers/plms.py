@@ -14,7 +14,7 @@ Mixed: TypeAlias = Literal["epsilon", "v_prediction"]
 """What the multistep formula mixes: noise estimates as in the paper, or a v network's own answers."""
 
 # Adams-Bashforth weights by how many answers there are, the newest first. Liu et al. 2022, Eq. 12 and appendix (F-PNDM's start).
-_WEIGHTS = {
+ADAMS_BASHFORTH = {
     1: (1.0,),
     2: (3 / 2, -1 / 2),
     3: (23 / 12, -16 / 12, 5 / 12),
@@ -42,7 +42,9 @@ def plms(
     for (sigma, sigma_next), target in zip(pairwise(sigmas), targets or sigmas[1:], strict=True):
         denoised = yield Query(x, sigma)
         answers = [output_for(denoised, x, sigma, mixes), *answers[:3]]
-        mixed = sum((w * answer for w, answer in zip(_WEIGHTS[len(answers)], answers, strict=True)), x.new_zeros(()))
+        mixed = sum(
+            (w * answer for w, answer in zip(ADAMS_BASHFORTH[len(answers)], answers, strict=True)), x.new_zeros(())
+        )
         if len(answers) == 1 and len(sigmas) > 2:
             ahead = relabel(_transfer(mixed, x, sigma, target, mixes), target, sigma_next)
             denoised = yield Query(ahead, sigma_next)
