@@ -12,14 +12,19 @@ from typing import Any
 
 import pytest
 import torch
+from k_diffusion_sampling import external
 from k_diffusion_sampling import sampling as reference
 from torch import Tensor
 
 from sfumato.diffusion.brownian import BrownianPath
 from sfumato.diffusion.conversation import Query, Sampling, Step
 from sfumato.diffusion.noise import NoiseSource
+from sfumato.diffusion.noise_schedule import NoiseSchedule
 from sfumato.diffusion.samplers import SAMPLERS
 from sfumato.diffusion.samplers.churn import Churn
+from sfumato.diffusion.samplers.restart import restart_plan
+from sfumato.diffusion.schedules import Ends, levels_of
+from sfumato.schedulers import KDiffusionScheduler
 
 SHAPE = (4, 6, 10)
 TOP, BOTTOM = 14.6146, 0.0292
@@ -235,3 +240,53 @@ def test_the_path_is_theirs_bit_for_bit(seed: int) -> None:
     for step in order:  # in any order: nothing is stored
         assert torch.equal(mine(numbers[step], numbers[step + 1]), theirs(sigmas[step], sigmas[step + 1])[0])
     assert torch.equal(mine(numbers[9], numbers[2]), theirs(sigmas[9], sigmas[2])[0])
+
+
+SCHEDULE = NoiseSchedule(in_float64=True)
+DISCRETE = external.DiscreteSchedule(SCHEDULE.sigmas.to(torch.float32), quantize=False)
+LOW, HIGH = float(DISCRETE.sigma_min), float(DISCRETE.sigma_max)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 20, 33])
+def test_schedules_are_theirs_to_the_last_bit(steps: int) -> None:
+    ends = Ends(schedule=SCHEDULE, sigma_min=LOW, sigma_max=HIGH)
+    bent = Ends(schedule=SCHEDULE, sigma_min=0.1, sigma_max=9.0, rho=3.0)
+
+    def same(name: str, theirs: Tensor, ends: Ends = ends) -> None:
+        assert torch.equal(torch.tensor(levels_of(name, ends, steps)), theirs), name
+
+    same("karras", reference.get_sigmas_karras(steps, LOW, HIGH))
+    same("exponential", reference.get_sigmas_exponential(steps, LOW, HIGH))
+    same("polyexponential", reference.get_sigmas_polyexponential(steps, LOW, HIGH))
+    same("uniform", DISCRETE.get_sigmas(steps))
+    same("karras", reference.get_sigmas_karras(steps, 0.1, 9.0, rho=3.0), bent)
+    same("polyexponential", reference.get_sigmas_polyexponential(steps, 0.1, 9.0, rho=3.0), bent)
+
+
+def test_sigmas_and_timesteps_are_theirs() -> None:
+    scheduler = KDiffusionScheduler(schedule="karras")
+    levels = scheduler.levels(30)
+    theirs = DISCRETE.sigma_to_t(torch.tensor(levels.sigmas[:-1]))
+    assert levels.timesteps == pytest.approx(theirs.tolist(), abs=2e-3)
+    assert SCHEDULE.sigma(0) == pytest.approx(LOW, rel=1e-7)
+    assert SCHEDULE.sigma(999) == pytest.approx(HIGH, rel=1e-7)
+
+
+@pytest.mark.parametrize("steps", [20, 36, 50])
+def test_restart_is_their_heun_between_its_restarts(steps: int) -> None:
+    """Each way down of the plan by sample_heun, and from its end up to the next one's start by fresh noise."""
+    _, numbers = levels("karras", steps)
+    plan = restart_plan(numbers)
+    ways: list[list[float]] = [[plan[0][0]]]
+    for here, below in plan:
+        if here != ways[-1][-1]:
+            ways.append([here])
+        ways[-1].append(below)
+    assert len(ways) == (2 if steps < 36 else 3)
+    x, draw = start(), noise()
+    for number, way in enumerate(ways):
+        if number:
+            x = x + (way[0] ** 2 - ways[number - 1][-1] ** 2) ** 0.5 * draw()
+        x, _, _ = theirs(reference.sample_heun, torch.tensor(way, dtype=torch.float64), x=x)
+    ours, _, _ = trajectory(SAMPLERS["restart"].function(start(), numbers, noise=noise()))
+    assert float((ours - x).abs().max() / x.abs().max()) < TOLERANCE

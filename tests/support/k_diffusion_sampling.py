@@ -1,8 +1,9 @@
-"""k-diffusion's sampling module by itself: its package imports much that samplers don't use, and that would bring another torch.
+"""k-diffusion's sampling module, and its schedules of discrete models, by themselves: its package imports much that samplers don't use, and that would bring another torch.
 
-`sampling` is that module, unchanged. Skips the tests that import it where k-diffusion is not installed (`make test` installs it).
+`sampling` and `external` are those modules, unchanged. Skips the tests that import it where k-diffusion is not installed (`make test` installs it).
 """
 
+import importlib
 import importlib.util
 import sys
 from types import ModuleType
@@ -33,3 +34,4 @@ def append_dims(x: Tensor, dims: int) -> Tensor:
 
 
 sampling = _load()
+external = importlib.import_module("k_diffusion.external")
