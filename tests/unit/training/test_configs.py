@@ -130,3 +130,11 @@ def test_larger_latents_are_trained_on_higher_levels():
     for noise in (small, large):
         assert noise.schedule().sigmas[-1] == NoiseLevels().schedule().sigmas[-1]
     assert large.log_mean > small.log_mean
+
+
+def test_the_run_of_the_model_in_the_package_can_be_taken_again():
+    autoencoder = read_config("interim-vae-64", VAETrainConfig)
+    config = read_config("interim-base-64", BaseTrainConfig)
+    assert autoencoder.data == config.data
+    assert config.start_from is not None
+    assert config.unet.sample_size * 4 == autoencoder.model.sample_size
