@@ -5,6 +5,7 @@ option that releases from 0.2 on wrote is met; no weights belong to them.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import transformers
 from PIL import Image
 
 from sfumato.checkpoints.components import SAFETY_CHECKER, TEXT_ENCODER, UNET, VAE, Component
-from sfumato.errors import UnsupportedError
 from sfumato.pipeline.safety import Preparation
 from sfumato.schedulers import SCHEDULERS, UnavailableScheduler, scheduler_from_config
+
+# The reference's own: torch tensors in numpy functions.
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
 
 MODELS = {
     path.stem: json.loads(path.read_text()) for path in sorted((Path(__file__).parent / "configs").glob("*.json"))
@@ -45,24 +48,22 @@ def test_schedulers(name: str, caplog: pytest.LogCaptureFixture) -> None:
     values = MODELS[name]["scheduler"]
     mine, theirs = scheduler_from_config(values), getattr(diffusers, values["_class_name"]).from_config(values)
     assert not [record for record in caplog.records if record.name == "sfumato"]
-    unavailable = {"dreamshaper-8", "unipc", "dpm-sde-karras", "lcm"}
-    assert isinstance(mine, UnavailableScheduler) == (name in unavailable)
-    if name not in unavailable:
-        assert_same_options(mine.config, theirs)
-        assert torch.equal(mine.noise_schedule.alphas_cumprod, theirs.alphas_cumprod)
+    assert not isinstance(mine, UnavailableScheduler)
+    assert_same_options(mine.config, theirs)
+    assert torch.equal(mine.noise_schedule.alphas_cumprod, theirs.alphas_cumprod)
     # What notebooks do after opening, whatever the model's own is.
     for other in SCHEDULERS:
-        if (name, other) == ("dpm-sde-karras", "DPMSolverMultistepScheduler"):
-            with pytest.raises(UnsupportedError, match="sde-dpmsolver"):
-                SCHEDULERS[other].from_config(mine.config)
-            continue
         swapped = SCHEDULERS[other].from_config(mine.config)
-        assert swapped.noise_schedule == mine.noise_schedule
+        assert replace(swapped.noise_schedule, in_float64=False) == mine.noise_schedule
         if getattr(swapped, "skip_prk_steps", True):
             assert SCHEDULERS[other].from_config(mine.in_pipeline().config).levels(20).steps == 20
-        if (name, other) == ("dreamshaper-8", "DPMSolverMultistepScheduler"):
-            continue  # ValueError in diffusers: it takes DEIS for DPM++, but not with the final sigma of DPM++
-        assert_same_options(swapped.config, getattr(diffusers, other).from_config(theirs.config))
+        if not hasattr(diffusers, other):
+            continue
+        try:
+            expected = getattr(diffusers, other).from_config(theirs.config)
+        except (ValueError, NotImplementedError):
+            continue  # words for algorithms that its classes refuse from each other; ours read them
+        assert_same_options(swapped.config, expected)
 
 
 def assert_same_shapes(component: Component[Any, Any], config: Any, theirs: torch.nn.Module) -> None:

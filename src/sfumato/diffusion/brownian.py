@@ -61,7 +61,7 @@ class BrownianPath:
             return
         middle = round((left + right) / 2, _DIGITS)
         length, before, after = 1 / (right - left), middle - left, right - middle
-        # The bridge: given its ends, the middle is normal about the straight line between them (Li et al. 2020, Eq. 10).
+        # The bridge: given its ends, the middle is normal about the straight line between them.
         to_left = before * increment * length + math.sqrt(before * after * length) * self._draw(
             self._seed_of(place, depth)
         )

@@ -113,13 +113,13 @@ def _beta(ends: Ends, steps: int) -> tuple[float, ...]:
 
 
 def _kl_optimal(ends: Ends, steps: int) -> tuple[float, ...]:
-    # Proposition 3.1: even in the angle whose tangent is sigma. It ends at sigma_min and not at 0.
+    # Even in the angle whose tangent is sigma, the best for Gaussian data. It ends at sigma_min and not at 0.
     low, high = (torch.arctan(torch.tensor(sigma)) for sigma in (ends.sigma_min, ends.sigma_max))
     place = torch.arange(steps + 1) / steps
     return tuple(float(sigma) for sigma in torch.tan(place * low + (1.0 - place) * high))
 
 
-# Levels that were found for ten steps of Stable Diffusion 1.5 and of XL: appendix, Table 3.
+# Levels that were found for ten steps of Stable Diffusion 1.5 and of XL.
 _ALIGNED = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029)
 _ALIGNED_XL = (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029)
 
@@ -182,7 +182,7 @@ _SCHEDULES = (
         name="kl_optimal",
         title="KL Optimal",
         function=_kl_optimal,
-        paper="Sabour et al. 2024, arXiv:2404.14507, Theorem 3.1",
+        paper="Sabour et al. 2024, arXiv:2404.14507, section 3",
     ),
     ScheduleInfo(
         name="align_your_steps",

@@ -154,6 +154,10 @@ class DPMSolverSinglestepScheduler(_DPMSolver):
     steps_offset: int = 0
 
     _sampler: ClassVar[str] = "dpmpp_2s"
+    _read_as: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        **_DPMSolver._read_as,
+        "algorithm_type": {**_DPMSolver._read_as["algorithm_type"], "sde-dpmsolver": "sde-dpmsolver++"},
+    }
     _fixed: ClassVar[Mapping[str, tuple[object, ...]]] = {
         **_DPMSolver._fixed,
         "algorithm_type": ("dpmsolver++", "dpmsolver", "sde-dpmsolver++"),

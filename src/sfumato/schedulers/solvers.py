@@ -21,8 +21,8 @@ from sfumato.schedulers.value import Scheduler
 SHORT = 15
 
 
-# SA-Solver's names for what the others call dpmsolver++ and dpmsolver. diffusers' classes refuse each other's there; ours read them.
-_SA_SOLVERS = {"data_prediction": "deis", "noise_prediction": "deis"}
+# Algorithms of other classes, whose configs a model may bring: some of diffusers' classes refuse each other's, ours read them as their own.
+_OF_OTHERS = ("dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "data_prediction", "noise_prediction")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class DEISMultistepScheduler(_Solver):
 
     _sampler: ClassVar[str] = "deis"
     _read_as: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        "algorithm_type": {"dpmsolver": "deis", "dpmsolver++": "deis", **_SA_SOLVERS},
+        "algorithm_type": dict.fromkeys(_OF_OTHERS, "deis"),
         "solver_type": dict.fromkeys(("midpoint", "heun", "bh1", "bh2"), "logrho"),
     }
     _fixed: ClassVar[Mapping[str, tuple[object, ...]]] = {

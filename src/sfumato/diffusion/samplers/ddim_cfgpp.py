@@ -32,11 +32,9 @@ def ddim_cfgpp(
     assert noise is not None or eta == 0, "eta > 0 needs a noise source"
     for (sigma, sigma_next), target in zip(pairwise(sigmas), targets or sigmas[1:], strict=True):
         guided, unconditioned = yield Query(x, sigma, unconditioned=True)
-        denoised = unconditioned + share * (
-            guided - unconditioned
-        )  # line 4: between the two, not past the conditioned one
+        denoised = unconditioned + share * (guided - unconditioned)  # between the two, not past the conditioned one
         up = eta * target * math.sqrt(1 - (target / sigma) ** 2)
-        x = denoised + math.sqrt(target**2 - up**2) * (x - unconditioned) / sigma  # line 6: the unconditioned noise
+        x = denoised + math.sqrt(target**2 - up**2) * (x - unconditioned) / sigma  # the unconditioned noise
         if noise is not None and eta > 0:
             x = x + (s_noise * up) * noise()
         x = yield Step(relabel(x, target, sigma_next), sigma_next, denoised)

@@ -22,10 +22,10 @@ def dpm2(x: Tensor, sigmas: Sequence[float], *, noise: Noise | None = None, chur
         denoised = yield Query(x, sigma)
         slope = (x - denoised) / sigma
         if sigma_next > 0:
-            middle = math.sqrt(sigma * sigma_next)  # halfway in log sigma: line 4
-            between = x + slope * (middle - sigma)  # line 5
+            middle = math.sqrt(sigma * sigma_next)  # halfway in log sigma
+            between = x + slope * (middle - sigma)  # u
             denoised = yield Query(between, middle)
             slope = (between - denoised) / middle
-        x = x + slope * (sigma_next - sigma)  # line 6
+        x = x + slope * (sigma_next - sigma)
         x = yield Step(x, sigma_next, denoised)
     return x

@@ -28,7 +28,7 @@ def dpm_adaptive(
 
     Goes from the first of `sigmas` to the last above 0, whatever lies between, and from there in one step to a 0 after it. A step is taken where second and third order differ by
     no more than about `atol` + `rtol` |x|; the first one tried is `first_step` long in log sigma. Only steps taken are offered.
-    Source: Lu et al. 2022, arXiv:2206.00927, appendix C and Algorithm 4; step sizes and `eta` as in K. Crowson's k-diffusion,
+    Source: Lu et al. 2022, arXiv:2206.00927, appendix C (DPM-Solver-23); step sizes and `eta` as in K. Crowson's k-diffusion,
     sample_dpm_adaptive: an integral controller (Hairer & Wanner, Solving Ordinary Differential Equations II, section IV.2) with a limiter.
     """
     assert noise is not None or eta == 0, "eta > 0 needs a noise source"

@@ -19,7 +19,7 @@ def dpm_fast(
 
     Visits levels of its own, even in log sigma between the first of `sigmas` and the last above 0. Where 0 comes after it, the last
     evaluation takes what noise is left.
-    Source: Lu et al. 2022, arXiv:2206.00927, section 3.4 and appendix D.3; `eta` as in K. Crowson's k-diffusion, sample_dpm_fast.
+    Source: Lu et al. 2022, arXiv:2206.00927, section 3.4 (DPM-Solver-fast); `eta` as in K. Crowson's k-diffusion, sample_dpm_fast.
     """
     assert noise is not None or eta == 0, "eta > 0 needs a noise source"
     end, orders = last_positive(sigmas), orders_of(sigmas)
@@ -49,10 +49,7 @@ def steps_of(sigmas: Sequence[float]) -> int:
 
 
 def orders_of(sigmas: Sequence[float]) -> list[int]:
-    """The order of each step down to the last level above 0, which is what it costs: threes, and the rest at the end.
-
-    Source: appendix D.3.
-    """
+    """The order of each step down to the last level above 0, which is what it costs: threes, and the rest at the end."""
     evaluations = len(sigmas) - 1 - (sigmas[-1] == 0)
     if evaluations == 0:
         return []

@@ -24,7 +24,7 @@ def dpm_multistep(
     """Second order, one evaluation a step; deterministic, or the diffusion SDE where a `path` gives its noise (then of order 1 or 2).
 
     Its first and last steps, and `order` 3, are as those of DPM-Solver++ (see `dpmpp_2m`).
-    Source: Lu et al. 2022, arXiv:2206.00927, Eq. 3.4, multistep as in arXiv:2211.01095, Algorithm 2; the SDE's from its appendix D.
+    Source: Lu et al. 2022, arXiv:2206.00927, Eq. 3.4, multistep as in arXiv:2211.01095, Algorithm 2; the SDE's is its SDE-DPM-Solver.
     """
     assert path is None or order < 3, "the SDE's form has no third order"
     answers: Answers = ()

@@ -22,11 +22,11 @@ def first_order(x: Tensor, noise_estimate: Tensor, start: float, end: float) -> 
 
 
 def second_order(x: Tensor, noise_estimate: Tensor, start: float, end: float) -> Inside:
-    """DPM-Solver-2 from level `start` to level `end`, one question. Source: Algorithm 1 with r1 = 1/2 (appendix B, Eq. B.4)."""
+    """DPM-Solver-2 from level `start` to level `end`, one question. Source: Algorithm 1 with r1 = 1/2."""
     middle = math.sqrt(start * end)
     between = first_order(x, noise_estimate, start, middle)
     at_middle = yield from noise_at(between, middle)
-    # Line 6 spelt out: the difference has weight 1 / (2 r1) = 1 of the first-order step.
+    # At r1 = 1/2 the difference has the weight of the first-order step, 1 / (2 r1) = 1, and only the middle's answer is left.
     return first_order(x, at_middle, start, end)
 
 
@@ -35,14 +35,14 @@ def third_order(
 ) -> Generator[Query, Tensor, tuple[Tensor, Tensor]]:
     """DPM-Solver-3 from level `start` to level `end`, two questions; x at the end, and by its embedded second order.
 
-    Source: Algorithm 2 with r1 = 1/3, r2 = 2/3; the second order is appendix B's Eq. B.4 with r1 = 1/3 (DPM-Solver-23).
+    Source: Algorithm 2 with r1 = 1/3, r2 = 2/3; the second order is DPM-Solver-2 with r1 = 1/3, as in DPM-Solver-23.
     """
     h = math.log(start / end)
     s1, s2 = start * math.exp(-h / 3), start * math.exp(-h * 2 / 3)
     grown = start - end  # sigma_t (exp(h) - 1)
     at_s1 = yield from noise_at(first_order(x, noise_estimate, start, s1), s1)
     lower = first_order(x, noise_estimate, start, end) - (3 / 2) * grown * (at_s1 - noise_estimate)
-    # Lines 6 and 8; (exp(z) - 1) / z - 1, with sigma_t before it.
+    # The weight of the noise's change: (exp(z) - 1) / z - 1, with sigma_t before it.
     curved = s2 * (math.expm1(h * 2 / 3) / (h * 2 / 3) - 1)
     between = first_order(x, noise_estimate, start, s2) - 2 * curved * (at_s1 - noise_estimate)
     at_s2 = yield from noise_at(between, s2)

@@ -28,7 +28,7 @@ def dpmpp_2m_sde(
     `path` gives the noise between two levels. `eta` scales the SDE's noise and what undoes it: 1 is the diffusion SDE, 0 the ODE, where
     this is DPM-Solver++(2M); `s_noise` is a factor on the noise alone. The first step is of first order, and so is a step to 0 or,
     where asked for, the last one.
-    Source: Lu et al. 2022, arXiv:2211.01095, appendix D (SDE-DPM-Solver++(2M)), divided by alpha; eta as in K. Crowson's k-diffusion.
+    Source: Lu et al. 2022, arXiv:2211.01095, SDE-DPM-Solver++(2M), divided by alpha; eta as in K. Crowson's k-diffusion.
     """
     answers: Answers = ()
     for left, (sigma, sigma_next) in zip(range(len(sigmas) - 1, 0, -1), pairwise(sigmas), strict=True):
@@ -53,6 +53,6 @@ def dpmpp_2m_sde_heun(
 ) -> Sampling:
     """DPM++ 2M SDE with the change of what is denoised weighed exactly, where the midpoint form approximates it.
 
-    Source: Lu et al. 2022, arXiv:2211.01095, appendix D, the integral of a straight line kept; K. Crowson's k-diffusion, solver_type="heun".
+    Source: Lu et al. 2022, arXiv:2211.01095, the integral of a straight line kept; K. Crowson's k-diffusion, solver_type="heun".
     """
     return dpmpp_2m_sde(x, sigmas, path=path, eta=eta, s_noise=s_noise, solver="heun")

@@ -23,10 +23,10 @@ def dpmpp_2s_ancestral(
         down, up = ancestral_split(sigma, sigma_next, eta)
         if down > 0:
             half = math.sqrt(down / sigma)  # exp(-r h)
-            between = half * x + (1 - half) * denoised  # line 5
+            between = half * x + (1 - half) * denoised  # u_i
             denoised = yield Query(between, math.sqrt(sigma * down))
         ratio = down / sigma  # exp(-h)
-        x = ratio * x + (1 - ratio) * denoised  # line 7, where at r = 1/2 only the middle's answer is left of line 6
+        x = ratio * x + (1 - ratio) * denoised  # at r = 1/2 only the middle's answer is left in D_i
         if sigma_next > 0:
             x = x + (s_noise * up) * noise()
         x = yield Step(x, sigma_next, denoised)

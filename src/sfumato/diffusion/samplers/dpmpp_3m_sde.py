@@ -18,7 +18,7 @@ def dpmpp_3m_sde(
 
     `path` gives the noise between two levels. `eta` scales the SDE's noise and what undoes it: 1 is the diffusion SDE, 0 the ODE;
     `s_noise` is a factor on the noise alone. The first two steps have fewer answers to go by, and a step to 0 takes the last one.
-    Source: K. Crowson's k-diffusion, sample_dpmpp_3m_sde; Lu et al. 2022, arXiv:2211.01095, appendix D. Its weight of the bend is
+    Source: K. Crowson's k-diffusion, sample_dpmpp_3m_sde; Lu et al. 2022, arXiv:2211.01095. Its weight of the bend is
     half that of a parabola through the three answers, so it is of second order like 2M, with a smaller error.
     """
     answers: Answers = ()

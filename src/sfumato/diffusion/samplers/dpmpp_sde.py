@@ -34,7 +34,7 @@ def dpmpp_sde(
 
 
 def _ancestral(x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, eta: float, noise: Tensor) -> Tensor:
-    """A first-order step to below the next level, line 5, then noise back up to it."""
+    """A first-order step to below the next level, u_i of Algorithm 1, then noise back up to it."""
     down, up = ancestral_split(sigma, sigma_next, eta)
     ratio = down / sigma  # exp(-h)
     return ratio * x + (1 - ratio) * denoised + up * noise

@@ -60,7 +60,7 @@ def singlestep_orders(levels: int, order: int, *, first_order_final: bool = True
 def _stepped(
     x: Tensor, answers: Answers, sigma_next: float, eta: float, solver: Literal["midpoint", "heun"], predicts: Predicts
 ) -> Tensor:
-    """x at `sigma_next` from x at the oldest answer's level: line 7 of Algorithm 1, and its like for three answers."""
+    """x at `sigma_next` from x at the oldest answer's level: the last line of Algorithm 1, and its like for three answers."""
     sigma, oldest = answers[-1]
     if predicts == "data":
         ratio = (sigma_next / sigma) ** (1 + eta)

@@ -14,7 +14,7 @@ def ipndm(x: Tensor, sigmas: Sequence[float], *, order: int = 4) -> Sampling:
 
     Steps are not even in sigma, so it converges with second order where their size changes smoothly. Its form with weights for the
     steps as they are (ipndm_v) is LMS.
-    Source: Zhang & Chen 2023, arXiv:2204.13902, appendix H.2 (iPNDM); Liu et al. 2022, arXiv:2202.09778, Eq. 12.
+    Source: Zhang & Chen 2023, arXiv:2204.13902, (iPNDM); Liu et al. 2022, arXiv:2202.09778, Eq. 12.
     """
     slopes: list[Tensor] = []  # the newest first
     for sigma, sigma_next in pairwise(sigmas):

@@ -26,7 +26,7 @@ def lcm(
 
     It converges to no solution: with other networks each step forgets what was drawn before. `noise` is drawn once a step, but
     not for a step to 0. `boundary` mixes some of x in, where the network was trained so; `clip` bounds the denoised latents.
-    Source: Luo et al. 2023, arXiv:2310.04378, Algorithm 3 and Eq. 9; Song et al. 2023, arXiv:2303.01469, Algorithm 1, divided by alpha.
+    Source: Luo et al. 2023, arXiv:2310.04378 (multistep latent consistency sampling); Song et al. 2023, arXiv:2303.01469, Algorithm 1, divided by alpha.
     """
     for sigma, sigma_next in pairwise(sigmas):
         denoised = yield Query(x, sigma)

@@ -23,9 +23,7 @@ def restart(x: Tensor, sigmas: Sequence[float], *, noise: Noise, s_noise: float 
     reached = sigmas[0]
     for sigma, sigma_next in restart_plan(sigmas):
         if sigma > reached:
-            x = (
-                x + (s_noise * math.sqrt(sigma**2 - reached**2)) * noise()
-            )  # line 5: the forward process from t_min to t_max
+            x = x + (s_noise * math.sqrt(sigma**2 - reached**2)) * noise()  # the forward process from t_min to t_max
         denoised = yield Query(x, sigma)
         slope = (x - denoised) / sigma
         ahead = x + slope * (sigma_next - sigma)

@@ -31,7 +31,7 @@ def sa_solver(
     `tau` is read at the level that a step begins at; `s_noise` is a factor on the noise, which is drawn once a step. Orders are 1
     to 4, lower until there is the history and, with `lower_order_end`, in the last steps. `predicts` says whether the polynomial
     goes through the denoised x or through its noise. The correction is added to the x that was handed back.
-    Source: Xue et al. 2023, arXiv:2309.05019, Algorithm 1, Eqs. 14 and 17, divided by alpha; two answers are weighed as in appendix B.5.
+    Source: Xue et al. 2023, arXiv:2309.05019, Algorithm 1, divided by alpha; two answers are weighed as in its authors' code.
     """
     steps = len(sigmas) - 1
     answers: Answers = ()
@@ -60,7 +60,7 @@ def sa_solver(
 def _drift(
     x: Tensor, sigma: float, sigma_next: float, answers: Answers, tau: float, predicts: Literal["data", "noise"]
 ) -> Tensor:
-    """x at `sigma_next` without the noise: Eq. 14, or Eq. 17 where the first answer is from `sigma_next` itself."""
+    """x at `sigma_next` without the noise: the predictor, or the corrector where the first answer is from `sigma_next` itself."""
     if sigma_next in (0, sigma):  # a step to the end, or of no length
         at = next(answer for level, answer in answers if level == sigma)
         return x if sigma_next else (at if predicts == "data" else x - sigma * at)
@@ -69,7 +69,7 @@ def _drift(
     if predicts == "data":
         integrals = moments(len(answers), h, more)
         if len(answers) == 2:
-            integrals[1] = h / 2  # appendix B.5: as DPM-Solver++ has it, in place of the exact integral
+            integrals[1] = h / 2  # as its authors' code has it, in place of the exact integral
         scale, x = more, math.exp(-more * h) * x
     else:
         integrals, scale = moments(len(answers), h, -1.0), -more * sigma_next

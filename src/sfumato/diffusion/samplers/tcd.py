@@ -21,7 +21,7 @@ def tcd(
 
     `through` are those levels, one a step; without them there is no noise, and it is DDIM. `noise` is drawn once a step, but not
     for the last.
-    Source: Zheng et al. 2024, arXiv:2402.19159, Algorithm 4 (strategic stochastic sampling), divided by alpha.
+    Source: Zheng et al. 2024, arXiv:2402.19159 (strategic stochastic sampling), divided by alpha.
     """
     assert noise is not None or through is None, "going through lower levels needs a noise source"
     for left, (sigma, sigma_next), low in zip(

@@ -28,7 +28,7 @@ def unipc(
     `variant` is the paper's B(h), h or exp(h) - 1; it matters where two answers are all there is. `predicts` says whether a
     polynomial goes through the denoised x or through its noise. With `lower_order_end` the last steps use ever fewer answers.
     Steps numbered in `uncorrected`, from 0, are left as predicted. The correction is added to the x that was handed back.
-    Source: Zhao et al. 2023, arXiv:2302.04867, Algorithms 1 and 2, Eqs. 3, 8 and 9, divided by alpha; our `weights` solve Eq. 5.
+    Source: Zhao et al. 2023, arXiv:2302.04867, Algorithms 1 (UniC) and 2 (UniP), divided by alpha; their linear system for a_p is our `weights`.
     """
     answers: Answers = ()
     predicted = started = x
@@ -47,7 +47,7 @@ def unipc(
 def _stepped(
     x: Tensor, sigma: float, sigma_next: float, answers: Answers, variant: Variant, predicts: Literal["data", "noise"]
 ) -> Tensor:
-    """x at `sigma_next`, by the polynomial through the answers: Eq. 3, or Eq. 9 where one of them is from `sigma_next` itself."""
+    """x at `sigma_next`, by the polynomial through the answers: UniP, or UniC where one of them is from `sigma_next` itself."""
     if sigma_next in (0, sigma):
         answers = [answer for answer in answers if answer[0] == sigma]
     kappa = 1.0 if predicts == "data" else -1.0
@@ -58,7 +58,7 @@ def _stepped(
     h = math.log(sigma / sigma_next)
     integrals = moments(len(answers), h, kappa)
     if len(answers) == 2:
-        integrals[1] = (h if variant == "bh1" else integrals[0]) / 2  # a = 1/2 of section 3.3, whatever h, times B(h)
+        integrals[1] = (h if variant == "bh1" else integrals[0]) / 2  # a = 1/2, whatever h, times B(h)
     nodes = [math.log(sigma / level) / h for level, _ in answers]
     for weight, (_, answer) in zip(weights(nodes, integrals), answers, strict=True):
         x = x + scale * weight * answer
