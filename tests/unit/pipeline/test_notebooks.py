@@ -214,8 +214,8 @@ def test_single_files_are_not_opened_yet() -> None:
 
 
 def test_names_of_diffusers_that_the_package_has_not() -> None:
-    with pytest.raises(ImportError, match=r"no UniPCMultistepScheduler yet; .*DDIMScheduler, DDPMScheduler"):
-        from sfumato import UniPCMultistepScheduler  # type: ignore[attr-defined]  # noqa: F401
+    with pytest.raises(ImportError, match=r"no EDMEulerScheduler yet; .*DDIMScheduler, DDPMScheduler"):
+        from sfumato import EDMEulerScheduler  # type: ignore[attr-defined]  # noqa: F401
     with pytest.raises(UnsupportedError, match="no StableDiffusionXLPipeline yet; there is StableDiffusionPipeline"):
         _ = sfumato.StableDiffusionXLPipeline
     with pytest.raises(ImportError, match="opens a whole model"):
