@@ -9,7 +9,8 @@ import torch
 from sfumato.diffusion.conversation import run
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.prediction import denoised_from, network_scale
-from sfumato.schedulers import SCHEDULERS
+from sfumato.diffusion.samplers import SAMPLERS
+from sfumato.schedulers import SCHEDULERS, KDiffusionScheduler, Scheduler
 from sfumato.text.tokenizer import Tokenizer
 
 FILE = Path(__file__).with_name("values.json")
@@ -29,13 +30,17 @@ def values() -> dict[str, Any]:
     return {
         "tokens": {prompt: list(tokenizer.encode(prompt).ids[:24]) for prompt in PROMPTS},
         "noise of seed 42": [source.draw().flatten()[:4].tolist() for _ in range(2)],
-        "latents after 7 steps": {name: trajectory_end(name) for name in sorted(SCHEDULERS)},
+        "latents after 7 steps": {
+            name: trajectory_end(SCHEDULERS[name](**SD1, **EXTRA.get(name, {}))) for name in sorted(SCHEDULERS)
+        },
+        "latents after 7 steps as in the web UI": {
+            name: trajectory_end(KDiffusionScheduler(sampler_name=name)) for name in sorted(SAMPLERS)
+        },
     }
 
 
-def trajectory_end(name: str) -> list[float]:
+def trajectory_end(scheduler: Scheduler) -> list[float]:
     """The first latents a scheduler ends with when the network is a fixed nonlinear function."""
-    scheduler = SCHEDULERS[name](**SD1, **EXTRA.get(name, {}))
     levels = scheduler.levels(7)
     source = NoiseSource(7, (4, 8, 8))
 
@@ -45,7 +50,7 @@ def trajectory_end(name: str) -> list[float]:
         return denoised_from(output, x, sigma, scheduler.prediction_type)
 
     x = source.draw() * scheduler.initial_scale(levels)
-    end = run(scheduler.start(x, levels, source.draw), denoise) * scheduler.final_scale(levels)
+    end = run(scheduler.start(x, levels, source.draw, path=source.path), denoise) * scheduler.final_scale(levels)
     return end.flatten()[:4].tolist()
 
 

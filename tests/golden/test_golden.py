@@ -31,12 +31,14 @@ def test_the_noise_of_a_seed_is_the_same_to_the_bit(now: dict[str, Any]) -> None
     assert now["noise of seed 42"] == GOLDEN["noise of seed 42"]
 
 
-@pytest.mark.parametrize("name", GOLDEN["latents after 7 steps"])
-def test_trajectories(now: dict[str, Any], name: str) -> None:
-    assert now["latents after 7 steps"][name] == pytest.approx(
-        GOLDEN["latents after 7 steps"][name], rel=1e-5, abs=1e-6
-    )
+KINDS = ("latents after 7 steps", "latents after 7 steps as in the web UI")
 
 
-def test_every_scheduler_has_its_golden_trajectory(now: dict[str, Any]) -> None:
-    assert now["latents after 7 steps"].keys() == GOLDEN["latents after 7 steps"].keys()
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in GOLDEN[kind]])
+def test_trajectories(now: dict[str, Any], kind: str, name: str) -> None:
+    assert now[kind][name] == pytest.approx(GOLDEN[kind][name], rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_scheduler_and_sampler_has_its_golden_trajectory(now: dict[str, Any], kind: str) -> None:
+    assert now[kind].keys() == GOLDEN[kind].keys()
