@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Safety = Literal["off", "passed", "flagged"]
 SafetyMode = Literal["block", "blur", "flag"]
 Judge = Literal["model", "filter", "function"]
+Emphasis = Literal["none", "a1111", "a1111_no_norm", "comfy", "compel"]
+"""In whose words a prompt is written: what of it is markup, and what becomes of its weights."""
 
 
 # What a recipe found somewhere may ask a machine for.
