@@ -35,6 +35,9 @@ def parse_prompt(text: str, emphasis: Emphasis = "a1111", *, negative: bool = Fa
     if emphasis not in A1111:
         return plain_prompt(text)
     rest, networks, notes = take_networks(text)
+    if negative and networks:
+        names = ", ".join(call.name for call in networks)
+        networks, notes = (), (*notes, f"{names} in the negative prompt is dropped: networks are called in prompts")
     written = [rest] if negative else _AND.split(rest) if "AND" in rest else [rest]
     parts: list[Part] = []
     for each in written:

@@ -1,7 +1,8 @@
 """Tokens with their weights, cut into the windows that a text encoder reads: 77 ids each, of which 75 are the prompt's.
 
 AUTOMATIC1111: when a window is full and its last comma is among the last 20 tokens, what follows the comma goes into the next window.
-ComfyUI: a word of fewer than 8 tokens is not torn apart. compel: every 75 tokens. An embedding of several tokens is never torn apart.
+ComfyUI: a word of fewer than 8 tokens is not torn apart. compel: behind the last full stop of a full window; without one, behind the last
+of , ; and :, without these behind the last whole word. An embedding of several tokens is never torn apart.
 Sources: the web UI's `sd_hijack_clip.py`, ComfyUI's `sd1_clip.py`, compel's `embeddings_provider.py`.
 """
 
@@ -33,6 +34,7 @@ class TokenSource(Protocol):
     def pad_id(self) -> int: ...  # noqa: D102
     def encode(self, text: str) -> Tokens: ...  # noqa: D102
     def token_runs(self, text: str) -> list[tuple[int, ...]]: ...  # noqa: D102
+    def ends_word(self, number: int) -> bool: ...  # noqa: D102
     def knows(self, token: str) -> bool: ...  # noqa: D102
     def decode(self, ids: Iterable[int]) -> str: ...  # noqa: D102
 
@@ -92,8 +94,7 @@ def read_windows(text: str, emphasis: Emphasis, tokenizer: TokenSource) -> Readi
         elif emphasis == "comfy":
             _pack_comfy(packer, span, number, tokenizer)
         elif emphasis == "compel":
-            for run in tokenizer.token_runs(span.text):
-                packer.put(run, span.weight, number)
+            _pack_compel(packer, span, number, tokenizer)
         else:
             _pack_a1111(packer, span, number, tokenizer)
     return Reading(spans=spans, windows=packer.finish(), notes=tuple(packer.notes))
@@ -174,6 +175,17 @@ def _pack_a1111(packer: _Packer, span: Span, number: int, tokenizer: TokenSource
             tail = packer.ids[-BACKTRACK:]
             if len(comma) == 1 and comma[0][0] in tail:
                 packer.close(keep=packer.room - tail[::-1].index(comma[0][0]))
+        packer.put(run, span.weight, number)
+
+
+def _pack_compel(packer: _Packer, span: Span, number: int, tokenizer: TokenSource) -> None:
+    stops = [{run[0] for mark in marks for run in tokenizer.token_runs(mark)} for marks in (".", ".,;:")]
+    for run in tokenizer.token_runs(span.text):
+        if len(packer.ids) == packer.room:
+            places = range(packer.room, 0, -1)
+            found = (keep for each in stops for keep in places if packer.ids[keep - 1] in each)
+            whole = (keep for keep in places if tokenizer.ends_word(packer.ids[keep - 1]))
+            packer.close(keep=next(found, None) or next(whole, packer.room))
         packer.put(run, span.weight, number)
 
 

@@ -185,6 +185,13 @@ def test_in_a_negative_prompt_and_is_a_word_and_a_number_a_number() -> None:
     assert parse_prompt("a AND b:2", negative=True).parts == (Part(("a AND b:2",)),)
 
 
+def test_in_a_negative_prompt_networks_are_dropped_and_said() -> None:
+    prompt = parse_prompt("blur <lora:x:0.5>", negative=True)
+    assert prompt.parts == (Part(("blur ",)),)
+    assert prompt.networks == ()
+    assert "x in the negative prompt is dropped" in prompt.notes[0]
+
+
 def test_networks_are_taken_out_wherever_they_stand() -> None:
     text, calls, notes = take_networks(
         "a <lora:x:0.5>cat<lyco:y> <lora:z:0.1:0.9><lora:w:te=0.2:unet=0.3> <3 > <a:> <b>"

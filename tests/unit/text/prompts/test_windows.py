@@ -51,6 +51,16 @@ def test_what_follows_the_last_comma_moves_on_if_it_is_among_the_last_twenty() -
     assert kept(read("a " * 70 + ", " + "a " * 80)) == [71, 75, 5]
 
 
+def test_compel_looks_for_the_end_of_a_sentence_then_of_a_phrase_then_of_a_word() -> None:
+    assert kept(read("a " * 20 + ". " + "a " * 10 + ", " + "a " * 60, "compel")) == [21, 71]
+    assert kept(read("a " * 30 + "; " + "a " * 60, "compel")) == [31, 60]
+    torn = "unhyphenatably"
+    pieces = len(CLIP.token_ids(torn))
+    assert kept(read("a " * 74 + torn, "compel")) == [74, pieces]
+    endless = "ab" * 200
+    assert kept(read(endless, "compel"))[0] == 75
+
+
 def test_break_ends_a_window_wherever_it_is() -> None:
     assert kept(read("a a BREAK a")) == [2, 1]
     assert kept(read("BREAK a")) == [0, 1]
