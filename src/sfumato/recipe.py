@@ -74,6 +74,7 @@ class Recipe:
     sampler, scheduler         the sampler's name; the scheduler's config in full, spacing and noise schedule included
     width, height              pixels
     clip_skip                  last layers of the text encoder left out
+    emphasis                   in whose words the prompts are written: what of them is markup; "none" as diffusers reads them
     model, model_sha256        the name it was opened by; the hash of its weights files
     dtype, device              of the U-Net; vae_dtype and text_encoder_dtype where they differ from it; autocast's dtype if it was on
     weights_dtype              the narrower dtype that the weights had been rounded to before, if any
@@ -106,6 +107,7 @@ class Recipe:
     width: int
     height: int
     clip_skip: int | None = None
+    emphasis: Emphasis = "none"
     dtype: str
     vae_dtype: str | None = None
     text_encoder_dtype: str | None = None

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sfumato.engine import Conditioning, StepDone
 from sfumato.errors import OptionError, UnsupportedError
@@ -44,9 +45,12 @@ class StepCallback:
         self.changed = False
         self._scale = scheduler.latents_scale
         self._timesteps = scheduler.levels(steps).timesteps
-        self._embeds = {"prompt_embeds": torch.stack([row["cond"].context for row in rows])}
-        if "uncond" in rows[0]:
-            self._embeds["negative_prompt_embeds"] = torch.stack([row["uncond"].context for row in rows])
+        # Prompts with emphasis have contexts of their own lengths: the shorter ones end in zeros here.
+        self._embeds = {"prompt_embeds": pad_sequence([row["cond"].context for row in rows], batch_first=True)}
+        if all("uncond" in row for row in rows):
+            self._embeds["negative_prompt_embeds"] = pad_sequence(
+                [row["uncond"].context for row in rows], batch_first=True
+            )
 
     def __call__(self, events: Sequence[StepDone]) -> None:
         """Call the callback for one finished step and put back what it returns."""

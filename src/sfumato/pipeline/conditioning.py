@@ -9,8 +9,12 @@ from torch import Tensor
 
 from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.engine import Conditioning, evaluating
-from sfumato.models.clip_text import CLIPTextEncoder
-from sfumato.pipeline.request import Text, check_clip_skip, check_count, check_embeds, check_prompts
+from sfumato.models.clip_text import CLIPTextEncoder, TextEncoding
+from sfumato.pipeline.emphasis import weighted_context
+from sfumato.pipeline.prompt_rows import Rows, emphasised_rows, row_of
+from sfumato.pipeline.request import Request, Text, check_clip_skip, check_count, check_embeds, check_prompts
+from sfumato.recipe import Emphasis
+from sfumato.text.prompts import Span, empty_window, read_windows
 from sfumato.text.tokenizer import Tokenizer
 from sfumato.text.words import KnownWords
 
@@ -36,6 +40,7 @@ class PromptEncoder:
         self._words = words
         self._adapters = adapters
         self._known: dict[tuple[str, int | None], Conditioning] = {}
+        self._weighted: dict[tuple[str, Emphasis, int | None, int], Conditioning] = {}
         self.notes: list[str] = []
 
     def __call__(self, prompt: str, clip_skip: int | None = None) -> Conditioning:
@@ -49,16 +54,46 @@ class PromptEncoder:
         tokens = self._tokenizer.encode(prompt)
         if tokens.dropped:
             room = self._tokenizer.max_length - 2
-            self._note(f"the prompt is longer than the {room} tokens the model reads; not seen: {tokens.dropped!r}")
+            self.note(f"the prompt is longer than the {room} tokens the model reads; not seen: {tokens.dropped!r}")
         if self._words is not None and (note := self._words.note_on(prompt, unread=tokens.dropped)):
-            self._note(note)
+            self.note(note)
         device = self._encoder.device
         ids = torch.tensor([tokens.ids], dtype=torch.long, device=device)
         beside = self._adapters.beside("text_encoder", self._encoder)
         with torch.no_grad(), evaluating("the prompt"), beside:
             return self._encoder(ids, clip_skip=clip_skip).hidden[0]
 
-    def _note(self, note: str) -> None:
+    def windows(self, text: str, emphasis: Emphasis) -> int:
+        """How many windows a text takes."""
+        return len(read_windows(text, emphasis, self._tokenizer).windows)
+
+    def weighted(
+        self, text: str, emphasis: Emphasis, clip_skip: int | None, *, windows: int, negative: bool
+    ) -> Conditioning:
+        """The conditioning of a text with weights, filled up to so many windows with those of an empty text."""
+        del negative
+        key = text, emphasis, clip_skip, windows
+        if key not in self._weighted:
+            reading = read_windows(text, emphasis, self._tokenizer)
+            for note in reading.notes:
+                self.note(note)
+            words = " ".join(span.text for span in reading.spans if isinstance(span, Span))
+            if self._words is not None and (unknown := self._words.note_on(words)):
+                self.note(unknown)
+            empty = empty_window(self._tokenizer)
+            filled = [*reading.windows, *[empty] * (windows - len(reading.windows))]
+
+            def encode(ids: Tensor, seen: Tensor | None) -> TextEncoding:
+                return self._encoder(ids, clip_skip=clip_skip, seen=seen)
+
+            beside = self._adapters.beside("text_encoder", self._encoder)
+            with torch.no_grad(), evaluating("the prompt"), beside:
+                context = weighted_context(filled, empty, emphasis, encode, self._encoder.device)
+            self._weighted[key] = Conditioning(context.hidden[0])
+        return self._weighted[key]
+
+    def note(self, note: str) -> None:
+        """Keep what has to be said of a prompt, once."""
         if note not in self.notes:
             self.notes.append(note)
 
@@ -83,6 +118,24 @@ def condition(
             row["uncond"] = given_negative[i] if text.negative is None else encode(text.negative)
         rows.append(row)
     return rows
+
+
+def conditioned(
+    request: Request, encode: PromptEncoder, embeds: Tensor | None, negative_embeds: Tensor | None
+) -> list[Rows]:
+    """The rows of each text of a request: those of `condition`, and where there is emphasis what its prompts say beside."""
+    guided, skip = request.guidance_scale > 1, request.clip_skip
+    if request.emphasis == "none":
+        rows = condition(request.texts, encode, embeds, negative_embeds, clip_skip=skip, guided=guided)
+        return [Rows(first=row) for row in rows]
+    return [
+        emphasised_rows(
+            text, encode, request.emphasis,
+            given=row_of(embeds, i), given_negative=row_of(negative_embeds, i),
+            steps=request.steps, scale=request.guidance_scale, clip_skip=skip,
+        )
+        for i, text in enumerate(request.texts)
+    ]  # fmt: skip
 
 
 def encode_prompt(

@@ -24,7 +24,8 @@ from sfumato.models.vae import AutoencoderKL
 from sfumato.pipeline.adapter_recipe import uses_of
 from sfumato.pipeline.adapting import Adapting
 from sfumato.pipeline.callbacks import StepCallback, legacy_callback
-from sfumato.pipeline.conditioning import PromptEncoder, condition
+from sfumato.pipeline.called_adapters import called_adapters
+from sfumato.pipeline.conditioning import PromptEncoder, conditioned
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.face import Face
 from sfumato.pipeline.inverting import Inverting
@@ -52,8 +53,9 @@ from sfumato.pipeline.safety_choice import judge_of
 from sfumato.pipeline.source import Source
 from sfumato.pipeline.switches import Switches
 from sfumato.pipeline.text_to_image import Parts, latent_shape, run, unit_noise
-from sfumato.recipe import Recipe, SafetyMode
+from sfumato.recipe import Emphasis, Recipe, SafetyMode
 from sfumato.schedulers import Scheduler, scheduler_from_config
+from sfumato.text.prompts import check_emphasis
 from sfumato.text.tokenizer import Tokenizer
 
 logger = logging.getLogger("sfumato")
@@ -185,6 +187,7 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
         callback_on_step_end: Callable[..., Mapping[str, Any] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         clip_skip: int | None = None,
+        emphasis: Emphasis = "none",
         cross_attention_kwargs: Mapping[str, Any] | None = None,
         adapters: Mapping[str, Any] | None = None,
         seeds: Sequence[int] | None = None,
@@ -194,12 +197,13 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
     ) -> Any:
         """Draw `num_images_per_prompt` pictures for each prompt.
 
-        Sizes are pixels; unset, they are the model's own. Steps and guidance are 50 and 7.5 unless the model's makers
-        recommend others (`defaults`). Noise comes from `generator` (one, or one an image), else from `seeds` (one an
-        image), else from torch's global generator; it is always drawn on the CPU. `latents` are unit noise to start
-        from instead. `cross_attention_kwargs={"scale": s}` scales the adapters of this call; `adapters`, such as {"name": 0.8}, are
-        used for it instead of those that `set_adapters` chose. `exact` evaluates each image by itself on an accelerator too. `on_event` hears the engine's events.
-        A step callback is called once a step: PLMS's first, which evaluates the second timestep to correct itself, is two in diffusers.
+        Sizes are pixels; unset, they are the model's own. Steps and guidance are 50 and 7.5 unless the model's makers recommend others
+        (`defaults`). `emphasis` says in whose words the prompts are written ("a1111", "a1111_no_norm", "comfy", "compel"); unset, they are
+        plain, as in diffusers. Noise comes from `generator` (one, or one an image), else from `seeds` (one an image), else from torch's
+        global generator; it is always drawn on the CPU. `latents` are unit noise to start from instead. `cross_attention_kwargs={"scale": s}`
+        scales the adapters of this call; `adapters`, such as {"name": 0.8}, are used for it instead of those that `set_adapters` chose.
+        `exact` evaluates each image by itself on an accelerator too. `on_event` hears the engine's events. A step callback is called once
+        a step: PLMS's first, which evaluates the second timestep to correct itself, is two in diffusers.
 
         Returns a StableDiffusionPipelineOutput, or `(images, nsfw_content_detected)` with `return_dict=False`.
         Raises UsageError for what can't be drawn as asked, and an image's own error when no image could be made.
@@ -209,10 +213,11 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
             raise OptionError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
         request = self._request(
             prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, height, width,
-            num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip,
+            num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip, emphasis,
         )  # fmt: skip
         check_tensor("latents", latents)
-        active = self._active_adapters(cross_attention_kwargs, adapters)
+        called = called_adapters(request.texts, request.emphasis, self._adapters)
+        active = self._active_adapters(cross_attention_kwargs, adapters, called)
         self._begin(request)
         seeds_used = self._seeds(seeds, generator, len(request.texts) * request.images_per_prompt)
         result, sources = self._draw(
@@ -247,9 +252,8 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
         notes = self._settle_precision()
         parts = self._parts(adapters, exact=exact)
         encode = PromptEncoder(self.tokenizer, self.text_encoder, self._known_words(adapters), adapters)
-        guided = request.guidance_scale > 1
-        rows = condition(request.texts, encode, *embeds, clip_skip=request.clip_skip, guided=guided)
-        rows = [row for row in rows for _ in range(request.images_per_prompt)]
+        rows = [row for row in conditioned(request, encode, *embeds) for _ in range(request.images_per_prompt)]
+        guided = any("uncond" in row.first for row in rows)
 
         shape = latent_shape(request, parts)
         sources = [seed.source(shape) for seed in seeds]
@@ -259,13 +263,12 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
         on_round = None
         if on_step_end is not None:
             on_round = StepCallback(
-                self, on_step_end, tensor_inputs, scheduler=self.scheduler, steps=request.steps, rows=rows
-            )
+                self, on_step_end, tensor_inputs, scheduler=self.scheduler, steps=request.steps, rows=[row.first for row in rows]
+            )  # fmt: skip
         self._interrupt = False
         outcomes = run(
             request, parts, rows, noises, draws, latents_only=output_type == "latent",
-            bar=self.progress_bar(total=request.steps), on_round=on_round, on_event=on_event,
-            interrupted=lambda: self._interrupt,
+            bar=self.progress_bar(total=request.steps), on_round=on_round, on_event=on_event, interrupted=lambda: self._interrupt,
         )  # fmt: skip
         texts = [text for each in request.texts for text in (each.prompt, each.negative if guided else None)]
         uses = uses_of(adapters, self._merged(), self._embeddings_in(texts))
@@ -300,7 +303,7 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
         again.safety_mode = recipe.safety_mode or "block"
         request = again._request(
             recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
-            recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip,
+            recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip, recipe.emphasis,
         )  # fmt: skip
         sliced = self.unet.attention_slicing
         self.unet.set_attention_slicing(recipe.attention_slicing)
@@ -322,7 +325,7 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
 
     def _request(
         self, prompt: Any, negative: Any, embeds: Tensor | None, negative_embeds: Tensor | None, height: Any, width: Any,
-        steps: Any, guidance_scale: Any, images: Any, eta: Any, clip_skip: Any,
+        steps: Any, guidance_scale: Any, images: Any, eta: Any, clip_skip: Any, emphasis: Any,
     ) -> Request:  # fmt: skip
         check_fit(self.unet, self.vae, self.text_encoder)
         texts = check_prompts(prompt, negative, embeds, negative_embeds)
@@ -346,6 +349,7 @@ class StableDiffusionPipeline(Switches, Adapting, Inverting, Face):
             guidance_scale=guidance,
             eta=check_number("eta", eta, least=0.0, most=1.0),
             clip_skip=check_clip_skip(clip_skip, self.text_encoder.config.layers),
+            emphasis=check_emphasis(emphasis),
         )
 
     def _parts(self, adapters: ActiveAdapters, *, exact: bool) -> Parts:

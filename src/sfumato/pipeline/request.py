@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.errors import OptionError, PromptError, SizeError
+from sfumato.recipe import Emphasis
 
 MULTIPLE = 8
 """Sizes are multiples of 8 pixels, as everywhere in the field, whatever the VAE's own scale."""
@@ -35,6 +36,7 @@ class Request:
     guidance_scale: float
     eta: float
     clip_skip: int | None
+    emphasis: Emphasis = "none"
 
 
 def check_size(height: object, width: object, vae_scale: int) -> tuple[int, int]:

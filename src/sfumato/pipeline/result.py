@@ -126,6 +126,7 @@ def recipe_of(
         width=request.width,
         height=request.height,
         clip_skip=request.clip_skip,
+        emphasis=request.emphasis,
         dtype=name_of(parts.unet.dtype),
         vae_dtype=dtypes.get("vae"),
         text_encoder_dtype=dtypes.get("text_encoder"),

@@ -11,12 +11,13 @@ from torch import Tensor
 from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.spacing import Levels
-from sfumato.engine import Conditioning, Engine, Event, Job, evaluating
+from sfumato.engine import Engine, Event, Job, evaluating
 from sfumato.errors import SfumatoError, SizeError
 from sfumato.images import to_pil
 from sfumato.models.unet import UNet
 from sfumato.pipeline.decoding import Decoder, to_bytes
 from sfumato.pipeline.drive import Bar, Round, drive
+from sfumato.pipeline.prompt_rows import Rows
 from sfumato.pipeline.request import Request
 from sfumato.pipeline.safety import SafetyFilter, Verdict
 from sfumato.schedulers import Scheduler
@@ -78,7 +79,7 @@ def unit_noise(latents: Tensor | None, sources: Sequence[Callable[[], Tensor]], 
 def run(
     request: Request,
     parts: Parts,
-    conditionings: Sequence[dict[str, Conditioning]],
+    conditionings: Sequence[Rows],
     noises: Sequence[Tensor],
     draws: Sequence[Callable[[], Tensor]],
     *,
@@ -110,7 +111,7 @@ def _job(
     request: Request,
     parts: Parts,
     levels: Levels,
-    rows: dict[str, Conditioning],
+    rows: Rows,
     x: Tensor,
     draw: Callable[[], Tensor],
 ) -> Job:
@@ -118,8 +119,9 @@ def _job(
     return Job(
         sampling=parts.scheduler.start(x, levels, lambda: draw().to(x.device), eta=request.eta),
         steps=request.steps,
-        conditionings=rows,
-        guidance=Guidance(scale=request.guidance_scale),
+        conditionings=rows.first,
+        changes=rows.changes,
+        guidance=Guidance(scale=request.guidance_scale, weights=rows.weights),
         timestep=lambda sigma: levels.timestep(sigma, schedule),
         prediction=parts.scheduler.prediction_type,
         adapters=parts.adapters,
