@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 from sfumato.adapters.loaded import LoadedAdapters
-from sfumato.errors import PromptError, UnknownNameError
+from sfumato.errors import PromptError
 from sfumato.pipeline.request import Text
 from sfumato.recipe import Emphasis
 from sfumato.text.prompts import NetworkCall, parse_prompt
@@ -15,7 +15,7 @@ def called_adapters(
 ) -> dict[str, Mapping[str, float]]:
     """The weights by network of each loaded adapter that the prompts of one call name, by its own name or its file's.
 
-    Raises UnknownNameError for one that is not loaded, PromptError where the prompts don't all call the same.
+    Raises PromptError for one that is not loaded, or where the prompts don't all call the same.
     """
     calls = [() if text.prompt is None else parse_prompt(text.prompt, emphasis).networks for text in texts]
     if any(each != calls[0] for each in calls):
@@ -30,7 +30,11 @@ def _name(call: NetworkCall, loaded: LoadedAdapters) -> str:
         return call.name
     files = {PurePath(adapter.file).stem: name for name, adapter in loaded.by_name.items()}
     if call.name not in files:
-        raise UnknownNameError("adapter", call.name, [*loaded.by_name, *files] or ["(none is loaded)"])
+        known = ", ".join(dict.fromkeys([*loaded.by_name, *files])) or "none"
+        raise PromptError(
+            f"the prompt calls {call.name!r}, and no adapter of that name is loaded (loaded: {known}); "
+            "load it first: load_lora_weights(…)"
+        )
     return files[call.name]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import sfumato
-from sfumato.errors import OptionError, PromptError, UnknownNameError
+from sfumato.errors import OptionError, PromptError
 from sfumato.pipeline.conditioning import PromptEncoder, conditioned
 from sfumato.pipeline.prompt_rows import Rows
 from sfumato.pipeline.request import Request, Text
@@ -182,7 +182,7 @@ def test_a_mode_that_is_none_is_refused(pipe: Any) -> None:
 
 
 def test_networks_that_are_not_loaded_are_refused(pipe: Any) -> None:
-    with pytest.raises(UnknownNameError, match="unknown adapter 'sketch'"):
+    with pytest.raises(PromptError, match=r"'sketch', and no adapter of that name is loaded \(loaded: none\)"):
         pipe("a fox <lora:sketch:0.5>", emphasis="a1111", **RUN)
     with pytest.raises(PromptError, match="calls of their own"):
         pipe(["a fox <lora:sketch:0.5>", "a fox"], emphasis="a1111", **{**RUN, "seeds": [1, 2]})

@@ -93,6 +93,8 @@ def joined(weighed: Iterable[tuple[str, float]]) -> Spans:
         texts.clear()
 
     for text, weight in weighed:
+        if not text:
+            continue
         if weight != current:
             end()
             current = weight
