@@ -70,10 +70,12 @@ class Part:
 
         Equal texts follow each other where the text alternates: each of the steps is listed then.
         """
-        ends = sorted(_ends(self.pieces, steps, earlier) | {steps})
+        ends = {steps}
+        if _collect_ends(self.pieces, ends, steps, earlier):
+            ends.update(range(1, steps))
         known: dict[str, str] = {}
-        texts = (self.text_at(end, steps, earlier) for end in ends)
-        return [(end, known.setdefault(text, text)) for end, text in zip(ends, texts, strict=True)]
+        texts = ((end, self.text_at(end, steps, earlier)) for end in sorted(ends))
+        return [(end, known.setdefault(text, text)) for end, text in texts]
 
     @property
     def changes(self) -> bool:
@@ -164,9 +166,9 @@ def _text_at(pieces: Pieces, step: int, steps: int, earlier: int | None) -> str:
     return "".join(texts)
 
 
-def _ends(pieces: Pieces, steps: int, earlier: int | None) -> set[int]:
-    """The steps after which something may be another."""
-    found: set[int] = set()
+def _collect_ends(pieces: Pieces, found: set[int], steps: int, earlier: int | None) -> bool:
+    """Add the steps after which something may be another; whether it may be after every one, because something alternates."""
+    alternates = False
     for piece in pieces:
         match piece:
             case str():
@@ -174,9 +176,8 @@ def _ends(pieces: Pieces, steps: int, earlier: int | None) -> set[int]:
             case Change(before, after, when):
                 if (end := when.steps_before(steps, earlier)) >= 1:
                     found.add(end)
-                found |= _ends(before, steps, earlier) | _ends(after, steps, earlier)
-            case Alternation(choices):
-                found.update(range(1, steps + 1))
-                for choice in choices:
-                    found |= _ends(choice, steps, earlier)
-    return found
+                alternates |= _collect_ends(before, found, steps, earlier)
+                alternates |= _collect_ends(after, found, steps, earlier)
+            case Alternation():
+                alternates = True
+    return alternates
