@@ -14,12 +14,13 @@ from sfumato.diffusion.conversation import NoisePath
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.spacing import Levels
-from sfumato.engine import Conditioning, Engine, Event, Job, evaluating
+from sfumato.engine import Engine, Event, Job, evaluating
 from sfumato.errors import SfumatoError, SizeError
 from sfumato.images import to_pil
 from sfumato.models.unet import UNet
 from sfumato.pipeline.decoding import Decoder, to_bytes
 from sfumato.pipeline.drive import Bar, Round, drive
+from sfumato.pipeline.prompt_rows import Rows
 from sfumato.pipeline.request import Request
 from sfumato.pipeline.safety import SafetyFilter, Verdict
 from sfumato.schedulers import Scheduler
@@ -87,7 +88,7 @@ def unit_noise(latents: Tensor | None, sources: Sequence[Callable[[], Tensor]], 
 def run(
     request: Request,
     parts: Parts,
-    conditionings: Sequence[dict[str, Conditioning]],
+    conditionings: Sequence[Rows],
     noises: Sequence[Tensor],
     sources: Sequence[NoiseSource],
     *,
@@ -119,7 +120,7 @@ def _job(
     request: Request,
     parts: Parts,
     levels: Levels,
-    rows: dict[str, Conditioning],
+    rows: Rows,
     x: Tensor,
     source: NoiseSource,
 ) -> Job:
@@ -132,10 +133,12 @@ def _job(
     return Job(
         sampling=parts.scheduler.start(x, levels, lambda: source.draw().to(x.device), eta=request.eta, path=path),
         steps=parts.scheduler.steps_of(levels),
-        conditionings=rows,
+        conditionings=rows.first,
+        changes=rows.changes,
         guidance=Guidance(
             scale=1.0 if parts.unet.config.guidance_width is not None else request.guidance_scale,
             unconditioned=parts.scheduler.unconditioned,
+            weights=rows.weights,
         ),
         timestep=lambda sigma: levels.timestep(sigma, schedule),
         prediction=parts.scheduler.prediction_type,
