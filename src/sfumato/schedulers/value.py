@@ -26,7 +26,7 @@ from sfumato.errors import (
     UnknownNameError,
     UnsupportedError,
 )
-from sfumato.schedulers.options import OPTIONS_OF_THE_FIELD, RETIRED_OPTIONS, check_kinds
+from sfumato.schedulers.options import OLDER_SAMPLE, OPTIONS_OF_THE_FIELD, RETIRED_OPTIONS, check_kinds
 
 logger = logging.getLogger("sfumato")
 
@@ -305,6 +305,8 @@ def said_in(config: Mapping[str, Any] | Scheduler) -> dict[str, Any]:
     said = {key: value for key, value in source.items() if not key.startswith("_") and key not in defaulted}
     if source.get("predict_epsilon") is False:
         said.setdefault("prediction_type", "sample")
+    if said.get("prediction_type") == OLDER_SAMPLE:
+        said["prediction_type"] = "sample"
     unknown = [key for key, value in said.items() if key not in OPTIONS_OF_THE_FIELD and value not in (None, False)]
     if unknown and not isinstance(source, SchedulerConfig):
         logger.warning(
