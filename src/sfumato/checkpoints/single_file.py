@@ -35,7 +35,7 @@ from sfumato.checkpoints.tensor_file import open_tensors
 from sfumato.checkpoints.unets import keys_of, settled_as, sizes_of
 from sfumato.checkpoints.unfilled import unfilled
 from sfumato.errors import ConfigError, OptionError
-from sfumato.models import AnyUNetConfig, CLIPTextConfig, VAEConfig
+from sfumato.models import AnyUNetConfig, CLIPTextConfig, LatentUpscalerConfig, VAEConfig
 from sfumato.text.tokenizer_folder import TokenizerSpec
 from sfumato.text.vocabulary import clip_vocabulary
 from sfumato.variants import FAMILIES, SD1, SD2, SDXL, UPSCALER, Family
@@ -296,6 +296,10 @@ def networks_of(
 def _unet(shapes: Mapping[str, Sequence[int]], part: Part, brought: Brought, family: Family) -> Network:
     names = LDM if part.layout == "ldm" else DIFFUSERS
     config: AnyUNetConfig = brought.unet or settled_as(sizes_of(shapes, names), family)
+    if part.layout == "ldm" and isinstance(config, LatentUpscalerConfig):
+        raise ConfigError(
+            "the config of its U-Net is a latent upscaler's, which its tensors are not; give the config of the same model"
+        )
     return Network(config, ldm_unet_keys(config) if part.layout == "ldm" else keys_of(config))
 
 

@@ -206,7 +206,8 @@ def told_of(
     """
     if isinstance(config, LatentUpscalerConfig):
         raise UnsupportedError(
-            "the latent upscaler reads a prompt without the text encoder's final norm, which is not available yet: calls with pictures are not"
+            "the latent upscaler reads prompts without the text encoder's final norm; encoding them so is not available yet: "
+            "it can be opened, saved, converted and inspected"
         )
     scale = torch.tensor([guidance_scale]) if config.guidance_width is not None else None
     if config.sizes_width is None or beside is None or pooled is None:

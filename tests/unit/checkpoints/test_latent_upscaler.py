@@ -16,6 +16,7 @@ from sfumato.checkpoints.description import describe_file
 from sfumato.checkpoints.latent_upscaler import latent_upscaler_sizes, read_latent_upscaler_config
 from sfumato.checkpoints.merge import merge_models
 from sfumato.checkpoints.single_file import open_single_file
+from sfumato.checkpoints.single_saving import save_single_file
 from sfumato.errors import ConfigError, UnsupportedError
 from sfumato.models import LatentUpscalerConfig
 
@@ -142,6 +143,12 @@ def test_its_network_by_itself_is_told_from_its_tensors(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="no names for the latent ×2 upscaler's network"):
         save_model(found, tmp_path / "it.safetensors", layout="ldm")
     assert not (tmp_path / "it.safetensors").exists()
+
+    # Another model's file that claims to be one.
+    networks = our_networks(FAMILIES["sd1"])
+    save_single_file(tmp_path / "sd1.safetensors", **networks, scheduler_config=FAMILIES["sd1"].scheduler)
+    with pytest.raises(ConfigError, match="the config of its U-Net is a latent upscaler's, which its tensors are not"):
+        open_single_file(tmp_path / "sd1.safetensors", config=tmp_path / "model")
 
     # No shape tells the width of its heads, and those of the family don't divide this one.
     narrow = replace(tiny_unet(FAMILY), channels=(32, 64, 64), head_width=32)
