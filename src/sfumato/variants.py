@@ -10,10 +10,10 @@ from typing import Any, Literal, cast
 
 from sfumato.diffusion.prediction import PredictionType
 from sfumato.errors import ConfigError
-from sfumato.models import CLIPTextConfig, UNetConfig, VAEConfig
+from sfumato.models import AnyUNetConfig, CLIPTextConfig, LatentUpscalerConfig, UNetConfig, VAEConfig
 from sfumato.text.vocabulary import END_TOKEN
 
-Make = Literal["sd1", "sd2", "sdxl", "refiner", "upscaler"]
+Make = Literal["sd1", "sd2", "sdxl", "refiner", "upscaler", "latent-upscaler"]
 """How a U-Net is built, whatever it reads beside the latents."""
 
 PAD_OPENCLIP = "!"
@@ -61,7 +61,7 @@ class Family:
     name: str
     title: str
     make: Make
-    unet: UNetConfig = field(repr=False)
+    unet: AnyUNetConfig = field(repr=False)
     vae: VAEConfig = field(repr=False)
     text_encoder: CLIPTextConfig | None = field(repr=False)
     text_encoder_2: CLIPTextConfig | None = field(default=None, repr=False)
@@ -90,7 +90,9 @@ class Family:
     @property
     def prediction(self) -> PredictionType:
         """What the U-Net predicts."""
-        return cast("PredictionType", self.scheduler.get("prediction_type", "epsilon"))
+        said = self.scheduler.get("prediction_type", "epsilon")
+        # The older name of it, which the latent upscaler's config has kept.
+        return cast("PredictionType", "sample" if said == "original_sample" else said)
 
     @property
     def text_encoders(self) -> dict[str, CLIPTextConfig]:
@@ -322,12 +324,27 @@ UPSCALER = replace(
     steps=75,
     guidance=9.0,
 )
+LATENT_UPSCALER = replace(
+    SD1,
+    name="x2-latent-upscaler",
+    title="Stable Diffusion latent ×2 upscaler",
+    make="latent-upscaler",
+    unet=LatentUpscalerConfig(),
+    head_width=64,
+    scheduler={"_class_name": "EulerDiscreteScheduler", "prediction_type": "original_sample", **LATENT_SCHEDULE},
+    size=1024,
+    pipeline="StableDiffusionLatentUpscalePipeline",
+    options={},
+    needs="a picture to enlarge",
+    steps=20,
+    guidance=0.0,
+)
 
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         SD1, SD1_INPAINT, INSTRUCT, LCM,
-        SD2, SD2_V, SD_TURBO, SD2_INPAINT, DEPTH, UPSCALER,
+        SD2, SD2_V, SD_TURBO, SD2_INPAINT, DEPTH, UPSCALER, LATENT_UPSCALER,
         SDXL, SDXL_TURBO, LCM_SDXL, SDXL_INPAINT, SDXL_INSTRUCT, REFINER,
     )
 }  # fmt: skip

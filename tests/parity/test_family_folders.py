@@ -11,7 +11,8 @@ import torch
 from tiny_families import FAMILIES, tiny_text, tiny_unet
 
 from sfumato.checkpoints import LoadedModel, open_folder, save_folder
-from sfumato.checkpoints.diffusers_layout import text_keys, unet_keys, vae_keys
+from sfumato.checkpoints.components import UNET
+from sfumato.checkpoints.diffusers_layout import text_keys, vae_keys
 from sfumato.checkpoints.folder_saving import Carried
 from sfumato.checkpoints.keys import KeyMap
 
@@ -44,7 +45,7 @@ def assert_same_tensors(ours: torch.nn.Module, theirs: torch.nn.Module, keys: Ke
 
 
 def assert_same_model(ours: LoadedModel, theirs: Any) -> None:
-    assert_same_tensors(ours.unet, theirs.unet, unet_keys(ours.unet.config))
+    assert_same_tensors(ours.unet, theirs.unet, UNET.keys(ours.unet.config))
     assert_same_tensors(ours.vae, theirs.vae, vae_keys(ours.vae.config))
     for name in ("text_encoder", "text_encoder_2"):
         network, reference = getattr(ours, name), getattr(theirs, name, None)

@@ -7,20 +7,34 @@ from typing import Any
 import torch
 
 from sfumato.checkpoints.clip_configs import write_text_config
-from sfumato.checkpoints.configs import write_unet_config, write_vae_config
-from sfumato.models import AutoencoderKL, CLIPTextConfig, CLIPTextEncoder, UNet, UNetConfig, VAEConfig
+from sfumato.checkpoints.configs import write_vae_config
+from sfumato.checkpoints.unets import build, write_config
+from sfumato.models import (
+    AnyUNetConfig,
+    AutoencoderKL,
+    CLIPTextConfig,
+    CLIPTextEncoder,
+    LatentUpscalerConfig,
+    VAEConfig,
+)
 from sfumato.text.tokenizer import Tokenizer
 from sfumato.text.tokenizer_folder import TokenizerSpec
 from sfumato.text.vocabulary import clip_vocabulary
 from sfumato.variants import FAMILIES, Family
 
+IN_ONE_FILE = [name for name, family in FAMILIES.items() if family.make != "latent-upscaler"]
+"""Families that the layout of latent diffusion has names for."""
+
 WIDTH, WIDTH_2 = 64, 128
 """Of text encoders, and of those that project, which diffusers tells apart by it. CLIP's have a head for each 64 channels."""
 
 
-def tiny_unet(family: Family) -> UNetConfig:
+def tiny_unet(family: Family) -> AnyUNetConfig:
     """The U-Net of a family at a size that takes no time: half the levels, heads as wide as the family's rule has them."""
     levels = {"sd1": (True, False), "sd2": (True, False), "sdxl": (False, True), "refiner": (False, True, False)}
+    if isinstance(family.unet, LatentUpscalerConfig):
+        # The fewest levels there are, as wide as its heads, which no shape tells.
+        return replace(family.unet, channels=(64, 128, 128), blocks_per_level=1, context_dim=WIDTH, sample_size=8)
     attention = levels.get(family.make, (False, True, True))
     channels = (32, 32, 64)[: len(attention)] if family.head_width is None else (64, 64, 64)[: len(attention)]
     context = sum(tiny_text(config).width for config in family.text_encoders.values())
@@ -72,7 +86,7 @@ def randomised(network: Any) -> Any:
 def our_networks(family: Family) -> dict[str, Any]:
     """The networks of a tiny model of ours, by their names in a folder."""
     torch.manual_seed(0)
-    networks: dict[str, Any] = {"unet": UNet(tiny_unet(family)), "vae": AutoencoderKL(tiny_vae(family))}
+    networks: dict[str, Any] = {"unet": build(tiny_unet(family)), "vae": AutoencoderKL(tiny_vae(family))}
     networks |= {name: CLIPTextEncoder(tiny_text(config)) for name, config in family.text_encoders.items()}
     return {name: randomised(network) for name, network in networks.items()}
 
@@ -90,7 +104,7 @@ def build_family(family: Family, folder: Path, **options: Any) -> Any:
     torch.manual_seed(0)
     save_tokenizers(family, folder)
     parts: dict[str, Any] = {
-        "unet": randomised(diffusers.UNet2DConditionModel(**_plain(write_unet_config(tiny_unet(family))))),
+        "unet": randomised(diffusers.UNet2DConditionModel(**_plain(write_config(tiny_unet(family))))),
         "vae": randomised(diffusers.AutoencoderKL(**_plain(write_vae_config(tiny_vae(family))))),
         "scheduler": _scheduler(family.scheduler),
     }
@@ -138,4 +152,4 @@ def _depth_estimator() -> tuple[Any, Any]:
     return transformers.DPTForDepthEstimation(config).eval(), transformers.DPTImageProcessor()
 
 
-__all__ = ["FAMILIES", "build_family", "our_networks", "tiny_text", "tiny_unet", "tiny_vae"]
+__all__ = ["FAMILIES", "IN_ONE_FILE", "build_family", "our_networks", "tiny_text", "tiny_unet", "tiny_vae"]

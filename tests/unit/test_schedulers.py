@@ -163,6 +163,7 @@ def test_options_that_diffusers_no_longer_has_are_dropped_in_silence(caplog):
 
 def test_a_network_that_predicts_no_epsilon_predicts_the_sample():
     assert scheduler_from_config({**STABLE_DIFFUSION, "predict_epsilon": False}).prediction_type == "sample"
+    assert scheduler_from_config({**STABLE_DIFFUSION, "prediction_type": "original_sample"}).prediction_type == "sample"
     newer = {**STABLE_DIFFUSION, "predict_epsilon": False, "prediction_type": "v_prediction"}
     assert scheduler_from_config(newer).prediction_type == "v_prediction"
 

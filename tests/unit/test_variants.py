@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from sfumato.checkpoints.families import detect_family
+from sfumato.checkpoints.unets import build
 from sfumato.errors import ConfigError
-from sfumato.models import CLIPTextEncoder, UNet, UNetConfig
+from sfumato.models import AnyUNetConfig, CLIPTextEncoder
 from sfumato.text.tokenizer import Tokenizer
-from sfumato.variants import FAMILIES, LCM, REFINER, SD1, SD2, SD2_V, SDXL, SDXL_TURBO, UPSCALER
+from sfumato.variants import FAMILIES, LATENT_UPSCALER, LCM, REFINER, SD1, SD2, SD2_V, SDXL, SDXL_TURBO, UPSCALER
 
 # As the model cards and papers of the released networks count them.
 UNETS = {
@@ -26,7 +27,7 @@ TEXT_ENCODERS = {
 @pytest.mark.parametrize("name", UNETS)
 def test_sizes_of_the_unets(name: str) -> None:
     with torch.device("meta"):
-        unet = UNet(FAMILIES[name].unet)
+        unet = build(FAMILIES[name].unet)
     assert sum(parameter.numel() for parameter in unet.parameters()) == UNETS[name]
 
 
@@ -44,7 +45,8 @@ def test_families_agree_with_themselves(family) -> None:
     context = sum(config.width for config in family.text_encoders.values())
     assert unet.context_dim == context, "a U-Net reads all of its text encoders, side by side"
     pooled = next((config.projection_dim for config in family.text_encoders.values() if config.projection_dim), 0)
-    assert unet.sizes_width in (None, pooled + (5 if family.aesthetic else 6) * unet.size_width)
+    if (sizes := getattr(unet, "sizes_width", None)) is not None:
+        assert sizes == pooled + (5 if family.aesthetic else 6) * unet.size_width
     assert unet.sample_size * 2 ** (len(family.vae.channels) - 1) == family.size or family in (LCM,)
     assert family.padding.keys() == {name.replace("text_encoder", "tokenizer") for name in family.text_encoders}
     assert set(family.open_clip) <= family.text_encoders.keys()
@@ -62,7 +64,7 @@ def test_every_family_is_told_from_its_own_unet(family) -> None:
 
 
 def test_what_shows_a_family_is_said() -> None:
-    def said(unet: UNetConfig) -> str:
+    def said(unet: AnyUNetConfig) -> str:
         return "; ".join(detect_family(unet).reasons)
 
     assert said(replace(SD1.unet, in_channels=9)) == (
@@ -72,6 +74,10 @@ def test_what_shows_a_family_is_said() -> None:
     assert "told the sizes of pictures" in said(SDXL.unet).replace("a pooled text and ", "")
     assert "five numbers" in said(REFINER.unet)
     assert "7 input channels: the latents and the pixels of a small picture" in said(UPSCALER.unet)
+    assert said(LATENT_UPSCALER.unet) == (
+        "its U-Net is told the time in its norms (k-diffusion's blocks): the latent ×2 upscaler; "
+        "8 input channels: the latents and the latents of a picture, so upscaling"
+    )
     assert "distilled to few steps (LCM)" in said(LCM.unet)
     assert said(SD2.unet).endswith("what it predicts is in no tensor; taken for v_prediction")
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sfumato.adapters.dialects import FOREIGN
 from sfumato.adapters.layouts import unwrapped
-from sfumato.models import CLIPTextEncoder, UNet
+from sfumato.models import CLIPTextEncoder, LatentUpscaler, UNet
 
 # Width of the text that the U-Net reads → family.
 BY_CONTEXT: Mapping[int, str] = {
@@ -29,7 +29,7 @@ def mismatch(groups: Groups, networks: Mapping[str, nn.Module]) -> str | None:
     ):
         return f"it is for {BY_CONTEXT[2048]}: it changes a second text encoder, and this model has one"
     unet, encoder = (unwrapped(networks[name]) if name in networks else None for name in ("unet", "text_encoder"))
-    if isinstance(unet, UNet) and (wrong := set(context_widths(groups)) - {unet.config.context_dim}):
+    if isinstance(unet, UNet | LatentUpscaler) and (wrong := set(context_widths(groups)) - {unet.config.context_dim}):
         return said(min(wrong), "its U-Net reads a text", unet.config.context_dim)
     if isinstance(encoder, CLIPTextEncoder) and (wrong := set(text_widths(groups)) - {encoder.config.width}):
         return said(min(wrong), "its text encoder is", encoder.config.width)

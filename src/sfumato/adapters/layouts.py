@@ -8,9 +8,10 @@ from sfumato.adapters.algorithms import Change, Layer
 from sfumato.adapters.names import Layouts
 from sfumato.checkpoints.diffusers_layout import text_keys, unet_keys
 from sfumato.checkpoints.keys import KeyMap
+from sfumato.checkpoints.latent_upscaler import latent_upscaler_keys
 from sfumato.checkpoints.ldm_layout import ldm_unet_keys
 from sfumato.errors import AdapterError
-from sfumato.models import CLIPTextEncoder, UNet
+from sfumato.models import CLIPTextEncoder, LatentUpscaler, UNet
 
 # Read by its weight and never called, so that nothing can be added to its output.
 NOT_CALLED = frozenset({"position_embedding"})
@@ -31,6 +32,8 @@ def layouts_of(networks: Mapping[str, nn.Module]) -> Layouts:
         match unwrapped(network):
             case UNet() as unet:
                 layouts[name] = (unet_keys(unet.config), ldm_unet_keys(unet.config))
+            case LatentUpscaler() as upscaler:
+                layouts[name] = (latent_upscaler_keys(upscaler.config),)
             case CLIPTextEncoder() as encoder:
                 layouts[name] = (text_keys(encoder.config),)
             case _:

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 from sfumato.checkpoints.card import FILES, Card
 from sfumato.checkpoints.clip_configs import read_text_config
-from sfumato.checkpoints.configs import read_unet_config, read_vae_config
+from sfumato.checkpoints.configs import read_vae_config
 from sfumato.checkpoints.index import INDEX, OPTIONS
 from sfumato.checkpoints.options import read_json
+from sfumato.checkpoints.unets import read_config
 from sfumato.errors import ConfigError
-from sfumato.models import CLIPTextConfig, UNetConfig, VAEConfig
+from sfumato.models import AnyUNetConfig, CLIPTextConfig, VAEConfig
 from sfumato.text.tokenizer_folder import TokenizerSpec, read_tokenizer_folder
 
 PREFIX = "sfumato/"
@@ -40,7 +41,7 @@ Config = TypeVar("Config")
 class Brought:
     """Whatever is brought; None or empty for what has to be told from shapes, or is the family's."""
 
-    unet: UNetConfig | None = None
+    unet: AnyUNetConfig | None = None
     vae: VAEConfig | None = None
     text_encoders: Mapping[str, CLIPTextConfig] = field(default_factory=dict[str, CLIPTextConfig])
     scheduler_config: dict[str, Any] | None = None
@@ -82,7 +83,7 @@ class Brought:
 
         encoders = {name: read(name, read_text_config) for name in ("text_encoder", "text_encoder_2")}
         return cls(
-            unet=read("unet", read_unet_config),
+            unet=read("unet", read_config),
             vae=read("vae", read_vae_config),
             text_encoders={name: config for name, config in encoders.items() if config is not None},
             scheduler_config=configs.get("scheduler"),

@@ -10,20 +10,20 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sfumato.checkpoints import clip_configs, configs, diffusers_layout
+from sfumato.checkpoints import clip_configs, configs, diffusers_layout, unets
 from sfumato.checkpoints.filling import Change, Survey, load_weights, save_weights, survey
 from sfumato.checkpoints.keys import KeyMap
 from sfumato.checkpoints.options import read_json
 from sfumato.checkpoints.unfilled import unfilled
 from sfumato.checkpoints.weights import find_weights
 from sfumato.models import (
+    AnyUNet,
+    AnyUNetConfig,
     AutoencoderKL,
     CLIPTextConfig,
     CLIPTextEncoder,
     SafetyChecker,
     SafetyCheckerConfig,
-    UNet,
-    UNetConfig,
     VAEConfig,
 )
 
@@ -101,14 +101,14 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-UNET: Component[UNetConfig, UNet] = Component(
+UNET: Component[AnyUNetConfig, AnyUNet] = Component(
     name="unet",
     stem="diffusion_pytorch_model",
-    read_config=configs.read_unet_config,
-    write_config=configs.write_unet_config,
-    build=UNet,
+    read_config=unets.read_config,
+    write_config=unets.write_config,
+    build=unets.build,
     config_of=lambda network: network.config,
-    keys=diffusers_layout.unet_keys,
+    keys=unets.keys_of,
 )
 VAE: Component[VAEConfig, AutoencoderKL] = Component(
     name="vae",

@@ -11,7 +11,12 @@ Layout = Literal["ldm", "diffusers", "openclip", "transformers"]
 
 # A tensor that each network has in each layout, and no other network has.
 SIGNS: dict[str, tuple[tuple[Layout, str], ...]] = {
-    "unet": (("ldm", "input_blocks.0.0.weight"), ("diffusers", "down_blocks.0.resnets.0.time_emb_proj.weight")),
+    "unet": (
+        ("ldm", "input_blocks.0.0.weight"),
+        ("diffusers", "down_blocks.0.resnets.0.time_emb_proj.weight"),
+        # the latent upscaler's, which is told the time in its norms
+        ("diffusers", "down_blocks.0.resnets.0.norm1.linear.weight"),
+    ),
     "vae": (
         ("ldm", "decoder.up.0.block.0.conv1.weight"),
         ("diffusers", "decoder.up_blocks.0.resnets.0.conv1.weight"),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sfumato.errors import ConfigError
-from sfumato.models import UNetConfig
+from sfumato.models import AnyUNetConfig, LatentUpscalerConfig, UNetConfig
 from sfumato.variants import FAMILIES, SD2, SD2_V, SD_TURBO, SDXL_TURBO, Family, Make
 
 # What a U-Net reads beside the noisy latents, by how many channels more it reads than it writes, of 4: told from keys and shapes.
@@ -25,7 +25,7 @@ class Detected:
 
 
 def detect_family(
-    unet: UNetConfig, *, prediction: str | None = None, spacing: str | None = None, name: str | None = None
+    unet: AnyUNetConfig, *, prediction: str | None = None, spacing: str | None = None, name: str | None = None
 ) -> Detected:
     """The family of a U-Net, from how it is built and how much it reads.
 
@@ -34,17 +34,18 @@ def detect_family(
     Raises ConfigError for a U-Net of no known family, or of another make than `name`.
     """
     reasons = [make_of(unet)[1]]
-    extra = unet.in_channels - unet.out_channels
+    extra = reads_beside(unet)
     if extra:
         reads = READS.get(extra)
-        kind = {1: "depth", 3: "upscaling", 4: "editing", 5: "inpainting"}.get(extra, "unknown")
+        editing = "upscaling" if isinstance(unet, LatentUpscalerConfig) else "editing"
+        kind = {1: "depth", 3: "upscaling", 4: editing, 5: "inpainting"}.get(extra, "unknown")
         if reads is None:
             raise ConfigError(
                 f"its U-Net reads {unet.in_channels} channels and writes {unet.out_channels}, which is no family that Sfumato knows; "
                 "4 are text to image, 5 depth, 7 upscaling, 8 editing, 9 inpainting"
             )
         reasons.append(f"{unet.in_channels} input channels: the latents and {reads}, so {kind}")
-    if unet.guidance_width is not None:
+    if is_told_guidance(unet):
         reasons.append("it is told its guidance scale: distilled to few steps (LCM)")
 
     fits = [family for family in FAMILIES.values() if is_built_as(unet, family)]
@@ -78,8 +79,13 @@ def detect_family(
     return Detected(family, tuple(reasons))
 
 
-def make_of(unet: UNetConfig) -> tuple[Make, str]:
+def make_of(unet: AnyUNetConfig) -> tuple[Make, str]:
     """How a U-Net is built, and what shows it."""
+    if isinstance(unet, LatentUpscalerConfig):
+        return (
+            "latent-upscaler",
+            "its U-Net is told the time in its norms (k-diffusion's blocks): the latent ×2 upscaler",
+        )
     if unet.noise_levels is not None:
         return "upscaler", "its U-Net is told how noisy a second picture is: the ×4 upscaler"
     if unet.sizes_width is not None:
@@ -92,11 +98,21 @@ def make_of(unet: UNetConfig) -> tuple[Make, str]:
     return "sd1", f"convolutions around its attention, and a text {unet.context_dim} wide: SD 1"
 
 
-def is_built_as(unet: UNetConfig, family: Family) -> bool:
+def reads_beside(unet: AnyUNetConfig) -> int:
+    """How many channels a U-Net reads beside the noisy latents."""
+    return unet.in_channels - (unet.latent_channels if isinstance(unet, LatentUpscalerConfig) else unet.out_channels)
+
+
+def is_told_guidance(unet: AnyUNetConfig) -> bool:
+    """Whether a U-Net is told its guidance scale."""
+    return isinstance(unet, UNetConfig) and unet.guidance_width is not None
+
+
+def is_built_as(unet: AnyUNetConfig, family: Family) -> bool:
     """Whether a U-Net is of a family's make, reads what that reads, and is told its guidance scale if that is."""
     theirs = family.unet
     return (
         make_of(unet)[0] == family.make
-        and unet.in_channels - unet.out_channels == theirs.in_channels - theirs.out_channels
-        and (unet.guidance_width is None) == (theirs.guidance_width is None)
+        and reads_beside(unet) == reads_beside(theirs)
+        and is_told_guidance(unet) == is_told_guidance(theirs)
     )

@@ -18,7 +18,7 @@ from sfumato.checkpoints.filling import Change
 from sfumato.checkpoints.index import CLASSES, INDEX, UNREAD, index_values
 from sfumato.errors import ConfigError, OptionError, OutputError
 from sfumato.files import as_output_error
-from sfumato.models import AutoencoderKL, CLIPTextEncoder, SafetyChecker, UNet
+from sfumato.models import AnyUNet, AutoencoderKL, CLIPTextEncoder, SafetyChecker
 from sfumato.variants import Family
 
 TokenizerFiles = Path | Callable[[Path], object]
@@ -36,7 +36,7 @@ class Carried:
 def save_folder(
     path: Path | str,
     *,
-    unet: UNet,
+    unet: AnyUNet,
     vae: AutoencoderKL,
     scheduler_config: Mapping[str, Any],
     text_encoder: CLIPTextEncoder | None = None,

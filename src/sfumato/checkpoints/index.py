@@ -58,6 +58,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "LatentConsistencyModelPipeline": _PLAIN,
     "StableDiffusionDepth2ImgPipeline": (*_TEXT, "depth_estimator", "feature_extractor"),
     "StableDiffusionUpscalePipeline": (*_PLAIN, "low_res_scheduler", "watermarker"),
+    "StableDiffusionLatentUpscalePipeline": _TEXT,
     "StableDiffusionXLPipeline": (*_TEXTS, "image_encoder", "feature_extractor"),
     "StableDiffusionXLImg2ImgPipeline": (*_TEXTS, "image_encoder", "feature_extractor"),
     "StableDiffusionXLInpaintPipeline": (*_TEXTS, "image_encoder", "feature_extractor"),

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from sfumato.checkpoints.diffusers_layout import spatial_transformer
 from sfumato.checkpoints.keys import KeyMap, Table, under
-from sfumato.models import UNetConfig, VAEConfig
+from sfumato.errors import UnsupportedError
+from sfumato.models import AnyUNetConfig, LatentUpscalerConfig, UNetConfig, VAEConfig
 from sfumato.variants import Make
 
 UNET_PREFIX = "model.diffusion_model"
@@ -96,8 +97,15 @@ LEFTOVERS: tuple[str, ...] = (
 )  # fmt: skip
 
 
-def ldm_unet_keys(config: UNetConfig) -> KeyMap:
-    """Names of the U-Net, which counts blocks as we do, and puts what is in one block under numbers."""
+def ldm_unet_keys(config: AnyUNetConfig) -> KeyMap:
+    """Names of the U-Net, which counts blocks as we do, and puts what is in one block under numbers.
+
+    Raises UnsupportedError for the latent upscaler's, which that code has not.
+    """
+    if isinstance(config, LatentUpscalerConfig):
+        raise UnsupportedError(
+            "the layout of single files has no names for the latent ×2 upscaler's network; save it as a folder (layout diffusers)"
+        )
     last = len(config.channels) - 1
     table = UNET_ENDS + UNET_TOLD
 

@@ -12,7 +12,7 @@ from sfumato.checkpoints.card import Card
 from sfumato.checkpoints.families import Detected
 from sfumato.checkpoints.weights import sha256
 from sfumato.errors import CheckpointError, MissingFileError
-from sfumato.models import AutoencoderKL, CLIPTextEncoder, SafetyChecker, UNet
+from sfumato.models import AnyUNet, AutoencoderKL, CLIPTextEncoder, SafetyChecker
 from sfumato.text.tokenizer import Tokenizer
 from sfumato.text.tokenizer_folder import TokenizerSpec
 from sfumato.variants import Family
@@ -38,7 +38,7 @@ class LoadedModel:
 
     path: Path
     detected: Detected
-    unet: UNet | None = None
+    unet: AnyUNet | None = None
     vae: AutoencoderKL | None = None
     text_encoder: CLIPTextEncoder | None = None
     text_encoder_2: CLIPTextEncoder | None = None

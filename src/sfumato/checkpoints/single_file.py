@@ -28,15 +28,14 @@ from sfumato.checkpoints.sizes import (
     OPENCLIP_LAYER,
     count,
     openclip_sizes,
-    settled,
     transformers_sizes,
-    unet_sizes,
     vae_sizes,
 )
 from sfumato.checkpoints.tensor_file import open_tensors
+from sfumato.checkpoints.unets import keys_of, settled_as, sizes_of
 from sfumato.checkpoints.unfilled import unfilled
 from sfumato.errors import ConfigError, OptionError
-from sfumato.models import CLIPTextConfig, UNetConfig, VAEConfig
+from sfumato.models import AnyUNetConfig, CLIPTextConfig, LatentUpscalerConfig, VAEConfig
 from sfumato.text.tokenizer_folder import TokenizerSpec
 from sfumato.text.vocabulary import clip_vocabulary
 from sfumato.variants import FAMILIES, SD1, SD2, SDXL, UPSCALER, Family
@@ -244,7 +243,7 @@ def detect_contents(contents: Contents, shapes: Mapping[str, Sequence[int]], bro
         found = ", ".join(contents.parts)
         family = FAMILIES[said.family] if said.family else _family_without_unet(contents, shapes)
         return Detected(family, (f"it holds no U-Net, only: {found}", f"taken for a part of {family.title}"))
-    config = brought.unet or unet_sizes(unet.inside(shapes), LDM if unet.layout == "ldm" else DIFFUSERS)
+    config = brought.unet or sizes_of(unet.inside(shapes), LDM if unet.layout == "ldm" else DIFFUSERS)
     scheduler = brought.scheduler_config or {}
     return detect_family(
         config,
@@ -296,8 +295,12 @@ def networks_of(
 
 def _unet(shapes: Mapping[str, Sequence[int]], part: Part, brought: Brought, family: Family) -> Network:
     names = LDM if part.layout == "ldm" else DIFFUSERS
-    config: UNetConfig = brought.unet or settled(unet_sizes(shapes, names), family)
-    return Network(config, ldm_unet_keys(config) if part.layout == "ldm" else diffusers_layout.unet_keys(config))
+    config: AnyUNetConfig = brought.unet or settled_as(sizes_of(shapes, names), family)
+    if part.layout == "ldm" and isinstance(config, LatentUpscalerConfig):
+        raise ConfigError(
+            "the config of its U-Net is a latent upscaler's, which its tensors are not; give the config of the same model"
+        )
+    return Network(config, ldm_unet_keys(config) if part.layout == "ldm" else keys_of(config))
 
 
 def _vae(shapes: Mapping[str, Sequence[int]], part: Part, brought: Brought, family: Family) -> Network:

@@ -22,7 +22,7 @@ from sfumato.checkpoints.openclip_layout import openclip_text_keys
 from sfumato.checkpoints.safetensors_writer import write_safetensors
 from sfumato.errors import OptionError, UnsupportedError
 from sfumato.files import whole_file
-from sfumato.models import AutoencoderKL, CLIPTextEncoder, UNet
+from sfumato.models import AnyUNet, AutoencoderKL, CLIPTextEncoder
 from sfumato.text.tokenizer import Tokenizer
 from sfumato.text.tokenizer_folder import TokenizerSpec
 from sfumato.text.vocabulary import clip_vocabulary
@@ -34,7 +34,7 @@ KINDS = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithPr
 def save_single_file(
     path: Path | str,
     *,
-    unet: UNet,
+    unet: AnyUNet,
     vae: AutoencoderKL,
     scheduler_config: Mapping[str, Any],
     text_encoder: CLIPTextEncoder | None = None,

@@ -151,6 +151,7 @@ def settled(unet: UNetConfig, family: Family) -> UNetConfig:
     and its depth where nothing attends. Raises ConfigError where the heads don't divide.
     """
     like = family.unet
+    assert isinstance(like, UNetConfig), f"{family.name} is of another make"
     only_cross, depth = unet.only_cross, unet.depth
     if len(unet.channels) == len(like.channels):
         as_wide = [width == unet.context_dim for width in unet.channels]

@@ -19,17 +19,18 @@ class Attention(nn.Module):
     """Multi-head attention from x to a context (itself when the widths agree and none is given).
 
     Keys and values can be computed apart, by `keys_values`, so that those of the text are made once per image.
-    `slice_size` bounds how many heads are computed at a time: less memory, the same numbers.
+    `slice_size` bounds how many heads are computed at a time: less memory, the same numbers. Queries, keys and values have a `bias` only
+    in some networks.
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
     """
 
-    def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:
+    def __init__(self, width: int, heads: int, context_width: int | None = None, *, bias: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.slice_size: int | None = None
-        self.to_q = nn.Linear(width, width, bias=False)
-        self.to_k = nn.Linear(context_width or width, width, bias=False)
-        self.to_v = nn.Linear(context_width or width, width, bias=False)
+        self.to_q = nn.Linear(width, width, bias=bias)
+        self.to_k = nn.Linear(context_width or width, width, bias=bias)
+        self.to_v = nn.Linear(context_width or width, width, bias=bias)
         self.to_out = nn.Linear(width, width)
 
     def keys_values(

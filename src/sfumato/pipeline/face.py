@@ -9,7 +9,7 @@ from PIL import Image
 
 from sfumato.adapters import ActiveAdapters
 from sfumato.checkpoints import Card
-from sfumato.checkpoints.families import detect_family
+from sfumato.checkpoints.families import detect_family, is_told_guidance
 from sfumato.errors import UsageError
 from sfumato.images import to_pil
 from sfumato.models.clip_text import CLIPTextEncoder
@@ -182,7 +182,7 @@ class Face:
     @property
     def do_classifier_free_guidance(self) -> bool:
         """Whether the running or last call is guided: a network that is told its guidance scale is not."""
-        return self._guidance_scale > 1 and self.unet.config.guidance_width is None
+        return self._guidance_scale > 1 and not is_told_guidance(self.unet.config)
 
     @property
     def clip_skip(self) -> int | None:

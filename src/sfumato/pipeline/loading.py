@@ -18,6 +18,7 @@ from sfumato.checkpoints.hub import is_hub_id
 from sfumato.checkpoints.index import CLASSES, INDEX, UNREAD
 from sfumato.checkpoints.single_file import open_single_file
 from sfumato.errors import MissingFileError, OutputError, UnsupportedError, UsageError
+from sfumato.models.latent_upscaler import LatentUpscaler
 from sfumato.models.safety_checker import SafetyChecker
 from sfumato.models.tiny_vae import TinyAutoencoder
 from sfumato.models.unet import UNet
@@ -97,7 +98,11 @@ def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Open
     parts = parts_of(model, overrides)
     unet = unwrapped(parts["unet"])
     # What no tensor says of the U-Net, its scheduler does, or the file; of another U-Net that was brought, nothing.
-    family = detect_family(unet.config).family if "unet" in overrides and isinstance(unet, UNet) else model.family
+    family = (
+        detect_family(unet.config).family
+        if "unet" in overrides and isinstance(unet, UNet | LatentUpscaler)
+        else model.family
+    )
     check_absent(parts, family, path)
     if "safety_checker" in overrides and parts["safety_checker"] is None and (path / "safety_checker").is_dir():
         logger.warning("the safety checker is off: pictures are not filtered")

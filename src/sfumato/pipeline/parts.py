@@ -8,10 +8,12 @@ from torch import nn
 
 from sfumato.checkpoints.families import detect_family
 from sfumato.errors import ConfigError, UnsupportedError
+from sfumato.models import AnyUNet
 from sfumato.models.clip_text import CLIPTextEncoder
+from sfumato.models.latent_upscaler import LatentUpscaler, LatentUpscalerConfig
 from sfumato.models.safety_checker import SafetyChecker
 from sfumato.models.tiny_vae import TinyAutoencoder
-from sfumato.models.unet import UNet
+from sfumato.models.unet import UNet, UNetConfig
 from sfumato.models.vae import AutoencoderKL
 from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.safety_choice import check_mode
@@ -22,7 +24,7 @@ from sfumato.variants import Family
 logger = logging.getLogger("sfumato")
 
 KINDS: dict[str, type | tuple[type, ...]] = {
-    "unet": UNet,
+    "unet": (UNet, LatentUpscaler),
     "vae": (AutoencoderKL, TinyAutoencoder),
     "text_encoder": CLIPTextEncoder,
     "text_encoder_2": CLIPTextEncoder,
@@ -100,27 +102,28 @@ def described(value: Any) -> str:
     return f"{'the class ' if isinstance(value, type) else 'a '}{kind.__name__}{made}"
 
 
-def check_fit(unet: UNet, vae: AutoencoderKL | TinyAutoencoder, encoders: Mapping[str, CLIPTextEncoder]) -> None:
+def check_fit(unet: AnyUNet, vae: AutoencoderKL | TinyAutoencoder, encoders: Mapping[str, CLIPTextEncoder]) -> None:
     """Raise ConfigError unless the U-Net writes the VAE's latents, is of a known family, and reads what the text encoders write."""
     family = detect_family(unet.config).family
-    writes, latent = unet.config.out_channels, vae.config.latent_channels
+    config, latent = unet.config, vae.config.latent_channels
+    writes = config.latent_channels if isinstance(config, LatentUpscalerConfig) else config.out_channels
     if writes != latent:
         raise ConfigError(
             f"this model's U-Net writes {writes} channels, but its VAE's latents have {latent}; take both from one model"
         )
     width = sum(encoder.config.width for encoder in encoders.values())
-    if unet.config.context_dim != width:
+    if config.context_dim != width:
         theirs = "its text encoder's is" if len(encoders) == 1 else f"its {len(encoders)} text encoders' is"
         raise ConfigError(
-            f"this model's U-Net reads a context {unet.config.context_dim} wide, but {theirs} {width} wide; take both from one model"
+            f"this model's U-Net reads a context {config.context_dim} wide, but {theirs} {width} wide; take both from one model"
         )
-    if unet.config.sizes_width is not None:
+    if isinstance(config, UNetConfig) and config.sizes_width is not None:
         numbers = 5 if family.aesthetic else 6
         pooled = list(encoders.values())[-1].config.projection_dim or 0
-        if unet.config.sizes_width != pooled + numbers * unet.config.size_width:
+        if config.sizes_width != pooled + numbers * config.size_width:
             raise ConfigError(
-                f"this model's U-Net is told {unet.config.sizes_width} numbers beside the text: a pooled text "
-                f"{unet.config.sizes_width - numbers * unet.config.size_width} wide; its text encoder's is {pooled} wide"
+                f"this model's U-Net is told {config.sizes_width} numbers beside the text: a pooled text "
+                f"{config.sizes_width - numbers * config.size_width} wide; its text encoder's is {pooled} wide"
             )
 
 

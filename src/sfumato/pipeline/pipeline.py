@@ -65,7 +65,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
     it needs beside a prompt.
     """
 
-    _makes: ClassVar[tuple[Make, ...]] = ("sd1", "sd2", "upscaler")
+    _makes: ClassVar[tuple[Make, ...]] = ("sd1", "sd2", "upscaler", "latent-upscaler")
 
     def __init__(
         self,

@@ -36,6 +36,9 @@ RETIRED_OPTIONS = {
 }
 """Options that old configs hold and no release of today reads, with what each was. All but a false predict_epsilon are dropped."""
 
+OLDER_SAMPLE = "original_sample"
+"""What the prediction type "sample" was once called: diffusers still reads it, and the latent upscaler's config still says it."""
+
 SCHEDULERS_OF_THE_FIELD = {
     "AmusedScheduler", "CMStochasticIterativeScheduler", "CosineDPMSolverMultistepScheduler", "DDIMInverseScheduler",
     "DDIMParallelScheduler", "DDPMParallelScheduler", "DDPMWuerstchenScheduler", "DPMSolverMultistepInverseScheduler",

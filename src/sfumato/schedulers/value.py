@@ -27,7 +27,7 @@ from sfumato.errors import (
     UnknownNameError,
     UnsupportedError,
 )
-from sfumato.schedulers.options import OPTIONS_OF_THE_FIELD, OWN_OPTIONS, RETIRED_OPTIONS, check_kinds
+from sfumato.schedulers.options import OLDER_SAMPLE, OPTIONS_OF_THE_FIELD, OWN_OPTIONS, RETIRED_OPTIONS, check_kinds
 
 logger = logging.getLogger("sfumato")
 
@@ -331,6 +331,8 @@ def said_in(config: Mapping[str, Any] | Scheduler) -> dict[str, Any]:
     said = {key: value for key, value in source.items() if not key.startswith("_") and key not in defaulted}
     if source.get("predict_epsilon") is False:
         said.setdefault("prediction_type", "sample")
+    if said.get("prediction_type") == OLDER_SAMPLE:
+        said["prediction_type"] = "sample"
     unknown = [
         key
         for key, value in said.items()

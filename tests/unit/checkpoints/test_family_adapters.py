@@ -11,7 +11,8 @@ from torch import nn
 
 from sfumato.adapters import open_adapter
 from sfumato.adapters.embeddings import open_embeddings
-from sfumato.checkpoints.diffusers_layout import text_keys, unet_keys
+from sfumato.checkpoints.components import UNET
+from sfumato.checkpoints.diffusers_layout import text_keys
 
 KOHYA = {"unet": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}
 PEFT = {"unet": "unet.", "text_encoder": "text_encoder.", "text_encoder_2": "text_encoder_2."}
@@ -23,7 +24,7 @@ def attention(networks: dict[str, Any]) -> dict[tuple[str, str], nn.Linear]:
     for name, network in networks.items():
         if name == "vae":
             continue
-        keys = (unet_keys if name == "unet" else text_keys)(network.config)
+        keys = (UNET.keys if name == "unet" else text_keys)(network.config)
         for ours, layer in network.named_modules():
             if ours.rpartition(".")[2] in ("to_q", "to_k", "to_v", "to_out") and isinstance(layer, nn.Linear):
                 found[name, keys.to_theirs(f"{ours}.weight").removesuffix(".weight")] = layer

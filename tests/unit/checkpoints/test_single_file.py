@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_families import FAMILIES, our_networks, tiny_unet
+from tiny_families import FAMILIES, IN_ONE_FILE, our_networks, tiny_unet
 from torch import Tensor
 
 from sfumato.checkpoints.card import Card
@@ -66,7 +66,7 @@ def file(sd1: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
     return tmp_path / "model.safetensors"
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", IN_ONE_FILE)
 def test_every_family_comes_back_from_keys_and_shapes(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     networks = save(path, name)
@@ -142,7 +142,7 @@ def test_pickled_checkpoints(
     assert_same(open_single_file(tmp_path / "model.ckpt"), sd1[1])
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", IN_ONE_FILE)
 def test_every_family_in_a_training_checkpoint(name: str, tmp_path: Path) -> None:
     """A pickle with the state of the training, the U-Net twice, and the tables of the schedule; in both of torch.save's formats."""
     networks = save(tmp_path / "model.safetensors", name)

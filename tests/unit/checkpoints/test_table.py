@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tiny_families import FAMILIES
+from tiny_families import FAMILIES, IN_ONE_FILE
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs/checkpoints.md").read_text(encoding="utf-8")
@@ -38,7 +38,7 @@ def functions(path: str) -> dict[str, ast.FunctionDef]:
 
 
 def families_of(path: str, test: str) -> set[str]:
-    """The families that a test runs over: what stands beside "name" in its parametrize, all of them or a list in its file."""
+    """The families that a test runs over: what stands beside "name" in its parametrize, a list of tiny_families or of its file."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     lists = {
         node.targets[0].id: node.value
@@ -49,7 +49,8 @@ def families_of(path: str, test: str) -> set[str]:
         if isinstance(mark, ast.Call) and isinstance(mark.args[0], ast.Constant) and mark.args[0].value == "name":
             assert isinstance(mark.args[1], ast.Name), f"{test} runs over something that has no name"
             named = mark.args[1].id
-            return set(FAMILIES) if named == "FAMILIES" else set(ast.literal_eval(lists[named]))
+            shared = {"FAMILIES": FAMILIES, "IN_ONE_FILE": IN_ONE_FILE}
+            return set(shared[named]) if named in shared else set(ast.literal_eval(lists[named]))
     return set()
 
 
