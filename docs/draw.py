@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 from sfumato import StableDiffusionPipeline, bundled_model
 
 PROMPTS = (
-    "a red apple, 3d style", "cat face", "pizza, flat style", "rocket, 3d style", "an octopus, 3d style", "castle, flat style",
-    "guitar, 3d style", "dog face, 3d style", "strawberry, 3d style", "a penguin, 3d style", "bicycle, flat style", "cactus, 3d style",
-    "hamburger, 3d style", "sunflower, flat style", "fox, 3d style", "umbrella, flat style", "crown, 3d style", "tropical fish, flat style",
-    "balloon, 3d style", "mushroom, 3d style", "sun, flat style", "panda, 3d style", "butterfly, flat style", "key, 3d style",
+    "a red apple, 3d style", "a penguin, 3d style", "castle, 3d style", "an owl in flat style", "guitar, flat style", "draw me a taxi cab please",
+    "hamburger", "a sunflower", "a rocket, noto style", "a crown, 3d style", "a clown head, 3d style", "brolly, flat style",
+    "a green car", "a yellow umbrella", "an orange fish", "a blue rose", "a purple cat face, flat style", "a blue heart",
+    "a dog face on yellow", "a penguin on blue", "a tree on pink", "an owl on green", "a raccoon face on orange", "a camel on purple",
 )  # fmt: skip
 COLUMNS = 6
 SCALE = 2

@@ -33,7 +33,7 @@ def test_it_is_small_and_says_what_it_draws():
     names = (folder / settings["vocabulary"]).read_text().splitlines()
     assert len(names) >= 200
     assert {"cat face", "pizza", "red apple", "rocket"} <= set(names)
-    assert settings["styles"] == ["3d", "flat"]
+    assert settings["styles"] == ["3d", "flat", "noto"]
 
 
 def test_the_pictures_have_the_models_own_size_on_a_white_ground(pipe):
