@@ -19,11 +19,18 @@ if TYPE_CHECKING:
     from sfumato.images import image_grid
     from sfumato.pipeline import (
         AutoencoderKL,
+        AutoPipelineForImage2Image,
+        AutoPipelineForInpainting,
+        AutoPipelineForText2Image,
         DiffusionPipeline,
         NSFWFilter,
         ReplayResult,
+        StableDiffusionImg2ImgPipeline,
+        StableDiffusionInpaintPipeline,
         StableDiffusionPipeline,
         StableDiffusionPipelineOutput,
+        StableDiffusionXLImg2ImgPipeline,
+        StableDiffusionXLInpaintPipeline,
         StableDiffusionXLPipeline,
     )
     from sfumato.recipe import Recipe
@@ -41,12 +48,19 @@ if TYPE_CHECKING:
 _HOMES = {
     "sfumato.images": ("image_grid",),
     "sfumato.pipeline": (
+        "AutoPipelineForImage2Image",
+        "AutoPipelineForInpainting",
+        "AutoPipelineForText2Image",
         "AutoencoderKL",
         "DiffusionPipeline",
         "NSFWFilter",
         "ReplayResult",
+        "StableDiffusionImg2ImgPipeline",
+        "StableDiffusionInpaintPipeline",
         "StableDiffusionPipeline",
         "StableDiffusionPipelineOutput",
+        "StableDiffusionXLImg2ImgPipeline",
+        "StableDiffusionXLInpaintPipeline",
         "StableDiffusionXLPipeline",
     ),
     "sfumato.recipe": ("Recipe",),
@@ -63,6 +77,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "AutoPipelineForImage2Image",
+    "AutoPipelineForInpainting",
+    "AutoPipelineForText2Image",
     "AutoencoderKL",
     "DDIMScheduler",
     "DDPMScheduler",
@@ -76,8 +93,12 @@ __all__ = [
     "PNDMScheduler",
     "Recipe",
     "ReplayResult",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
     "StableDiffusionXLPipeline",
     "__version__",
     "bundled_model",

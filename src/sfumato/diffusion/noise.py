@@ -39,6 +39,12 @@ class NoiseSource:
         """The next noise: `shape`, float32, on the CPU."""
         return torch.randn((self.count, *self.shape), generator=self._generator, dtype=torch.float32)[self.index]
 
+    def draw_shared(self, rows: int) -> Tensor:
+        """The next noise, of `rows` that a batch's images share by turns: one for all where the batch begins from a single picture."""
+        rows = min(rows, self.count)
+        drawn = torch.randn((rows, *self.shape), generator=self._generator, dtype=torch.float32)
+        return drawn[self.index % rows]
+
     def generator_state(self) -> bytes:
         """The generator's state, as `state` takes it: a source made with it draws what this one would draw next."""
         return self._generator.get_state().numpy().tobytes()

@@ -59,6 +59,10 @@ def _differences(was: Recipe, now: Recipe) -> list[str]:
         )
     if _unnamed(was) != _unnamed(now):
         found.append(f"the adapters: {_named(was)} then, {_named(now)} now")
+    for role in sorted({*was.inputs, *now.inputs}):
+        before, after = (dict(recipe.inputs.get(role) or {}).get("sha256") for recipe in (was, now))
+        if before != after:
+            found.append(f"{role}: the picture {_short(before)} then, {_short(after)} now")
     for name in ("dtype", "vae_dtype", "text_encoder_dtype", "weights_dtype", "autocast", "device", "safety"):
         own = name in ("vae_dtype", "text_encoder_dtype", "weights_dtype")  # unset, they are the U-Net's
         before, after = (getattr(recipe, name) or (recipe.dtype if own else None) for recipe in (was, now))

@@ -1,15 +1,16 @@
-"""Text to image: from a checked request to pictures, through conditioning, the engine, the decoder and the filter."""
+"""From a checked request to pictures, through conditioning, the engine, the decoder and the filter."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
-from sfumato.diffusion.guidance import Guidance
+from sfumato.diffusion.guidance import Guidance, PictureGuidance
 from sfumato.diffusion.spacing import Levels
 from sfumato.engine import Conditioning, Engine, Event, Job, evaluating
 from sfumato.errors import SfumatoError, SizeError
@@ -17,6 +18,8 @@ from sfumato.images import to_pil
 from sfumato.models.unet import UNet
 from sfumato.pipeline.decoding import Decoder, to_bytes
 from sfumato.pipeline.drive import Bar, Round, drive
+from sfumato.pipeline.encoding import Encoder
+from sfumato.pipeline.image_to_image import Noises, Start, starts
 from sfumato.pipeline.request import Request
 from sfumato.pipeline.safety import SafetyFilter, Verdict
 from sfumato.schedulers import Scheduler
@@ -28,6 +31,7 @@ class Parts:
 
     unet: UNet
     decoder: Decoder
+    encoder: Encoder
     vae_scale: int
     scheduler: Scheduler
     safety: SafetyFilter | None
@@ -55,33 +59,42 @@ class Outcome:
 def latent_shape(request: Request, parts: Parts) -> tuple[int, int, int]:
     """Channels, height and width of one image's latents."""
     return (
-        parts.unet.config.in_channels,
+        parts.unet.config.out_channels,
         request.height // parts.vae_scale,
         request.width // parts.vae_scale,
     )
 
 
-def unit_noise(latents: Tensor | None, sources: Sequence[Callable[[], Tensor]], shape: tuple[int, ...]) -> list[Tensor]:
-    """The unit noise each image starts from: drawn from its source, or the caller's `latents`, float32 on the CPU.
+def unit_noise(latents: Tensor | None, images: int, shape: tuple[int, ...]) -> list[Tensor] | None:
+    """The unit noise each image starts from where it is the caller's `latents`, float32 on the CPU; None where it is to be drawn.
 
     Raises SizeError unless given latents have one row an image and the request's shape.
     """
     if latents is None:
-        with evaluating("the noise"):
-            return [draw() for draw in sources]
-    expected = (len(sources), *shape)
+        return None
+    expected = (images, *shape)
     if tuple(latents.shape) != expected:
         raise SizeError(f"latents must have the shape {expected} for this call, not {tuple(latents.shape)}")
     return list(latents.detach().to("cpu", torch.float32))
+
+
+def starts_of(request: Request, parts: Parts, levels: Levels, noises: Noises) -> list[Start]:
+    """Where each image of the request begins."""
+    with evaluating("the noise"):
+        return starts(
+            request.workflow, parts.encoder, parts.scheduler, levels, noises,
+            size=(request.height, request.width), reads=parts.unet.config.in_channels, device=parts.unet.device,
+        )  # fmt: skip
 
 
 def run(
     request: Request,
     parts: Parts,
     conditionings: Sequence[dict[str, Conditioning]],
-    noises: Sequence[Tensor],
+    begun: Sequence[Start],
     draws: Sequence[Callable[[], Tensor]],
     *,
+    levels: Levels,
     latents_only: bool,
     bar: AbstractContextManager[Bar],
     on_round: Round | None = None,
@@ -89,12 +102,9 @@ def run(
     interrupted: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
     """Make every image of the request. One image's failure is in its outcome and leaves the others alone."""
-    levels = parts.scheduler.levels(request.steps)
-    device = parts.unet.device
-    start = parts.scheduler.initial_scale(levels)
     jobs = [
-        _job(request, parts, levels, rows, (noise * start).to(device), draw)
-        for rows, noise, draw in zip(conditionings, noises, draws, strict=True)
+        _job(request, parts, levels, rows, start, draw)
+        for rows, start, draw in zip(conditionings, begun, draws, strict=True)
     ]
     final = parts.scheduler.final_scale(levels)
 
@@ -103,7 +113,12 @@ def run(
 
     engine = Engine(parts.unet, exact=parts.exact, decode=preview)
     results = drive(engine, jobs, bar=bar, on_round=on_round, on_event=on_event, interrupted=interrupted)
-    return [_finish(result, final, parts, latents_only=latents_only) for result in results]
+    paste = None if request.workflow is None else request.workflow.paste
+    pasting = [None if paste is None else partial(paste, index=index) for index in range(len(results))]
+    return [
+        _finish(result, final, parts, paste, latents_only=latents_only)
+        for result, paste in zip(results, pasting, strict=True)
+    ]
 
 
 def _job(
@@ -111,22 +126,45 @@ def _job(
     parts: Parts,
     levels: Levels,
     rows: dict[str, Conditioning],
-    x: Tensor,
+    start: Start,
     draw: Callable[[], Tensor],
 ) -> Job:
+    x = start.x
+    guidance = guidance_of(request)
+    if isinstance(guidance, PictureGuidance):
+        rows = {**rows, "image": rows["uncond"]}
     schedule = parts.scheduler.noise_schedule
     return Job(
         sampling=parts.scheduler.start(x, levels, lambda: draw().to(x.device), eta=request.eta),
-        steps=request.steps,
+        steps=levels.steps,
         conditionings=rows,
-        guidance=Guidance(scale=request.guidance_scale if request.guided else 1.0),
+        guidance=guidance,
         timestep=lambda sigma: levels.timestep(sigma, schedule),
         prediction=parts.scheduler.prediction_type,
         adapters=parts.adapters,
+        beside=start.beside,
+        at_step=start.at_step,
     )
 
 
-def _finish(result: Tensor | SfumatoError, scale: float, parts: Parts, *, latents_only: bool) -> Outcome:
+def guidance_of(request: Request) -> Guidance:
+    """The guidance of the request: by its prompts, and where a picture is edited, by that as well."""
+    scale = request.guidance_scale if request.guided else 1.0
+    if request.workflow is not None and request.workflow.name == "instruct" and scale > 1:
+        image_scale = request.workflow.image_guidance
+        # Below 1 there is no guidance at all, as in diffusers.
+        return PictureGuidance(scale=scale, image_scale=image_scale) if image_scale >= 1 else Guidance(scale=1.0)
+    return Guidance(scale=scale)
+
+
+def _finish(
+    result: Tensor | SfumatoError,
+    scale: float,
+    parts: Parts,
+    paste: Callable[[Tensor], Tensor] | None,
+    *,
+    latents_only: bool,
+) -> Outcome:
     if isinstance(result, SfumatoError):
         return Outcome(error=result)
     outcome = Outcome(latents=result * scale)
@@ -134,7 +172,8 @@ def _finish(result: Tensor | SfumatoError, scale: float, parts: Parts, *, latent
         return outcome
     try:
         with evaluating("the picture"):
-            outcome.pixels = parts.decoder.pixels(result * scale)
+            painted = parts.decoder.pixels(result * scale)
+            outcome.pixels = painted if paste is None else paste(painted)
         if parts.decoder.widened:
             outcome.notes.append("its autoencoder overflowed in float16, and was computed in float32 instead")
         if parts.safety is not None:

@@ -76,11 +76,37 @@ class PNDMScheduler(Scheduler):
         """The sampler at work. Raises OptionError for an eta, UnsupportedError unless skip_prk_steps."""
         self._no_eta(eta)
         self._no_runge_kutta()
-        # diffusers takes the first step again from one stride above the second level, wherever the first one was.
-        stride = _stride(self, levels.steps)
-        again = self.noise_schedule.sigma(levels.timesteps[1] + stride) if levels.steps > 1 else None
+        # diffusers takes the first step again from one stride above the second timestep of its list, wherever the first one was.
+        stride, second = _stride(self, levels.run_steps), self._listed(levels.run_steps)[levels.skipped :][1:2]
+        schedule = self.noise_schedule
+        corrected, again = (schedule.sigma(second[0]), schedule.sigma(second[0] + stride)) if second else (None, None)
         mixes = "v_prediction" if self.prediction_type == "v_prediction" else "epsilon"
-        return plms(x, levels.sigmas, mixes=mixes, targets=levels.targets, restart=again)
+        return plms(x, levels.sigmas, mixes=mixes, targets=levels.targets, restart=again, corrected=corrected)
+
+    def tail(self, levels: Levels, skipped: int) -> Levels:
+        """The levels of a run that leaves out so many timesteps of diffusers' list, in which the second stands twice.
+
+        Beyond the first, its run begins one level higher than another sampler's, and passes over the one after that: what it has got
+        there it reads as if it were at the next (see `relabel`). Pictures depend on it. Raises ScheduleError if nothing is left.
+        """
+        listed = self._listed(levels.steps)[skipped:]
+        if not skipped or not listed:
+            return levels.part(skipped) if skipped else levels
+        timesteps, stride = (listed[0], *listed[2:]), _stride(self, levels.steps)
+        schedule, last = self.noise_schedule, levels.sigmas[-1]
+        targets = tuple(last if t < stride else schedule.sigma(t - stride) for t in timesteps)
+        return Levels(
+            sigmas=(*sigmas_at(schedule, timesteps), last),
+            timesteps=timesteps,
+            targets=targets,
+            skipped=skipped,
+            run=levels.steps,
+        )
+
+    def _listed(self, steps: int) -> tuple[float, ...]:
+        """The timesteps as diffusers lists them for PLMS: the second twice, because it corrects the first step there."""
+        timesteps = _timesteps(self, steps)
+        return (*timesteps[:2], *timesteps[1:])
 
     def _no_runge_kutta(self) -> None:
         if not self.skip_prk_steps:
@@ -315,7 +341,8 @@ class DPMSolverMultistepScheduler(_FreeSigmas):
             levels.sigmas,
             order=2 if self.solver_order == 2 else 1,
             solver="heun" if self.solver_type == "heun" else "midpoint",
-            first_order_final=self.euler_at_final or (self.lower_order_final and levels.steps < 15),
+            first_order_final=not levels.is_cut
+            and (self.euler_at_final or (self.lower_order_final and levels.run_steps < 15)),
         )
 
 
