@@ -10,6 +10,7 @@ import typer
 from sfumato.cli.adapters import load_adapters, parse_embedding, parse_lora
 from sfumato.cli.outputs import Shot, plan_outputs
 from sfumato.cli.parsing import parse_grid, parse_size
+from sfumato.cli.pictures import picture_options
 from sfumato.cli.terminal import say
 from sfumato.errors import OptionError, PromptError
 
@@ -44,6 +45,46 @@ def generate(
         str | None, typer.Option(metavar="WxH", help="Width and height in pixels. (default: the model's)")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What to keep out of the picture.")] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Begin from this picture; its size is drawn, unless --size says another."),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How much of the image is to change, 0 to 1. (default: 0.8; under a mask 1)"),
+    ] = None,
+    resize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE", help="An image of other proportions: resize (stretch), crop, fill. (default: resize)"
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Paint anew what is white here, and change no pixel where it is black."),
+    ] = None,
+    mask_blur: Annotated[float | None, typer.Option(help="Soften the mask's edge by so many pixels.")] = None,
+    soft_mask: Annotated[bool, typer.Option("--soft-mask", help="Paint in part what is grey in the mask.")] = False,
+    mask_content: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="What lies under the mask at first: original, fill (its surroundings), noise, nothing. (default: original)",
+        ),
+    ] = None,
+    only_masked: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PADDING",
+            help="Paint only the masked part, with so many pixels around it, at the full size of the model or --size.",
+        ),
+    ] = None,
+    image_guidance: Annotated[
+        float | None, typer.Option(help="How closely an edited image follows the one given, from 1 up. (default: 1.5)")
+    ] = None,
+    depth: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A depth map for models that read one: brighter is nearer.")
+    ] = None,
     eta: Annotated[float, typer.Option(help="DDIM's noise, 0 to 1.")] = 0.0,
     clip_skip: Annotated[int | None, typer.Option(help="Last layers of the text encoder to leave out.")] = None,
     model: Annotated[
@@ -104,6 +145,10 @@ def generate(
         raise OptionError(f"--no-safety and --safety {safety} contradict each other; leave one of them out")
     safety = "off" if no_safety else safety
     outputs = plan_outputs(shots, out, grid=shape is not None, animate=animate, overwrite=overwrite)
+    pictures = picture_options(
+        image=image, strength=strength, resize=resize, mask=mask, mask_blur=mask_blur, soft_mask=soft_mask,
+        mask_content=mask_content, only_masked=only_masked, image_guidance=image_guidance, depth=depth,
+    )  # fmt: skip
     loras, embeddings = [parse_lora(text) for text in lora or ()], [parse_embedding(text) for text in embedding or ()]
     from sfumato.cli.progress import DrawingProgress
 
@@ -131,6 +176,7 @@ def generate(
             "negative_prompt": negative,
             "eta": eta,
             "clip_skip": clip_skip,
+            **pictures,
         }
         drawing = Drawing(pipe, shots, outputs, progress, overwrite=overwrite)
         drawing.run(settings)

@@ -94,7 +94,7 @@ def test_the_region_of_a_mask_has_the_proportions_that_are_drawn() -> None:
     left, top, right, bottom = region_of(drawn, 64, 64, 30)
     assert right - left == bottom - top == 80
     assert (left, right) == (120, 200)
-    assert (top, bottom) == (10, 90)
+    assert (top, bottom) == (5, 85)
     with pytest.raises(OptionError, match="the mask is black"):
         region_of(Image.new("L", (20, 20)), 64, 64, 0)
 
