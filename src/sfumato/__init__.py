@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         StableDiffusionXLImg2ImgPipeline,
         StableDiffusionXLInpaintPipeline,
         StableDiffusionXLPipeline,
+        hires_fix,
     )
     from sfumato.recipe import Recipe
     from sfumato.schedulers import (
@@ -62,6 +63,7 @@ _HOMES = {
         "StableDiffusionXLImg2ImgPipeline",
         "StableDiffusionXLInpaintPipeline",
         "StableDiffusionXLPipeline",
+        "hires_fix",
     ),
     "sfumato.recipe": ("Recipe",),
     "sfumato.schedulers": (
@@ -102,6 +104,7 @@ __all__ = [
     "StableDiffusionXLPipeline",
     "__version__",
     "bundled_model",
+    "hires_fix",
     "image_grid",
 ]
 

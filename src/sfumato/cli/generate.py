@@ -79,6 +79,12 @@ def generate(
             help="Paint only the masked part, with so many pixels around it, at the full size of the model or --size.",
         ),
     ] = None,
+    extend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="L,T,R,B", help="Paint margins of so many pixels around the image: left, top, right, bottom."
+        ),
+    ] = None,
     image_guidance: Annotated[
         float | None, typer.Option(help="How closely an edited image follows the one given, from 1 up. (default: 1.5)")
     ] = None,
@@ -147,7 +153,7 @@ def generate(
     outputs = plan_outputs(shots, out, grid=shape is not None, animate=animate, overwrite=overwrite)
     pictures = picture_options(
         image=image, strength=strength, resize=resize, mask=mask, mask_blur=mask_blur, soft_mask=soft_mask,
-        mask_content=mask_content, only_masked=only_masked, image_guidance=image_guidance, depth=depth,
+        mask_content=mask_content, only_masked=only_masked, extend=extend, image_guidance=image_guidance, depth=depth,
     )  # fmt: skip
     loras, embeddings = [parse_lora(text) for text in lora or ()], [parse_embedding(text) for text in embedding or ()]
     from sfumato.cli.progress import DrawingProgress

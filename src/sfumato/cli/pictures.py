@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfumato.cli.parsing import parse_margins
 from sfumato.errors import MissingFileError, OptionError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def picture_options(
     soft_mask: bool,
     mask_content: str | None,
     only_masked: int | None,
+    extend: str | None,
     image_guidance: float | None,
     depth: Path | None,
 ) -> dict[str, Any]:
@@ -45,6 +47,7 @@ def picture_options(
     """
     of_picture = {
         "--strength": strength,
+        "--extend": extend,
         "--resize": resize,
         "--mask": mask,
         "--image-guidance": image_guidance,
@@ -69,6 +72,7 @@ def picture_options(
         "mask_content": mask_content,
         "padding_mask_crop": only_masked,
         "paste_back": True if mask is not None else None,
+        "extend": None if extend is None else parse_margins(extend),
         "image_guidance_scale": image_guidance,
         "depth_map": None if depth is None else open_picture(depth),
     }
@@ -85,18 +89,22 @@ def find_inputs(recipe: "Recipe", picture: Path, given: Sequence[Path]) -> "dict
 
     found: dict[str, Image.Image] = {}
     opened = [open_picture(path) for path in given]
-    for role, record in recipe.inputs.items():
+    # Those that were made on the way are made again.
+    wanted = {
+        role: record for role, record in recipe.inputs.items() if not (isinstance(record, dict) and "recipe" in record)
+    }
+    for role, record in wanted.items():
         record = record if isinstance(record, dict) else {}
         name = str(record.get("file", "")).replace("\\", "/").rpartition("/")[2]
         sound = name not in ("", ".", "..") and "\0" not in name
         places = [place for place in (Path(name), picture.parent / name) if sound and place.is_file()]
         candidates = [*opened, *(open_picture(place) for place in places)]
         match = next((one for one in candidates if _hash(one) == record.get("sha256")), None)
-        if match is None and len(given) == len(recipe.inputs) == 1:
+        if match is None and len(given) == len(wanted) == 1:
             match = opened[0]
         if match is not None:
             found[role] = match
-    if missing := [role for role in recipe.inputs if role not in found]:
+    if missing := [role for role in wanted if role not in found]:
         raise MissingFileError(
             f"{picture} was made from other pictures, and these are neither here nor beside it: {missing_of(recipe, missing)}; "
             "pass --input FILE for each"

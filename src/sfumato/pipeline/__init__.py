@@ -1,6 +1,7 @@
 """The pipeline: the engine with one customer, behind the field's public face."""
 
 from sfumato.pipeline.autoencoder import AutoencoderKL
+from sfumato.pipeline.enlarging import hires_fix
 from sfumato.pipeline.image_pipelines import (
     AutoPipelineForImage2Image,
     AutoPipelineForInpainting,
@@ -31,4 +32,5 @@ __all__ = [
     "StableDiffusionXLImg2ImgPipeline",
     "StableDiffusionXLInpaintPipeline",
     "StableDiffusionXLPipeline",
+    "hires_fix",
 ]

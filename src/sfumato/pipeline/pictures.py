@@ -1,6 +1,6 @@
 """The pictures that a call is given, in whatever form: what they hold, and what a recipe says of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -23,11 +23,13 @@ Box = tuple[int, int, int, int]
 class Pictures:
     """Pictures of one option of a call: `images` of 8 bits, or else one `tensor` of all, `n c h w` as it was given.
 
+    `records` are what recipes say of pictures that were made on the way, and lie in no file.
     A tensor of 3 channels (1, for a mask) holds pixels in [0, 1], or in [-1, 1] where one is below 0; of more it holds latents.
     """
 
     images: tuple[Image.Image, ...] = ()
     tensor: Tensor | None = None
+    records: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def of(cls, name: str, given: Any, *, channels: int = 3) -> "Pictures":
@@ -35,6 +37,8 @@ class Pictures:
 
         Raises OptionError for anything else. Arrays are `h w c` or `n h w c`, tensors `c h w` or `n c h w`; a mask needs no channel.
         """
+        if isinstance(given, Pictures):
+            return given
         several: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
         if several and all(isinstance(one, Image.Image) for one in several):
             return cls(images=tuple(_plain(one, channels) for one in several))
@@ -88,6 +92,8 @@ class Pictures:
 
     def recorded(self, index: int) -> dict[str, Any] | None:
         """What a recipe says of the picture that image `index` began from: hash of its RGB bytes, size and file; None for a tensor."""
+        if self.records:
+            return dict(self.records[index % len(self)])
         if not self.images:
             return None
         image = self.images[index % len(self)]

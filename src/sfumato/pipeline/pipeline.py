@@ -25,6 +25,7 @@ from sfumato.pipeline.callbacks import StepCallback, callback_of
 from sfumato.pipeline.conditioning import stacked
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.encoding import Encoder
+from sfumato.pipeline.enlarging import made_again
 from sfumato.pipeline.image_to_image import Noises, levels_of
 from sfumato.pipeline.inverting import Inverting
 from sfumato.pipeline.loading import Kept
@@ -33,7 +34,7 @@ from sfumato.pipeline.opening import Opening
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.parts import as_scheduler, check_fit
 from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_for
-from sfumato.pipeline.replay import ReplayResult, autocast_as, replay
+from sfumato.pipeline.replay import ReplayResult, autocast_as, replay, seed_of
 from sfumato.pipeline.request import Request, check_count, check_number, check_size, check_tensor
 from sfumato.pipeline.result import dtypes_of, result_of
 from sfumato.pipeline.safety import SafetyFilter
@@ -192,7 +193,11 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
 
         `inputs` are the pictures that it was made from, by the names in `recipe.inputs`. Raises RecipeError for one that is missing.
         """
-        asked = asked_again(recipe, inputs or {})
+
+        def latents_of(first: Recipe) -> Tensor:
+            return self._draw_recipe(first, seed_of(first), asked_again(first, {}), output_type="latent").images
+
+        asked = asked_again(recipe, {**(inputs or {}), **made_again(self, recipe, latents_of)})
         return replay(recipe, lambda seed: self._draw_recipe(recipe, seed, asked))
 
     # -- the steps of a call -----------------------------------------------------------------------------------------
@@ -260,7 +265,9 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         )  # fmt: skip
         return result, sources
 
-    def _draw_recipe(self, recipe: Recipe, seed: Seed, asked: Asked) -> StableDiffusionPipelineOutput:
+    def _draw_recipe(
+        self, recipe: Recipe, seed: Seed, asked: Asked, *, output_type: str = "pil"
+    ) -> StableDiffusionPipelineOutput:
         """The one picture of a recipe, with its own scheduler and switches, its rows evaluated alone."""
         again = copy(self)
         again.scheduler = scheduler_from_config(recipe.scheduler)
@@ -275,7 +282,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         self.unet.set_attention_slicing(recipe.attention_slicing)
         try:
             with autocast_as(recipe.autocast, self.device.type), self._adapters_of(recipe) as adapters:
-                return again._draw(request, [seed], exact=True, adapters=adapters)[0]
+                return again._draw(request, [seed], exact=True, adapters=adapters, output_type=output_type)[0]
         finally:
             self.unet.set_attention_slicing(sliced)
 

@@ -32,14 +32,19 @@ def replay(recipe: Recipe, draw: Callable[[Seed], StableDiffusionPipelineOutput]
 
     Raises RecipeError for an image that was shaped by something no recipe can hold.
     """
+    result = draw(seed_of(recipe))
+    made = result.recipes[0]
+    identical = recipe.pixels_sha256 is not None and made.pixels_sha256 == recipe.pixels_sha256
+    return ReplayResult(result.images[0], made, identical, _differences(recipe, made))
+
+
+def seed_of(recipe: Recipe) -> Seed:
+    """The recipe's own noise. Raises RecipeError for an image that was shaped by something no recipe can hold."""
     if recipe.unrecorded is not None or recipe.seed is None or recipe.prompt is None:
         why = recipe.unrecorded or "its noise or prompt is not recorded"
         raise RecipeError(f"this image can't be made again from its recipe: {why}")
     state = None if recipe.noise_state is None else base64.b64decode(recipe.noise_state)
-    result = draw(Seed(seed=recipe.seed, index=recipe.noise_index, count=recipe.noise_count, state=state))
-    made = result.recipes[0]
-    identical = recipe.pixels_sha256 is not None and made.pixels_sha256 == recipe.pixels_sha256
-    return ReplayResult(result.images[0], made, identical, _differences(recipe, made))
+    return Seed(seed=recipe.seed, index=recipe.noise_index, count=recipe.noise_count, state=state)
 
 
 def autocast_as(dtype: str | None, device: str) -> AbstractContextManager[object]:

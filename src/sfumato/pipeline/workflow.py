@@ -7,8 +7,9 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 
 from sfumato.errors import OptionError, RecipeError, SizeError, UnsupportedError
 from sfumato.pipeline.masks import PasteBack, blurred, region_of
+from sfumato.pipeline.outpainting import check_margins, extended
 from sfumato.pipeline.pictures import Box, Pictures, check_counts
-from sfumato.pipeline.request import MULTIPLE, check_count, check_number, whole
+from sfumato.pipeline.request import MULTIPLE, check_count, check_number, check_size, whole
 from sfumato.pipeline.resizing import RESIZE_MODES, ResizeMode, resized
 from sfumato.recipe import Recipe, WorkflowName
 from sfumato.variants import INSTRUCTED, MASKED, Family
@@ -37,6 +38,7 @@ class Asked:
     soft_mask              whether grey is painted in part; else it is black or white
     mask_content           what lies under the mask at first
     padding_mask_crop      paint only the masked part, with so many pixels around it, at the full size, and paste it back
+    extend                 paint margins of so many pixels around the picture: left, top, right, bottom
     paste_back             whether the picture is laid back around what was painted
     image_guidance_scale   how closely an edited picture follows the one it was made from
     depth_map              how near things are: brighter is nearer
@@ -52,6 +54,7 @@ class Asked:
     soft_mask: Any = None
     mask_content: Any = None
     padding_mask_crop: Any = None
+    extend: Any = None
     paste_back: Any = None
     image_guidance_scale: Any = None
     depth_map: Any = None
@@ -81,7 +84,12 @@ class Asked:
             pictures = Pictures.of("image", self.image)
             multiple = math.lcm(MULTIPLE, vae_scale)
             scale = vae_scale if pictures.is_latent() else 1
-            own = tuple(side * scale // multiple * multiple for side in reversed(pictures.size))
+            across, down = pictures.size
+            if self.extend is not None:
+                left, top, right, bottom = check_margins(self.extend)
+                across, down = across + left + right, down + top + bottom
+                check_size(down, across, vae_scale)  # cut or stretched, no pixel would stay as it is
+            own = tuple(side * scale // multiple * multiple for side in (down, across))
             if 0 in own:
                 raise SizeError(
                     f"image is {pictures.size[0]}x{pictures.size[1]}; it must have {multiple} pixels a side at least"
@@ -98,6 +106,13 @@ class Asked:
         )
         image = None if self.image is None else Pictures.of("image", self.image)
         mask = None if self.mask_image is None else Pictures.of("mask_image", self.mask_image, channels=1)
+        given = image, mask
+        if self.extend is not None:
+            if image is None or mask is not None:
+                raise OptionError(
+                    "extend paints around an image, and makes its own mask; pass image=… and no mask_image"
+                )
+            image, mask = extended(image, check_margins(self.extend))
         depth = None if self.depth_map is None else Pictures.of("depth_map", self.depth_map, channels=1)
         check_counts([("image", image), ("mask_image", mask), ("depth_map", depth)], images)
         start, end = (_share(name, getattr(self, name)) for name in ("denoising_start", "denoising_end"))
@@ -133,14 +148,11 @@ class Asked:
             said=self.said(),
             among=self.among,
             pictures={
-                role: given
-                for role, given in (("image", image), ("mask_image", self._mask_as_given()), ("depth_map", depth))
-                if given is not None
+                role: pictures
+                for role, pictures in (("image", given[0]), ("mask_image", given[1]), ("depth_map", depth))
+                if pictures is not None
             },
         )
-
-    def _mask_as_given(self) -> Pictures | None:
-        return None if self.mask_image is None else Pictures.of("mask_image", self.mask_image, channels=1)
 
     def _strength(self, name: WorkflowName) -> Any:
         if self.strength is not None:
@@ -195,11 +207,12 @@ class Asked:
         self, image: Pictures, mask: Pictures, radius: float, width: int, height: int, mode: str
     ) -> tuple[Box | None, Pictures, PasteBack | None]:
         """The part to paint, the softened mask, and what lays the rest back."""
-        grey = mask.as_images() if radius or self.padding_mask_crop is not None or self.paste_back else ()
+        pastes = self.extend is not None if self.paste_back is None else bool(self.paste_back)
+        grey = mask.as_images() if radius or self.padding_mask_crop is not None or pastes else ()
         grey = tuple(blurred(one, radius) for one in grey)
         mask = Pictures(images=grey) if radius else mask
         if self.padding_mask_crop is None:
-            if not self.paste_back:
+            if not pastes:
                 return None, mask, None
             drawn = [resized(one, width, height, cast("ResizeMode", mode)) for one in image.as_images()]
             masks = [resized(one, width, height, cast("ResizeMode", mode)) for one in grey]
@@ -262,13 +275,15 @@ class Workflow:
     @property
     def is_recordable(self) -> bool:
         """Whether a recipe can name all its pictures."""
-        return all(pictures.images for pictures in self.pictures.values())
+        return all(pictures.images or pictures.records for pictures in self.pictures.values())
 
 
 def _json(value: Any) -> Any:
     """A number of any kind, a flag or a word, as JSON has it."""
     if isinstance(value, bool | str):
         return value
+    if isinstance(value, list | tuple):
+        return [_json(one) for one in value]
     number = whole(value)
     return float(value) if number is None else number
 
