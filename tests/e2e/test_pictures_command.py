@@ -52,10 +52,22 @@ def test_a_part_of_a_picture_is_painted_and_replayed(here: Path, capsys: OUTPUT)
     assert sfumato("replay", "out.png", "--input", "elsewhere.png") == 0
 
 
+@pytest.mark.usefixtures("here")
+def test_a_picture_is_drawn_over_larger_and_replayed(capsys: OUTPUT) -> None:
+    assert sfumato("generate", "a fox", *COMMON, "--hires", 1.5, "--hires-steps", 3, "--out", "out.png") == 0
+    with Image.open("out.png") as drawn:
+        assert drawn.size == (96, 96)
+    assert sfumato("replay", "out.png") == 0
+    assert "bit-identical" in capsys.readouterr().out
+
+
 def test_what_needs_a_picture_says_so_before_a_model_is_opened(here: Path, capsys: OUTPUT) -> None:
     for options, message in (
         (["--strength", 0.5], "--strength needs --image FILE"),
         (["--image", "photo.png", "--mask-blur", 2], "--mask-blur needs --mask FILE"),
+        (["--hires-steps", 2], "--hires-steps needs --hires SCALE"),
+        (["--hires", 2, "--image", "photo.png"], "takes no --image"),
+        (["--image", "photo.png", "--extend", "8,8"], "expected LEFT,TOP,RIGHT,BOTTOM"),
         (["--image", "absent.png"], "no picture at absent.png"),
         (["--image", "photo.png", "--strength", 2], "strength must be from 0 to 1"),
     ):

@@ -10,7 +10,7 @@ import typer
 from sfumato.cli.adapters import load_adapters, parse_embedding, parse_lora
 from sfumato.cli.outputs import Shot, plan_outputs
 from sfumato.cli.parsing import parse_grid, parse_size
-from sfumato.cli.pictures import picture_options
+from sfumato.cli.pictures import picture_options, second_pass
 from sfumato.cli.terminal import say
 from sfumato.errors import OptionError, PromptError
 
@@ -85,6 +85,25 @@ def generate(
             metavar="L,T,R,B", help="Paint margins of so many pixels around the image: left, top, right, bottom."
         ),
     ] = None,
+    hires: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCALE",
+            help="Draw at the size, enlarge that much, and draw over it: a second pass with its own settings.",
+        ),
+    ] = None,
+    hires_strength: Annotated[
+        float | None, typer.Option(help="How much the second pass changes, 0 to 1. (default: 0.7)")
+    ] = None,
+    hires_steps: Annotated[
+        int | None, typer.Option(help="Steps of the second pass. (default: those of the first)")
+    ] = None,
+    hires_prompt: Annotated[
+        str | None, typer.Option(help="Prompt of the second pass. (default: that of the first)")
+    ] = None,
+    hires_enlarge: Annotated[
+        str | None, typer.Option(metavar="WHAT", help="What is enlarged: latent or pixel. (default: latent)")
+    ] = None,
     image_guidance: Annotated[
         float | None, typer.Option(help="How closely an edited image follows the one given, from 1 up. (default: 1.5)")
     ] = None,
@@ -155,6 +174,17 @@ def generate(
         image=image, strength=strength, resize=resize, mask=mask, mask_blur=mask_blur, soft_mask=soft_mask,
         mask_content=mask_content, only_masked=only_masked, extend=extend, image_guidance=image_guidance, depth=depth,
     )  # fmt: skip
+    second = second_pass(
+        scale=hires,
+        strength=hires_strength,
+        second_steps=hires_steps,
+        second_prompt=hires_prompt,
+        enlarge=hires_enlarge,
+    )
+    if second and (pictures or animate is not None):
+        raise OptionError(
+            f"--hires draws twice, and takes no {'--image' if pictures else '--animate'}; leave one of them out"
+        )
     loras, embeddings = [parse_lora(text) for text in lora or ()], [parse_embedding(text) for text in embedding or ()]
     from sfumato.cli.progress import DrawingProgress
 
@@ -184,7 +214,7 @@ def generate(
             "clip_skip": clip_skip,
             **pictures,
         }
-        drawing = Drawing(pipe, shots, outputs, progress, overwrite=overwrite)
+        drawing = Drawing(pipe, shots, outputs, progress, overwrite=overwrite, second=second)
         drawing.run(settings)
         if outputs.grid and shape:
             drawing.save_grid(shape, outputs.grid)

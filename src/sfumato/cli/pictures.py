@@ -79,6 +79,15 @@ def picture_options(
     return {name: value for name, value in options.items() if value is not None}
 
 
+def second_pass(**options: Any) -> dict[str, Any]:
+    """The options of `hires_fix` that the command was given; nothing without a scale. Raises OptionError for others without it."""
+    said = {name: value for name, value in options.items() if value is not None}
+    if said and "scale" not in said:
+        option = next(iter(said)).removeprefix("second_")
+        raise OptionError(f"--hires-{option} needs --hires SCALE, which is not given")
+    return said
+
+
 def find_inputs(recipe: "Recipe", picture: Path, given: Sequence[Path]) -> "dict[str, Image.Image]":
     """The pictures that a recipe was made from, by its names for them: among the files given, here, or beside the picture.
 
