@@ -69,6 +69,7 @@ def infotext(recipe: Recipe) -> str:
         "Clip skip": recipe.clip_skip + 1 if recipe.clip_skip else None,
         "RNG": "CPU",
         "Noise": noise,
+        "Denoising strength": recipe.workflow_options.get("strength"),
         "Eta": _number(recipe.eta) if recipe.eta else None,
         "Safety": _safety(recipe),
         "NSFW score": recipe.safety_scores.get("nsfw"),

@@ -43,8 +43,11 @@ class Pictures:
         if several and all(isinstance(one, Image.Image) for one in several):
             return cls(images=tuple(_plain(one, channels) for one in several))
         if several and all(isinstance(one, np.ndarray) and one.dtype == np.uint8 for one in several):
-            rows = [row for one in several for row in (one if one.ndim == (3 if channels == 1 else 4) else [one])]
-            return cls(images=tuple(_plain(Image.fromarray(row), channels) for row in rows))
+            rows = [row for one in several for row in (one if _is_batch(one, channels) else [one])]
+            if not all(row.ndim == 2 or (row.ndim == 3 and row.shape[-1] in CHANNELS) for row in rows):
+                raise OptionError(f"{name} must be arrays h w c or n h w c, not {several[0].shape}")
+            squeezed = [row[..., 0] if row.shape[-1] == 1 and row.ndim == 3 else row for row in rows]
+            return cls(images=tuple(_plain(Image.fromarray(row), channels) for row in squeezed))
         if several and all(isinstance(one, np.ndarray) for one in several):
             return cls(tensor=torch.cat([_channels_first(name, one, channels) for one in several]))
         if several and all(isinstance(one, Tensor) and one.is_floating_point() for one in several):
@@ -104,6 +107,9 @@ class Pictures:
         return record | ({"among": len(self)} if len(self) > 1 else {})
 
 
+CHANNELS = (1, 3, 4)
+"""Of arrays of bytes: grey, RGB, RGB with transparency."""
+
 FILE = "sfumato file"
 """Where an opened picture remembers the name of its file."""
 
@@ -116,10 +122,17 @@ def to_pixels(image: Image.Image) -> Tensor:
 def _plain(image: Image.Image, channels: int) -> Image.Image:
     """The picture in RGB or grey, knowing its file's name."""
     named = getattr(image, "filename", "") or image.info.get(FILE, "")
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     plain = image.convert("L" if channels == 1 else "RGB")
     plain = plain.copy() if plain is image else plain
     plain.info[FILE] = str(named)
     return plain
+
+
+def _is_batch(array: np.ndarray, channels: int) -> bool:
+    """Whether an array of bytes holds several pictures; masks and depth maps may be without a channel."""
+    return array.ndim == 4 or (channels == 1 and array.ndim == 3 and array.shape[-1] not in CHANNELS)
 
 
 def _sized(tensor: Tensor, width: int, height: int) -> Tensor:

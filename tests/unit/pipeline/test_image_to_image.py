@@ -106,6 +106,17 @@ def test_forms_of_pictures() -> None:
         assert pixels.shape == (1, 3, 8, 16)
         torch.testing.assert_close(pixels[0], torch.from_numpy(array / 127.5 - 1).float().permute(2, 0, 1))
     assert Pictures.of("mask_image", array[..., 0], channels=1).grey(16, 8).shape == (1, 1, 8, 16)
-    for wrong in ("x.png", [], [image, array], np.zeros((2, 2, 2, 2, 2)), torch.zeros(3, 8)):
+    for form in (array, array[..., :1], array[..., 0], array[None, ..., 0]):
+        assert len(Pictures.of("mask_image", form, channels=1)) == 1
+    deep = Image.fromarray(np.array([[0, 257, 65535]], dtype=np.uint16))
+    assert Pictures.of("depth_map", deep, channels=1).grey(3, 1).flatten().tolist() == pytest.approx([0, 1 / 255, 1])
+    for wrong in (
+        "x.png",
+        [],
+        np.zeros((2, 2, 2), dtype=np.uint8),
+        [image, array],
+        np.zeros((2, 2, 2, 2, 2)),
+        torch.zeros(3, 8),
+    ):
         with pytest.raises(OptionError, match="image must be"):
             Pictures.of("image", wrong)
