@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sfumato.errors import OptionError
 
-Row: TypeAlias = Literal["uncond", "cond"]
+Row: TypeAlias = Literal["uncond", "image", "cond"]
 """A row of the network's batch: with the context of the negative (or empty) prompt, or with that of the prompt."""
 
 
@@ -45,3 +45,24 @@ class Guidance:
     def answer(self, rows: Mapping[Row, Tensor]) -> Tensor:
         """One answer made of the network's answers to `rows()`."""
         return combine(rows["uncond"], rows["cond"], self.scale) if "uncond" in rows else rows["cond"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureGuidance(Guidance):
+    """Guidance by a prompt, and by the picture that is to be edited, each from the answer without it.
+
+    Source: Brooks et al. 2023, arXiv:2211.09800, Eq. 3.
+    """
+
+    image_scale: float = 1.5
+
+    def rows(self) -> tuple[Row, ...]:
+        """The rows to evaluate: with neither, with the picture alone, and with both."""
+        return ("uncond", "image", "cond") if self.scale > 1 else Guidance.rows(self)
+
+    def answer(self, rows: Mapping[Row, Tensor]) -> Tensor:
+        """One answer made of the network's answers to `rows()`."""
+        if "image" not in rows:
+            return Guidance.answer(self, rows)
+        toward_picture = self.image_scale * (rows["image"] - rows["uncond"])
+        return rows["uncond"] + self.scale * (rows["cond"] - rows["image"]) + toward_picture

@@ -1,7 +1,8 @@
 """One image being made: its sampler, its conditioning, and where it stands."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -10,6 +11,9 @@ from sfumato.diffusion.conversation import Query, Sampling, Step
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.prediction import PredictionType
 from sfumato.models.unet import KeysValues, Told, UNet
+
+StepRule: TypeAlias = Callable[[Step, bool], Tensor]
+"""What x becomes at the end of a step, and whether it is the last: an inpainting mask is one."""
 
 
 class Conditioning:
@@ -38,9 +42,10 @@ class Conditioning:
 class Job:
     """What the engine has to know to make one image.
 
-    `sampling` is a sampler's generator, not yet started, and `steps` how many it will take, None where it finds out on the way; `conditionings` holds one entry for each row that `guidance`
-    asks for; `timestep` turns a sigma into the network's training index; `prediction` is what the network predicts;
-    `adapters` run beside the network.
+    `sampling` is a sampler's generator, not yet started, and `steps` how many it will take, None where it finds out on the way;
+    `conditionings` holds one entry for each row that `guidance` asks for; `timestep` turns a sigma into the network's training index; `prediction` is what the network predicts;
+    `adapters` run beside the network. `beside` are further channels of each row's input, `c h w`, for networks that read more than x:
+    a mask, another picture; rows that have none of their own read those of "cond". `at_step` answers every step of the sampler before anybody hears of it.
     """
 
     sampling: Sampling
@@ -50,6 +55,8 @@ class Job:
     timestep: Callable[[float], float]
     prediction: PredictionType
     adapters: ActiveAdapters = NO_ADAPTERS
+    beside: Mapping[str, Tensor] | None = None
+    at_step: StepRule | None = None
 
     def __post_init__(self) -> None:
         missing = [row for row in self.guidance.rows() if row not in self.conditionings]
@@ -87,6 +94,10 @@ class Run:
             self.pending, self.result = None, stop.value
         if isinstance(self.pending, Step):
             self.step += 1
+            if self.job.at_step is not None:
+                # Where the sampler finds out on the way how many steps it takes, its last is the one that leaves no noise.
+                is_last = self.pending.sigma == 0 if self.job.steps is None else self.step == self.job.steps
+                self.pending = replace(self.pending, x=self.job.at_step(self.pending, is_last))
 
     def close(self) -> None:
         """End the sampler where it stands."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.diffusion.spacing import Levels
 from sfumato.engine import Conditioning, StepDone
 from sfumato.errors import OptionError, UnsupportedError, UsageError
 from sfumato.pipeline.request import check_count
@@ -33,7 +34,7 @@ class StepCallback:
         names: Sequence[str],
         *,
         scheduler: Scheduler,
-        steps: int,
+        levels: Levels,
         rows: Sequence[Mapping[str, Conditioning]],
     ) -> None:
         told = rows[0]["cond"].told is not None and rows[0]["cond"].told.pooled is not None
@@ -47,7 +48,7 @@ class StepCallback:
         self._names = tuple(names)
         self.changed = False
         self._scale = scheduler.latents_scale
-        self._levels, self._schedule = scheduler.levels(steps), scheduler.noise_schedule
+        self._levels, self._schedule = levels, scheduler.noise_schedule
         self._began: dict[int, float] = {}  # the level that each image's step began at
         self._embeds = {"prompt_embeds": torch.stack([row["cond"].context for row in rows])}
         if "uncond" in rows[0]:

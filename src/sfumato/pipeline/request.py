@@ -13,6 +13,7 @@ from sfumato.errors import OptionError, PromptError, SizeError
 
 if TYPE_CHECKING:
     from sfumato.pipeline.beside import Beside
+    from sfumato.pipeline.workflow import Workflow
 
 MULTIPLE = 8
 """Sizes are multiples of 8 pixels, as everywhere in the field, whatever the VAE's own scale."""
@@ -52,7 +53,7 @@ class Request:
     """A checked request for one image per entry of `texts`; sizes in pixels.
 
     `guided` says whether guidance asks for a second answer: a network that is told its guidance scale needs none.
-    `beside` is for models of SDXL.
+    `beside` is for models of SDXL. `workflow` is what is asked for beside words; None for a picture from words alone.
     """
 
     texts: tuple[Text, ...]
@@ -65,6 +66,7 @@ class Request:
     eta: float
     clip_skip: int | None
     beside: "Beside | None" = None
+    workflow: "Workflow | None" = None
 
 
 def check_size(height: object, width: object, vae_scale: int) -> tuple[int, int]:

@@ -1,9 +1,10 @@
-"""Text to image: from a checked request to pictures, through conditioning, the engine, the decoder and the filter."""
+"""From a checked request to pictures, through conditioning, the engine, the decoder and the filter."""
 
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.diffusion.conversation import NoisePath
-from sfumato.diffusion.guidance import Guidance
+from sfumato.diffusion.guidance import Guidance, PictureGuidance
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.spacing import Levels
 from sfumato.engine import Conditioning, Engine, Event, Job, evaluating
@@ -20,6 +21,8 @@ from sfumato.images import to_pil
 from sfumato.models.unet import UNet
 from sfumato.pipeline.decoding import Decoder, to_bytes
 from sfumato.pipeline.drive import Bar, Round, drive
+from sfumato.pipeline.encoding import Encoder
+from sfumato.pipeline.image_to_image import Noises, Start, starts
 from sfumato.pipeline.request import Request
 from sfumato.pipeline.safety import SafetyFilter, Verdict
 from sfumato.schedulers import Scheduler
@@ -31,6 +34,7 @@ class Parts:
 
     unet: UNet
     decoder: Decoder
+    encoder: Encoder
     vae_scale: int
     scheduler: Scheduler
     safety: SafetyFilter | None
@@ -58,39 +62,48 @@ class Outcome:
 def latent_shape(request: Request, parts: Parts) -> tuple[int, int, int]:
     """Channels, height and width of one image's latents."""
     return (
-        parts.unet.config.in_channels,
+        parts.unet.config.out_channels,
         request.height // parts.vae_scale,
         request.width // parts.vae_scale,
     )
 
 
-def steps_ahead(scheduler: Scheduler, request: Request) -> float:
+def steps_ahead(scheduler: Scheduler, levels: Levels) -> float:
     """How many steps a progress bar is to count; infinity, which tqdm reads so, where the sampler finds out on the way."""
-    steps = scheduler.steps_of(scheduler.levels(request.steps))
+    steps = scheduler.steps_of(levels)
     return math.inf if steps is None else steps
 
 
-def unit_noise(latents: Tensor | None, sources: Sequence[Callable[[], Tensor]], shape: tuple[int, ...]) -> list[Tensor]:
-    """The unit noise each image starts from: drawn from its source, or the caller's `latents`, float32 on the CPU.
+def unit_noise(latents: Tensor | None, images: int, shape: tuple[int, ...]) -> list[Tensor] | None:
+    """The unit noise each image starts from where it is the caller's `latents`, float32 on the CPU; None where it is to be drawn.
 
     Raises SizeError unless given latents have one row an image and the request's shape.
     """
     if latents is None:
-        with evaluating("the noise"):
-            return [draw() for draw in sources]
-    expected = (len(sources), *shape)
+        return None
+    expected = (images, *shape)
     if tuple(latents.shape) != expected:
         raise SizeError(f"latents must have the shape {expected} for this call, not {tuple(latents.shape)}")
     return list(latents.detach().to("cpu", torch.float32))
+
+
+def starts_of(request: Request, parts: Parts, levels: Levels, noises: Noises) -> list[Start]:
+    """Where each image of the request begins."""
+    with evaluating("the noise"):
+        return starts(
+            request.workflow, parts.encoder, parts.scheduler, levels, noises,
+            size=(request.height, request.width), reads=parts.unet.config.in_channels, device=parts.unet.device,
+        )  # fmt: skip
 
 
 def run(
     request: Request,
     parts: Parts,
     conditionings: Sequence[dict[str, Conditioning]],
-    noises: Sequence[Tensor],
+    begun: Sequence[Start],
     sources: Sequence[NoiseSource],
     *,
+    levels: Levels,
     latents_only: bool,
     bar: AbstractContextManager[Bar],
     on_round: Round | None = None,
@@ -98,12 +111,9 @@ def run(
     interrupted: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
     """Make every image of the request. One image's failure is in its outcome and leaves the others alone."""
-    levels = parts.scheduler.levels(request.steps)
-    device = parts.unet.device
-    start = parts.scheduler.initial_scale(levels)
     jobs = [
-        _job(request, parts, levels, rows, (noise * start).to(device), source)
-        for rows, noise, source in zip(conditionings, noises, sources, strict=True)
+        _job(request, parts, levels, rows, start, source)
+        for rows, start, source in zip(conditionings, begun, sources, strict=True)
     ]
     final = parts.scheduler.final_scale(levels)
 
@@ -112,7 +122,12 @@ def run(
 
     engine = Engine(parts.unet, exact=parts.exact, decode=preview)
     results = drive(engine, jobs, bar=bar, on_round=on_round, on_event=on_event, interrupted=interrupted)
-    return [_finish(result, final, parts, latents_only=latents_only) for result in results]
+    paste = None if request.workflow is None else request.workflow.paste
+    pasting = [None if paste is None else partial(paste, index=index) for index in range(len(results))]
+    return [
+        _finish(result, final, parts, paste, latents_only=latents_only)
+        for result, paste in zip(results, pasting, strict=True)
+    ]
 
 
 def _job(
@@ -120,9 +135,13 @@ def _job(
     parts: Parts,
     levels: Levels,
     rows: dict[str, Conditioning],
-    x: Tensor,
+    start: Start,
     source: NoiseSource,
 ) -> Job:
+    x = start.x
+    guidance = guidance_of(request, parts)
+    if isinstance(guidance, PictureGuidance):
+        rows = {**rows, "image": rows["uncond"]}
     schedule = parts.scheduler.noise_schedule
 
     def path(low: float, high: float, seed: int | None) -> NoisePath:
@@ -133,17 +152,36 @@ def _job(
         sampling=parts.scheduler.start(x, levels, lambda: source.draw().to(x.device), eta=request.eta, path=path),
         steps=parts.scheduler.steps_of(levels),
         conditionings=rows,
-        guidance=Guidance(
-            scale=1.0 if parts.unet.config.guidance_width is not None else request.guidance_scale,
-            unconditioned=parts.scheduler.unconditioned,
-        ),
+        guidance=guidance,
         timestep=lambda sigma: levels.timestep(sigma, schedule),
         prediction=parts.scheduler.prediction_type,
         adapters=parts.adapters,
+        beside=start.beside,
+        at_step=start.at_step,
     )
 
 
-def _finish(result: Tensor | SfumatoError, scale: float, parts: Parts, *, latents_only: bool) -> Outcome:
+def guidance_of(request: Request, parts: Parts) -> Guidance:
+    """The guidance of the request: by its prompts, and where a picture is edited, by that as well."""
+    # A network that is told its guidance scale answers as if guided.
+    scale = 1.0 if parts.unet.config.guidance_width is not None else request.guidance_scale
+    unconditioned = parts.scheduler.unconditioned
+    if request.workflow is not None and request.workflow.name == "instruct" and scale > 1:
+        image_scale = request.workflow.image_guidance
+        if image_scale >= 1:
+            return PictureGuidance(scale=scale, image_scale=image_scale, unconditioned=unconditioned)
+        scale = 1.0  # below 1 there is no guidance at all, as in diffusers
+    return Guidance(scale=scale, unconditioned=unconditioned)
+
+
+def _finish(
+    result: Tensor | SfumatoError,
+    scale: float,
+    parts: Parts,
+    paste: Callable[[Tensor], Tensor] | None,
+    *,
+    latents_only: bool,
+) -> Outcome:
     if isinstance(result, SfumatoError):
         return Outcome(error=result)
     outcome = Outcome(latents=result * scale)
@@ -151,7 +189,8 @@ def _finish(result: Tensor | SfumatoError, scale: float, parts: Parts, *, latent
         return outcome
     try:
         with evaluating("the picture"):
-            outcome.pixels = parts.decoder.pixels(result * scale)
+            painted = parts.decoder.pixels(result * scale)
+            outcome.pixels = painted if paste is None else paste(painted)
         if parts.decoder.widened:
             outcome.notes.append("its autoencoder overflowed in float16, and was computed in float32 instead")
         if parts.safety is not None:
