@@ -118,6 +118,7 @@ def infotext(recipe: Recipe) -> str:
         "Seed resize from": f"{recipe.seed_resize[0]}x{recipe.seed_resize[1]}" if recipe.seed_resize else None,
         # The web UI counts from 1, the last layer; diffusers and we count the layers left out.
         "Clip skip": recipe.clip_skip + 1 if recipe.clip_skip else None,
+        "Emphasis": _emphasis(recipe),
         "ENSD": recipe.eta_noise_seed_delta or None,
         # As a card with so many threads draws is what the web UI calls the GPU's.
         "RNG": "GPU" if ":" in recipe.rng else recipe.rng.upper(),
@@ -181,6 +182,13 @@ def _noise(recipe: Recipe) -> str | None:
     if recipe.noise_index > 0 or recipe.noise_count > 1:
         return f"row {recipe.noise_index + 1} of {recipe.noise_count} from seed {recipe.seed}"
     return None
+
+
+def _emphasis(recipe: Recipe) -> str | None:
+    """How weights were meant, where a prompt has brackets and the web UI would take them otherwise; by its own names where it has one."""
+    if not any(mark in text for text in (recipe.prompt, recipe.negative_prompt) if text for mark in "(["):
+        return None
+    return {"a1111": None, "a1111_no_norm": "No norm", "none": "None"}.get(recipe.emphasis, recipe.emphasis)
 
 
 def _safety(recipe: Recipe) -> str | None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Safety = Literal["off", "passed", "flagged"]
 SafetyMode = Literal["block", "blur", "flag"]
 Judge = Literal["model", "filter", "function"]
+Emphasis = Literal["none", "a1111", "a1111_no_norm", "comfy", "compel"]
+"""In whose words a prompt is written: what of it is markup, and what becomes of its weights."""
 WorkflowName = Literal["txt2img", "img2img", "inpaint", "instruct", "depth"]
 
 
@@ -83,6 +85,7 @@ class Recipe:
     sampler, scheduler         the sampler's name; the scheduler's config in full, spacing and noise schedule included
     width, height              pixels
     clip_skip                  last layers of the text encoder left out
+    emphasis                   in whose words the prompts are written: what of them is markup; "none" as diffusers reads them
     told                       what a model of SDXL was told beside the prompt, by the names of the call's options: a second prompt, sizes
     model, model_sha256        the name it was opened by; the hash of its weights files
     dtype, device              of the U-Net; vae_dtype and text_encoder_dtype where they differ from it; autocast's dtype if it was on
@@ -124,6 +127,7 @@ class Recipe:
     width: int
     height: int
     clip_skip: int | None = None
+    emphasis: Emphasis = "none"
     told: Mapping[str, Any] = field(default_factory=dict[str, Any])
     dtype: str
     vae_dtype: str | None = None

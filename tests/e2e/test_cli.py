@@ -350,7 +350,22 @@ def test_a_blocked_picture_is_said_and_not_filmed(tiny_folder_with_checker: Path
 def test_a_cut_prompt_is_said_once(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
     prompt = "cat " * 80 + "unicorn"
     assert (
-        sfumato("generate", prompt, "-n", 2, "--model", tiny_folder, "--steps", 1, "--out", "cat.png", "--quiet") == 0
+        sfumato(
+            "generate",
+            prompt,
+            "-n",
+            2,
+            "--model",
+            tiny_folder,
+            "--steps",
+            1,
+            "--emphasis",
+            "none",
+            "--out",
+            "cat.png",
+            "--quiet",
+        )
+        == 0
     )
     err = capsys.readouterr().err
     assert err.count("note: ") == err.count("\n") == 1

@@ -195,6 +195,13 @@ def test_text_encoder(activation: str, eos_token_id: int, projected: bool, tmp_p
         skipped = final_layer_norm(expected.hidden_states[-(clip_skip + 1)])
         assert relative_error(ours(tokens, clip_skip).hidden, skipped) < TOLERANCE
 
+    seen = torch.rand(3, 17) > 0.4
+    seen[:, 0] = True
+    masked = theirs(tokens, attention_mask=seen.long()).last_hidden_state
+    assert relative_error(masked, expected.last_hidden_state) > 0.01
+    assert relative_error(ours(tokens, seen=seen).hidden, masked) < TOLERANCE
+    assert relative_error(ours(tokens, seen=torch.ones_like(seen)).hidden, expected.last_hidden_state) < TOLERANCE
+
 
 VISION = {
     "hidden_size": 32,

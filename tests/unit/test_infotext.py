@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.infotext import SAMPLER_NAMES, Infotext, _unquoted, infotext, parse_infotext
-from sfumato.recipe import Recipe
+from sfumato.recipe import Emphasis, Recipe
 
 RECIPE = Recipe(
     prompt="a red apple,\n3d style",
@@ -202,3 +202,14 @@ def test_a_seed_is_given_to_others_only_where_it_alone_makes_the_noise() -> None
     used = parse_infotext(infotext(replace(RECIPE, seed=7, noise_state="AAAA"))).settings
     assert (used["Noise"], "Seed" in used) == ("a used generator", False)
     assert "Noise" not in parse_infotext(infotext(RECIPE)).settings
+
+
+@pytest.mark.parametrize(
+    ("emphasis", "said"),
+    [("a1111", None), ("a1111_no_norm", "No norm"), ("none", "None"), ("comfy", "comfy"), ("compel", "compel")],
+)
+def test_emphasis_is_said_where_the_web_ui_would_take_brackets_otherwise(emphasis: Emphasis, said: str | None) -> None:
+    for prompts in ({"prompt": "a (cat:1.2)"}, {"negative_prompt": "[blur]"}):
+        settings = parse_infotext(infotext(replace(RECIPE, **prompts, emphasis=emphasis))).settings
+        assert settings.get("Emphasis") == said
+    assert "Emphasis" not in infotext(replace(RECIPE, emphasis=emphasis))

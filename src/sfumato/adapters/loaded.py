@@ -71,7 +71,7 @@ class LoadedAdapters:
     def active(self, scale: float = 1.0, chosen: Mapping[str, Weights] | None = None) -> ActiveAdapters:
         """What runs beside the networks: the chosen adapters, or those given, all weights times `scale`, where they are not merged."""
         if chosen is None:
-            chosen = self.chosen if self.enabled else {}
+            chosen = self.used
         merged = {one.adapter: one.weights for one in self.merged}
         used: list[Weighted] = []
         for name, weights in chosen.items():
@@ -84,6 +84,11 @@ class LoadedAdapters:
             if any(beside.values()):
                 used.append(Weighted(adapter, beside))
         return ActiveAdapters(tuple(used)) if used else NO_ADAPTERS
+
+    @property
+    def used(self) -> Mapping[str, Weights]:
+        """The chosen adapters with their weights; none while they are disabled."""
+        return self.chosen if self.enabled else {}
 
     @property
     def active_names(self) -> list[str]:

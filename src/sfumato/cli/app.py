@@ -8,6 +8,7 @@ import typer
 
 from sfumato.cli.convert import convert, merge
 from sfumato.cli.evaluation import evaluation
+from sfumato.cli.explain_prompt import explain_prompt
 from sfumato.cli.generate import generate
 from sfumato.cli.inspect import inspect
 from sfumato.cli.replay import replay
@@ -29,6 +30,7 @@ app.command()(generate)
 app.command()(replay)
 app.command()(inspect)
 app.command()(samplers)
+app.command("explain-prompt")(explain_prompt)
 app.command()(convert)
 app.command()(merge)
 app.add_typer(data, name="data")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from sfumato.engine import Event, StepDone
 from sfumato.errors import EvaluationError, NumericalError
 from sfumato.images import image_grid, save_animation, save_image
 from sfumato.pipeline import StableDiffusionPipeline, hires_fix
-from sfumato.recipe import Recipe
+from sfumato.recipe import Emphasis, Recipe
+from sfumato.text.prompts import parse_prompt
 
 # Pictures in one call. A CPU gains nothing from more, and the first is there sooner; an accelerator is filled by some.
 PICTURES_PER_CALL = {"cpu": 1}
@@ -49,7 +51,7 @@ class Drawing:
 
     def run(self, settings: dict[str, Any]) -> None:
         """Draw and save all of them. One that fails leaves the others alone; raises EvaluationError when none could be made, or the error of the only one."""
-        for first, group in self._groups():
+        for first, group in self._groups(settings["emphasis"]):
             try:
                 self._draw(first, group, settings)
             except (NumericalError, EvaluationError) as error:  # of the whole group
@@ -61,10 +63,16 @@ class Drawing:
         if not any(self.drawn):
             raise EvaluationError(f"none of the {len(self.shots)} pictures could be made; the notes above say why")
 
-    def _groups(self) -> Iterator[tuple[int, Sequence[Shot]]]:
+    def _groups(self, emphasis: Emphasis) -> Iterator[tuple[int, Sequence[Shot]]]:
+        """Neighbours that one call can draw: not too many, and only such as call the same adapters."""
         size = PICTURES_PER_CALL.get(self.pipe.device.type, PICTURES_PER_CALL_ELSEWHERE)
-        for first in range(0, len(self.shots), size):
-            yield first, self.shots[first : first + size]
+        first = 0
+        for _, alike in groupby(self.shots, key=lambda shot: parse_prompt(shot.prompt, emphasis).networks):
+            shots = list(alike)
+            for start in range(0, len(shots), size):
+                group = shots[start : start + size]
+                yield first, group
+                first += len(group)
 
     @property
     def failed(self) -> bool:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from sfumato.cli.outputs import Shot, plan_outputs
 from sfumato.cli.parsing import parse_grid, parse_size
 from sfumato.cli.pictures import picture_options, second_pass
 from sfumato.cli.terminal import say
+from sfumato.cli.wording import EMPHASIS_HELP, Worded
 from sfumato.errors import OptionError, PromptError
 
 # Some pictures are saved, others failed, which was said.
@@ -143,6 +145,16 @@ def generate(
         typer.Option(help="Noise renewed at each step, 0 to 1, for DDIM and others that can do with more or less."),
     ] = 0.0,
     clip_skip: Annotated[int | None, typer.Option(help="Last layers of the text encoder to leave out.")] = None,
+    emphasis: Annotated[str, typer.Option(help=EMPHASIS_HELP)] = "a1111",
+    style: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Words of a style around the prompts. Repeat for several.")
+    ] = None,
+    styles: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The table of styles. (default: styles.csv)")
+    ] = None,
+    wildcards: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Lists for __name__ in prompts, as .txt files.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="Model folder, model file (.safetensors, .ckpt) or hub id. (default: the bundled model)"),
@@ -194,11 +206,18 @@ def generate(
     ] = False,
 ) -> None:
     """Draw pictures from prompts. Prints the path of each on stdout."""
+    from sfumato.text.prompts import check_emphasis
+
     shape = parse_grid(grid) if grid else None
     noise = plan_noise(rng, variation_seed, variation_strength, seed_resize, ensd)
-    shots = plan_shots(
-        prompts or [], number, seed, shape, variation=variation_seed, held=bool(noise["subseed_strength"])
-    )
+    mode = check_emphasis(emphasis)
+    worded = Worded.of(mode, style, styles, wildcards)
+    shots = [
+        replace(shot, prompt=worded.prompt(shot.prompt, shot.seed))
+        for shot in plan_shots(
+            prompts or [], number, seed, shape, variation=variation_seed, held=bool(noise["subseed_strength"])
+        )
+    ]
     width, height = parse_size(size) if size else (None, None)
     if no_safety and safety not in (None, "off"):
         raise OptionError(f"--no-safety and --safety {safety} contradict each other; leave one of them out")
@@ -212,7 +231,7 @@ def generate(
         scale=hires,
         strength=hires_strength,
         second_steps=hires_steps,
-        second_prompt=hires_prompt,
+        second_prompt=None if hires_prompt is None else worded.prompt(hires_prompt, shots[0].seed),
         enlarge=hires_enlarge,
     )
     if second and (pictures or animate is not None):
@@ -248,9 +267,10 @@ def generate(
             "width": width,
             "num_inference_steps": steps,
             "guidance_scale": guidance,
-            "negative_prompt": negative,
+            "negative_prompt": worded.negative(negative),
             "eta": eta,
             "clip_skip": clip_skip,
+            "emphasis": mode,
             **noise,
             **pictures,
         }

@@ -21,6 +21,8 @@ CURES = (
     ("guidance_scale must", "--guidance must"),
     ("clip_skip must", "--clip-skip must"),
     ("or ask to overwrite it", "or pass --overwrite"),
+    ("load it first: load_lora_weights(…)", "add it with --lora FILE"),
+    ("emphasis must", "--emphasis must"),
     ("pass a token of that account", "set HF_TOKEN to a token of that account"),
     ("pass a token that may read it", "set HF_TOKEN to a token that may read it"),
 )

@@ -1,7 +1,7 @@
 """One image being made: its sampler, its conditioning, and where it stands."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from torch import Tensor
@@ -43,14 +43,17 @@ class Job:
     """What the engine has to know to make one image.
 
     `sampling` is a sampler's generator, not yet started, and `steps` how many it will take, None where it finds out on the way;
-    `conditionings` holds one entry for each row that `guidance` asks for; `timestep` turns a sigma into the network's training index; `prediction` is what the network predicts;
-    `adapters` run beside the network. `beside` are further channels of each row's input, `c h w`, for networks that read more than x:
-    a mask, another picture; rows that have none of their own read those of "cond". `at_step` answers every step of the sampler before anybody hears of it.
+    `conditionings` holds one entry for each row that `guidance` asks for; `timestep` turns a sigma into the network's training
+    index; `prediction` is what the network predicts; `adapters` run beside the network. `changes` says which rows have other
+    conditionings, and after how many finished steps; those are of equal lengths. `beside` are further channels of each row's input,
+    `c h w`, for networks that read more than x: a mask, another picture; rows that have none of their own read those of "cond".
+    `at_step` answers every step of the sampler before anybody hears of it.
     """
 
     sampling: Sampling
     steps: int | None
     conditionings: Mapping[str, Conditioning]
+    changes: Mapping[int, Mapping[str, Conditioning]] = field(default_factory=dict[int, Mapping[str, Conditioning]])
     guidance: Guidance
     timestep: Callable[[float], float]
     prediction: PredictionType
@@ -61,6 +64,9 @@ class Job:
     def __post_init__(self) -> None:
         missing = [row for row in self.guidance.rows() if row not in self.conditionings]
         assert not missing, f"guidance needs conditioning for {missing}"
+        every = [self.conditionings, *self.changes.values()]
+        lengths = {each.context.shape for rows in every for each in rows.values()}
+        assert not self.changes or len(lengths) == 1, f"contexts of several lengths: {lengths}"
 
 
 class Run:
@@ -72,6 +78,7 @@ class Run:
         self.step = 0
         self.pending: Query | Step | None = None
         self.result: Tensor | None = None
+        self._conditionings = dict(job.conditionings)
         self._keys_values: KeysValues | None = None
 
     @property
@@ -94,6 +101,9 @@ class Run:
             self.pending, self.result = None, stop.value
         if isinstance(self.pending, Step):
             self.step += 1
+            if changed := self.job.changes.get(self.step):
+                self._conditionings |= changed
+                self._keys_values = None
             if self.job.at_step is not None:
                 # Where the sampler finds out on the way how many steps it takes, its last is the one that leaves no noise.
                 is_last = self.pending.sigma == 0 if self.job.steps is None else self.step == self.job.steps
@@ -105,9 +115,9 @@ class Run:
         self.pending = None
 
     def keys_values(self, unet: UNet) -> KeysValues:
-        """Keys and values of all the rows that guidance asks for, in its order, joined once for the whole run."""
+        """Keys and values of all the rows that guidance asks for, in its order, joined once until one of them changes."""
         if self._keys_values is None:
-            conditionings = [self.job.conditionings[name] for name in self.job.guidance.rows()]
+            conditionings = [self._conditionings[name] for name in self.job.guidance.rows()]
             rows = [conditioning.keys_values(unet, self.job.adapters) for conditioning in conditionings]
             self._keys_values = KeysValues.concat(rows)
         return self._keys_values

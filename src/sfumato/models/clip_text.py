@@ -14,7 +14,7 @@ from sfumato.models.clip_transformer import Activation, CLIPLayer
 from sfumato.models.network import NamedConfig, Network
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Bool, Int
 
 # Configs written before the end token was recorded rightly say 2; there the end token is the highest id of a row.
 LEGACY_EOS_TOKEN_ID = 2
@@ -96,9 +96,17 @@ class CLIPTextEncoder(Network):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.position_embedding.weight, std=0.01)
 
-    def forward(self, tokens: Int[Tensor, "b n"], clip_skip: int | None = None, *, normed: bool = True) -> TextEncoding:
+    def forward(
+        self,
+        tokens: Int[Tensor, "b n"],
+        clip_skip: int | None = None,
+        *,
+        normed: bool = True,
+        seen: Bool[Tensor, "b n"] | None = None,
+    ) -> TextEncoding:
         """Encode token ids; `clip_skip` k takes the hidden states from before the last k layers, not `normed` without the final norm.
 
+        No token sees one that is not `seen`; the first one has to be. Unless given, all are.
         Raises OptionError unless 0 <= clip_skip <= the number of layers, and for more tokens than the encoder has positions.
         """
         skip = clip_skip or 0
@@ -113,8 +121,12 @@ class CLIPTextEncoder(Network):
 
         x = self.token_embedding(tokens) + self.position_embedding.weight[: tokens.shape[1]]
         states = [x]
+        visible = None
+        if seen is not None:
+            length = tokens.shape[1]
+            visible = seen[:, None, None, :] & torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
         for layer in self.layers:
-            states.append(layer(states[-1]))
+            states.append(layer(states[-1], visible))
 
         pooled = self.final_norm(states[-1])[
             torch.arange(len(tokens), device=tokens.device), self._end_positions(tokens)

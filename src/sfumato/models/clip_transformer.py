@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
 Activation = Literal["quick_gelu", "gelu"]
 
@@ -42,12 +42,15 @@ class CLIPLayer(nn.Module):
         self.mlp_in = nn.Linear(width, mlp_width)
         self.mlp_out = nn.Linear(mlp_width, width)
 
-    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        """Map x; in a causal layer each position sees itself and those before it."""
+    def forward(
+        self, x: Float[Tensor, "b n c"], visible: Bool[Tensor, "b 1 n n"] | None = None
+    ) -> Float[Tensor, "b n c"]:
+        """Map x; in a causal layer each position sees itself and those before it, unless `visible` says which others each one sees."""
         y = self.norm1(x)
         q, k, v = (
             project(y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project in (self.to_q, self.to_k, self.to_v)
         )
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        causal = self.causal and visible is None
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
         x = x + self.to_out(attended.transpose(1, 2).flatten(2))
         return x + self.mlp_out(self.activation(self.mlp_in(self.norm2(x))))

@@ -162,11 +162,19 @@ class Adapting:
         return bool(self._merged() or self._inversions.embeddings)
 
     def _active_adapters(
-        self, attention: Mapping[str, Any] | None, adapters: Mapping[str, Any] | None
+        self,
+        attention: Mapping[str, Any] | None,
+        adapters: Mapping[str, Any] | None,
+        called: Mapping[str, Mapping[str, float]] | None = None,
     ) -> ActiveAdapters:
-        """The adapters of a call: those that are used, or for this call alone `adapters` by name with their weights."""
+        """The adapters of a call: those that are used, or for this call alone `adapters` by name with their weights.
+
+        What its prompts have `called` comes to these, with the weights that they gave it.
+        """
         self._merged()  # another network may have been put in
         scale = scale_of(attention)
+        if called and (adapters is None or isinstance(adapters, Mapping)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            adapters = {**(self._adapters.used if adapters is None else adapters), **called}
         if adapters is None:
             return self._adapters.active(scale)
         if not isinstance(adapters, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]

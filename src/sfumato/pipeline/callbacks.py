@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sfumato.diffusion.spacing import Levels
 from sfumato.engine import Conditioning, StepDone
@@ -50,12 +51,15 @@ class StepCallback:
         self._scale = scheduler.latents_scale
         self._levels, self._schedule = levels, scheduler.noise_schedule
         self._began: dict[int, float] = {}  # the level that each image's step began at
-        self._embeds = {"prompt_embeds": torch.stack([row["cond"].context for row in rows])}
-        if "uncond" in rows[0]:
-            self._embeds["negative_prompt_embeds"] = torch.stack([row["uncond"].context for row in rows])
-        for side, prefixes in (("cond", ("add_text_embeds", "add_time_ids")), ("uncond", BESIDE_INPUTS[2:])):
-            if told and side in rows[0]:
-                for name, part in zip(prefixes, ("pooled", "sizes"), strict=True):
+        sides = [side for side in ("cond", "uncond") if all(side in row for row in rows)]
+        # Prompts with emphasis have contexts of their own lengths: the shorter ones end in zeros here.
+        self._embeds = {
+            name: pad_sequence([row[side].context for row in rows], batch_first=True)
+            for side, name in zip(sides, TENSOR_INPUTS[1:], strict=False)
+        }
+        for side, names_told in zip(sides, (BESIDE_INPUTS[:2], BESIDE_INPUTS[2:]), strict=False):
+            for name, part in zip(names_told, ("pooled", "sizes"), strict=True):
+                if told:
                     self._embeds[name] = torch.cat([getattr(row[side].told, part) for row in rows])
 
     def __call__(self, events: Sequence[StepDone]) -> None:

@@ -9,9 +9,13 @@ from torch import Tensor
 
 from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.engine import Conditioning, evaluating
-from sfumato.models.clip_text import CLIPTextEncoder
+from sfumato.models.clip_text import CLIPTextEncoder, TextEncoding
 from sfumato.models.unet import Told
-from sfumato.pipeline.request import Text
+from sfumato.pipeline.emphasis import weighted_context
+from sfumato.pipeline.prompt_rows import Rows, emphasised_rows
+from sfumato.pipeline.request import Request, Text
+from sfumato.recipe import Emphasis
+from sfumato.text.prompts import Span, empty_window, read_windows
 from sfumato.text.tokenizer import Tokenizer
 from sfumato.text.words import KnownWords
 
@@ -59,6 +63,7 @@ class PromptEncoder:
         self._early = early
         self._telling = telling
         self._known: dict[tuple[tuple[str, ...], int | None, bool], Conditioning] = {}
+        self._weighted: dict[tuple[str, Emphasis, int | None, int, bool], Conditioning] = {}
         self.notes: list[str] = []
 
     def __call__(
@@ -91,17 +96,56 @@ class PromptEncoder:
         tokens = reader.tokenizer.encode(prompt)
         if tokens.dropped:
             room = reader.tokenizer.max_length - 2
-            self._note(f"the prompt is longer than the {room} tokens the model reads; not seen: {tokens.dropped!r}")
+            self.note(f"the prompt is longer than the {room} tokens the model reads; not seen: {tokens.dropped!r}")
         if self._words is not None and (note := self._words.note_on(prompt, unread=tokens.dropped)):
-            self._note(note)
+            self.note(note)
         ids = torch.tensor([tokens.ids], dtype=torch.long, device=reader.encoder.device)
-        skip = (clip_skip or 0) + 1 if self._early else clip_skip
-        beside = self._adapters.beside(reader.name, reader.encoder)
-        with torch.no_grad(), evaluating("the prompt"), beside:
-            encoding = reader.encoder(ids, clip_skip=skip, normed=not self._early)
+        with torch.no_grad(), evaluating("the prompt"), self._adapters.beside(reader.name, reader.encoder):
+            encoding = self._evaluate(reader, ids, clip_skip)
         return encoding.hidden[0], encoding.pooled[0]
 
-    def _note(self, note: str) -> None:
+    def _evaluate(self, reader: Reader, ids: Tensor, clip_skip: int | None, seen: Tensor | None = None) -> TextEncoding:
+        skip = (clip_skip or 0) + 1 if self._early else clip_skip
+        return reader.encoder(ids, clip_skip=skip, normed=not self._early, seen=seen)
+
+    def windows(self, text: str, emphasis: Emphasis) -> int:
+        """How many windows a text takes, at the reader for which it takes the most."""
+        return max(len(read_windows(text, emphasis, reader.tokenizer).windows) for reader in self._readers)
+
+    def weighted(
+        self, text: str, emphasis: Emphasis, clip_skip: int | None, *, windows: int, negative: bool
+    ) -> Conditioning:
+        """The conditioning of a text with weights, filled up to so many windows with those of an empty text.
+
+        The pooled vector is that of the first window, at the last reader. Negative texts are told apart by what is told beside them.
+        """
+        key = text, emphasis, clip_skip, windows, negative
+        if key not in self._weighted:
+            encodings = [self._encode_weighted(reader, text, emphasis, clip_skip, windows) for reader in self._readers]
+            context = torch.cat([encoding.hidden[0] for encoding in encodings], dim=-1)
+            self._weighted[key] = self.given(context, encodings[-1].pooled[0], negative=negative)
+        return self._weighted[key]
+
+    def _encode_weighted(
+        self, reader: Reader, text: str, emphasis: Emphasis, clip_skip: int | None, windows: int
+    ) -> TextEncoding:
+        reading = read_windows(text, emphasis, reader.tokenizer)
+        for note in reading.notes:
+            self.note(note)
+        words = " ".join(span.text for span in reading.spans if isinstance(span, Span))
+        if self._words is not None and (unknown := self._words.note_on(words)):
+            self.note(unknown)
+        empty = empty_window(reader.tokenizer)
+        filled = [*reading.windows, *[empty] * (windows - len(reading.windows))]
+
+        def encode(ids: Tensor, seen: Tensor | None) -> TextEncoding:
+            return self._evaluate(reader, ids, clip_skip, seen)
+
+        with torch.no_grad(), evaluating("the prompt"), self._adapters.beside(reader.name, reader.encoder):
+            return weighted_context(filled, empty, emphasis, encode, reader.encoder.device)
+
+    def note(self, note: str) -> None:
+        """Keep what has to be said of a prompt, once."""
         if note not in self.notes:
             self.notes.append(note)
 
@@ -145,6 +189,30 @@ def condition(
             row["uncond"] = encode(text.negatives, negative=True)
         rows.append(row)
     return rows
+
+
+def given_row(
+    encode: PromptEncoder, contexts: Tensor | None, pooled: Tensor | None, index: int, *, negative: bool
+) -> Conditioning | None:
+    """The conditioning of a row of embeddings, if there are any."""
+    return None if contexts is None else encode.given(contexts[index], pooled_of(pooled, index), negative=negative)
+
+
+def conditioned(request: Request, encode: PromptEncoder, embeds: Embeds) -> list[Rows]:
+    """The rows of each text of a request: those of `condition`, and where there is emphasis what its prompts say beside."""
+    zeros, skip = request.beside is not None and request.beside.zeros, request.clip_skip
+    if request.emphasis == "none":
+        rows = condition(request.texts, encode, embeds, clip_skip=skip, guided=request.guided, zeros=zeros)
+        return [Rows(first=row) for row in rows]
+    return [
+        emphasised_rows(
+            text, encode, request.emphasis,
+            given=given_row(encode, embeds.prompt, embeds.pooled, i, negative=False),
+            given_negative=given_row(encode, embeds.negative, embeds.negative_pooled, i, negative=True),
+            steps=request.steps, guided=request.guided, clip_skip=skip, zeros=zeros,
+        )
+        for i, text in enumerate(request.texts)
+    ]  # fmt: skip
 
 
 def row_of(embeds: Tensor | None, index: int) -> Tensor:

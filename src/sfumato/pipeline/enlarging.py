@@ -54,6 +54,8 @@ def hires_fix(
     if enlarge not in get_args(Enlarge):
         raise OptionError(f"enlarge must be one of {', '.join(get_args(Enlarge))}, not {enlarge!r}")
     small = words_pipeline(pipe)
+    if isinstance(second_prompt, str) and not isinstance(prompt, str):
+        second_prompt = [second_prompt] * len(prompt)
     first = small(
         prompt, height=height, width=width, num_inference_steps=num_inference_steps, output_type="latent", **options
     )

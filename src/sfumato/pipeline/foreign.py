@@ -12,7 +12,7 @@ from sfumato.metadata import Omission, Settings
 from sfumato.pipeline.adapter_recipe import hash_of
 from sfumato.pipeline.request import MULTIPLE
 from sfumato.pipeline.result import name_of, versions
-from sfumato.recipe import Recipe, UsedAdapter
+from sfumato.recipe import Emphasis, Recipe, UsedAdapter
 from sfumato.schedulers import Scheduler, scheduler_for
 from sfumato.schedulers.unavailable import UnavailableScheduler
 
@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 SAME_LEVELS: Mapping[str, str] = {"uniform": "linspace", "normal": "linspace", "ddim": "leading", "simple": "trailing"}
 """Schedules of other programs by the spacing that visits the same levels, or levels within a step of them."""
 
-_MARKS = {
-    "a1111": re.compile(r"[\[\]()|]|\b(AND|BREAK)\b"),
-    "comfy": re.compile(r"[()]|\bembedding:"),
-    "compel": re.compile(r"\w[+-]+(\s|$)|[()\"]"),
-    "novelai": re.compile(r"[{}\[\]|]|::"),
-}
+_NOVELAI_MARKS = re.compile(r"[{}\[\]|]|::")
+"""Marks that weigh words at NovelAI, whose words no mode of emphasis reads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,12 +55,7 @@ def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignR
         _side(name, own(name, found, defaults.get(name, side)), omissions)
         for name, found in (("width", settings.width), ("height", settings.height))
     )
-    for text in (settings.prompt, settings.negative_prompt):
-        if (mark := _MARKS[settings.emphasis].search(text)) is not None:
-            omissions.append(
-                Omission(name="emphasis", value=mark[0], why="marks that weigh words are read as text, like any other")
-            )
-            break
+    emphasis = _emphasis(settings, omissions)
     skip = settings.clip_skip or 0
     if skip >= pipe.text_encoder.config.layers:
         omissions.append(Omission(name="clip skip", value=str(skip), why="the model's text encoder has no such layer"))
@@ -88,6 +79,7 @@ def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignR
         width=width,
         height=height,
         clip_skip=skip or None,
+        emphasis=emphasis,
         dtype=name_of(pipe.dtype),
         device=pipe.device.type,
         model=settings.model or "",
@@ -96,6 +88,17 @@ def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignR
         safety_mode=None if pipe.safety_checker is None else pipe.safety_mode,
     )
     return ForeignRecipe(recipe=recipe, omissions=tuple(omissions))
+
+
+def _emphasis(settings: Settings, omissions: list[Omission]) -> Emphasis:
+    """In whose words the prompts are read: the program's, if they can be."""
+    if settings.emphasis != "novelai":
+        return settings.emphasis
+    mark = _NOVELAI_MARKS.search(settings.prompt or "") or _NOVELAI_MARKS.search(settings.negative_prompt)
+    if mark is not None:
+        why = "NovelAI's marks that weigh words are read as text, like any other"
+        omissions.append(Omission(name="emphasis", value=mark[0], why=why))
+    return "none"
 
 
 def _scheduler(settings: Settings, base: Scheduler, omissions: list[Omission]) -> Scheduler:

@@ -22,6 +22,7 @@ from sfumato.models.vae import AutoencoderKL
 from sfumato.pipeline.adapter_recipe import uses_of
 from sfumato.pipeline.adapting import Adapting
 from sfumato.pipeline.callbacks import StepCallback, callback_of
+from sfumato.pipeline.called_adapters import called_adapters
 from sfumato.pipeline.conditioning import stacked
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.encoding import Encoder
@@ -36,7 +37,7 @@ from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.parts import as_scheduler, check_fit
 from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_for
 from sfumato.pipeline.replay import ReplayResult, autocast_as, replay, seed_of
-from sfumato.pipeline.request import Request, check_count, check_number, check_size, check_tensor
+from sfumato.pipeline.request import Request, check_count, check_number, check_size, check_tensor, emphasis_of
 from sfumato.pipeline.result import dtypes_of, result_of
 from sfumato.pipeline.safety import SafetyFilter
 from sfumato.pipeline.safety_choice import judge_of
@@ -45,7 +46,7 @@ from sfumato.pipeline.switches import Switches
 from sfumato.pipeline.text_to_image import Parts, latent_shape, run, starts_of, steps_ahead, unit_noise
 from sfumato.pipeline.wording import Wording
 from sfumato.pipeline.workflow import Asked, asked_again, is_recordable
-from sfumato.recipe import Recipe, SafetyMode
+from sfumato.recipe import Emphasis, Recipe, SafetyMode
 from sfumato.schedulers import Scheduler, scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
 from sfumato.variants import Make
@@ -124,6 +125,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         callback_on_step_end: Callable[..., Mapping[str, Any] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         clip_skip: int | None = None,
+        emphasis: Emphasis = "none",
         cross_attention_kwargs: Mapping[str, Any] | None = None,
         adapters: Mapping[str, Any] | None = None,
         seeds: Sequence[int] | None = None,
@@ -134,11 +136,13 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         """Draw `num_images_per_prompt` pictures for each prompt.
 
         Sizes are pixels; unset, they are the model's own. Steps and guidance are those that the model's makers recommend (`defaults`),
-        or else those of its family: 50 and 7.5, of SDXL 50 and 5. Noise comes from `generator` (one, or one an image), else from `seeds` (one an
-        image), else from torch's global generator; it is always drawn on the CPU: as torch's CPU generator does, or with `rng="nv"`, or a
-        generator of CUDA's, as CUDA's. `subseed`, `subseed_strength`, `seed_resize` and `eta_noise_seed_delta` are as in `NoiseRules`. `latents` are unit noise to start
-        from instead. `cross_attention_kwargs={"scale": s}` scales the adapters of this call; `adapters`, such as {"name": 0.8}, are
-        used for it instead of those that `set_adapters` chose. `exact` evaluates each image by itself on an accelerator too. `on_event` hears the engine's events.
+        or else those of its family: 50 and 7.5, of SDXL 50 and 5. `emphasis` says in whose words the prompts are written ("a1111",
+        "a1111_no_norm", "comfy", "compel"); unset, they are plain, as in diffusers. Noise comes from `generator` (one, or one an image),
+        else from `seeds` (one an image), else from torch's global generator; it is always drawn on the CPU: as torch's CPU generator does,
+        or with `rng="nv"`, or a generator of CUDA's, as CUDA's. `subseed`, `subseed_strength`, `seed_resize` and `eta_noise_seed_delta`
+        are as in `NoiseRules`. `latents` are unit noise to start from instead. `cross_attention_kwargs={"scale": s}` scales the adapters
+        of this call; `adapters`, such as {"name": 0.8}, are used for it instead of those that `set_adapters` chose. `exact` evaluates each
+        image by itself on an accelerator too. `on_event` hears the engine's events.
         A step callback is called once a step: PLMS's first, which evaluates the second timestep to correct itself, is two in diffusers.
 
         Returns a StableDiffusionPipelineOutput, or `(images, nsfw_content_detected)` with `return_dict=False`.
@@ -152,10 +156,11 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
             raise OptionError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
         request = self._request(
             prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, height, width,
-            num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip, told, asked,
+            num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip, emphasis, told, asked,
         )  # fmt: skip
         check_tensor("latents", latents)
-        active = self._active_adapters(cross_attention_kwargs, adapters)
+        called = called_adapters(request.texts, request.emphasis, self._adapters)
+        active = self._active_adapters(cross_attention_kwargs, adapters, called)
         self._begin(request)
         seeds_used = noise.of(seeds_for(seeds, generator, len(request.texts) * request.images_per_prompt))
         result, sources = self._draw(
@@ -222,11 +227,9 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
         notes = self._settle_precision()
         parts = self._parts(adapters, exact=exact)
-        rows, words_notes = self._conditionings(
-            request.texts, embeds, request.beside, guidance_scale=request.guidance_scale, guided=request.guided,
-            clip_skip=request.clip_skip, adapters=adapters,
-        )  # fmt: skip
+        rows, words_notes = self._rows(request, embeds, adapters)
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
+        guided = any("uncond" in row.first for row in rows)
 
         shape = latent_shape(request, parts)
         sources = [seed.source(shape, self.vae.scale) for seed in seeds]
@@ -236,15 +239,15 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         on_round = None
         if on_step_end is not None:
             on_round = StepCallback(
-                self, on_step_end, tensor_inputs, scheduler=self.scheduler, levels=levels, rows=rows
-            )
+                self, on_step_end, tensor_inputs, scheduler=self.scheduler, levels=levels, rows=[row.first for row in rows]
+            )  # fmt: skip
         self._interrupt = False
         outcomes = run(
             request, parts, rows, starts, sources, levels=levels, latents_only=output_type == "latent",
             bar=self.progress_bar(total=steps_ahead(self.scheduler, levels)), on_round=on_round, on_event=on_event,
             interrupted=lambda: self._interrupt,
         )  # fmt: skip
-        texts = [text for each in request.texts for text in each.read(guided=request.guided)]
+        texts = [text for each in request.texts for text in each.read(guided=guided)]
         uses = uses_of(adapters, self._merged(), self._embeddings_in(texts))
         unrecorded = [
             why
@@ -252,7 +255,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
                 ("it began from latents that its caller supplied", latents is not None),
                 ("it began from a picture that was given as a tensor", not is_recordable(request.workflow)),
                 ("its prompt was given as embeddings", embeds[0] is not None),
-                ("its negative prompt was given as embeddings", request.guided and embeds[1] is not None),
+                ("its negative prompt was given as embeddings", guided and embeds[1] is not None),
                 ("a callback changed its latents", on_round is not None and on_round.changed),
                 ("it used adapters that lie in no file", any(thing.files is None for _, thing in uses)),
                 ("its text encoders were of two dtypes", len({one.dtype for one in self._encoders().values()}) > 1),
@@ -279,7 +282,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         again.safety_mode = recipe.safety_mode or "block"
         request = again._request(
             recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
-            recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip, self._told_again(recipe), asked,
+            recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip, recipe.emphasis, self._told_again(recipe), asked,
         )  # fmt: skip
         sliced = self.unet.attention_slicing
         self.unet.set_attention_slicing(recipe.attention_slicing)
@@ -310,7 +313,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
 
     def _request(
         self, prompt: Any, negative: Any, embeds: Tensor | None, negative_embeds: Tensor | None, height: Any, width: Any,
-        steps: Any, guidance_scale: Any, images: Any, eta: Any, clip_skip: Any, beside: Mapping[str, Any], asked: Asked,
+        steps: Any, guidance_scale: Any, images: Any, eta: Any, clip_skip: Any, emphasis: Any, beside: Mapping[str, Any], asked: Asked,
     ) -> Request:  # fmt: skip
         family = self.family
         check_fit(self.unet, self.vae, self._encoders())
@@ -337,6 +340,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
             guided=guided,
             eta=check_number("eta", eta, least=0.0, most=1.0),
             clip_skip=self._skipped(clip_skip),
+            emphasis=emphasis_of(texts, emphasis),
             beside=told,
             workflow=workflow,
         )

@@ -23,6 +23,7 @@ from sfumato.pipeline.decoding import Decoder, to_bytes
 from sfumato.pipeline.drive import Bar, Round, drive
 from sfumato.pipeline.encoding import Encoder
 from sfumato.pipeline.image_to_image import Noises, Start, starts
+from sfumato.pipeline.prompt_rows import Rows
 from sfumato.pipeline.request import Request
 from sfumato.pipeline.safety import SafetyFilter, Verdict
 from sfumato.schedulers import Scheduler
@@ -99,7 +100,7 @@ def starts_of(request: Request, parts: Parts, levels: Levels, noises: Noises) ->
 def run(
     request: Request,
     parts: Parts,
-    conditionings: Sequence[dict[str, Conditioning]],
+    conditionings: Sequence[Rows],
     begun: Sequence[Start],
     sources: Sequence[NoiseSource],
     *,
@@ -134,14 +135,15 @@ def _job(
     request: Request,
     parts: Parts,
     levels: Levels,
-    rows: dict[str, Conditioning],
+    rows: Rows,
     start: Start,
     source: NoiseSource,
 ) -> Job:
     x = start.x
-    guidance = guidance_of(request, parts)
+    guidance = guidance_of(request, parts, rows.weights)
+    first, changes = rows.first, rows.changes
     if isinstance(guidance, PictureGuidance):
-        rows = {**rows, "image": rows["uncond"]}
+        first, changes = with_picture(first), {step: with_picture(changed) for step, changed in changes.items()}
     schedule = parts.scheduler.noise_schedule
 
     def path(low: float, high: float, seed: int | None) -> NoisePath:
@@ -151,7 +153,8 @@ def _job(
     return Job(
         sampling=parts.scheduler.start(x, levels, lambda: source.draw().to(x.device), eta=request.eta, path=path),
         steps=parts.scheduler.steps_of(levels),
-        conditionings=rows,
+        conditionings=first,
+        changes=changes,
         guidance=guidance,
         timestep=lambda sigma: levels.timestep(sigma, schedule),
         prediction=parts.scheduler.prediction_type,
@@ -161,17 +164,22 @@ def _job(
     )
 
 
-def guidance_of(request: Request, parts: Parts) -> Guidance:
-    """The guidance of the request: by its prompts, and where a picture is edited, by that as well."""
+def with_picture(rows: dict[str, Conditioning]) -> dict[str, Conditioning]:
+    """The rows with that of the picture alone, which hears what the one without it hears."""
+    return {**rows, "image": rows["uncond"]} if "uncond" in rows else rows
+
+
+def guidance_of(request: Request, parts: Parts, weights: tuple[float, ...]) -> Guidance:
+    """The guidance of the request: by its prompts, in parts of those weights, and where a picture is edited, by that as well."""
     # A network that is told its guidance scale answers as if guided.
     scale = 1.0 if parts.unet.config.guidance_width is not None else request.guidance_scale
     unconditioned = parts.scheduler.unconditioned
     if request.workflow is not None and request.workflow.name == "instruct" and scale > 1:
         image_scale = request.workflow.image_guidance
         if image_scale >= 1:
-            return PictureGuidance(scale=scale, image_scale=image_scale, unconditioned=unconditioned)
+            return PictureGuidance(scale=scale, image_scale=image_scale, unconditioned=unconditioned, weights=weights)
         scale = 1.0  # below 1 there is no guidance at all, as in diffusers
-    return Guidance(scale=scale, unconditioned=unconditioned)
+    return Guidance(scale=scale, unconditioned=unconditioned, weights=weights)
 
 
 def _finish(

@@ -1,17 +1,18 @@
 """What a pipeline makes of the words of a call: checked texts, and the contexts that the network reads."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
+from sfumato.adapters import ActiveAdapters
 from sfumato.engine import Conditioning
 from sfumato.pipeline.beside import Beside, Pair, told_of
-from sfumato.pipeline.conditioning import Embeds, PromptEncoder, condition
+from sfumato.pipeline.conditioning import Embeds, PromptEncoder, condition, conditioned
 from sfumato.pipeline.face import Face
-from sfumato.pipeline.request import Text, check_clip_skip, check_count, check_embeds, check_prompts
+from sfumato.pipeline.prompt_rows import Rows
+from sfumato.pipeline.request import Request, Text, check_clip_skip, check_count, check_embeds, check_prompts
 
 logger = logging.getLogger("sfumato")
 
@@ -50,34 +51,20 @@ class Wording(Face):
         """How many of the text encoders' last layers to leave out. Raises OptionError unless each has one left."""
         return check_clip_skip(value, min(encoder.config.layers for encoder in self._encoders().values()))
 
-    def _conditionings(
-        self,
-        texts: Sequence[Text],
-        embeds: Given,
-        beside: Beside | None,
-        *,
-        guidance_scale: float,
-        guided: bool,
-        clip_skip: int | None,
-        adapters: ActiveAdapters = NO_ADAPTERS,
-    ) -> tuple[list[dict[str, Conditioning]], list[str]]:
-        """The conditionings of each text by row name, and what has to be said about it."""
+    def _rows(self, request: Request, embeds: Given, adapters: ActiveAdapters) -> tuple[list[Rows], list[str]]:
+        """The rows of each text of a request, and what has to be said about them."""
+        encode = self._prompt_encoder(request.beside, request.guidance_scale, adapters)
+        return conditioned(request, encode, given_embeds(embeds, request.beside)), encode.notes
+
+    def _prompt_encoder(self, beside: Beside | None, guidance_scale: float, adapters: ActiveAdapters) -> PromptEncoder:
         config = self.unet.config
-        encode = PromptEncoder(
+        return PromptEncoder(
             self._readers(),
             self._known_words(adapters),
             adapters,
             early=self._early,
             telling=lambda pooled, negative: told_of(config, beside, guidance_scale, pooled, negative=negative),
         )
-        given = Embeds(
-            prompt=embeds[0],
-            negative=embeds[1],
-            pooled=None if beside is None else beside.pooled,
-            negative_pooled=None if beside is None else beside.negative_pooled,
-        )
-        zeros = beside is not None and beside.zeros
-        return condition(texts, encode, given, clip_skip=clip_skip, guided=guided, zeros=zeros), encode.notes
 
     def _encoded(
         self, prompt: Any, negative: Any, embeds: Given, images: object, guided: bool, lora_scale: float | None,
@@ -87,9 +74,21 @@ class Wording(Face):
         texts, told = self._texts(prompt, negative, embeds, beside, (1, 1), guided=guided)
         count = check_count("num_images_per_prompt", images)
         adapters = self._active_adapters(None if lora_scale is None else {"scale": lora_scale}, None)
-        rows, notes = self._conditionings(
-            texts, embeds, told, guidance_scale=1.0, guided=guided, clip_skip=self._skipped(clip_skip), adapters=adapters
+        encode = self._prompt_encoder(told, 1.0, adapters)
+        rows = condition(
+            texts, encode, given_embeds(embeds, told), clip_skip=self._skipped(clip_skip), guided=guided,
+            zeros=told is not None and told.zeros,
         )  # fmt: skip
-        for note in notes:
+        for note in encode.notes:
             logger.warning("%s", note)
         return rows, count
+
+
+def given_embeds(embeds: Given, beside: Beside | None) -> Embeds:
+    """The caller's embeddings with their pooled ones."""
+    return Embeds(
+        prompt=embeds[0],
+        negative=embeds[1],
+        pooled=None if beside is None else beside.pooled,
+        negative_pooled=None if beside is None else beside.negative_pooled,
+    )

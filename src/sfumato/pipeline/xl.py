@@ -113,11 +113,11 @@ class StableDiffusionXLPipeline(StableDiffusionPipeline):
     ) -> Any:
         """Draw pictures, as `StableDiffusionPipeline` does and with its options, and these:
 
-        `prompt_2` and `negative_prompt_2` are for the second text encoder, which otherwise reads what the first reads. Embeddings
-        come with their pooled ones. Sizes and crops are height and width, or top and left, in pixels, of the picture as its training
-        would have said them: `original_size` of the picture it was cut from, `target_size` of the one wanted, both the picture's own
-        unless given. Those of the negative side are used where both its sizes are given, as in diffusers. The aesthetic scores, 0 to 10,
-        are told to a refiner: 6 and 2.5 unless given.
+        `prompt_2` and `negative_prompt_2` are for the second text encoder, which otherwise reads what the first reads; with `emphasis` they
+        are refused. Embeddings come with their pooled ones. Sizes and crops are height and width, or top and left, in pixels, of the
+        picture as its training would have said them: `original_size` of the picture it was cut from, `target_size` of the one wanted,
+        both the picture's own unless given. Those of the negative side are used where both its sizes are given, as in diffusers. The
+        aesthetic scores, 0 to 10, are told to a refiner: 6 and 2.5 unless given.
         Raises as `StableDiffusionPipeline`, OptionError for a size or a score that can't be, PromptError for what is incomplete.
         """
         told = {

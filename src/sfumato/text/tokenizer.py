@@ -140,7 +140,20 @@ class Tokenizer:
 
     def token_ids(self, text: str) -> list[int]:
         """The ids of a text, however long, without start, end and padding."""
-        return [one for number in self._backend.encode(clean(text)).ids for one in self._runs.get(number, (number,))]
+        return [one for run in self.token_runs(text) for one in run]
+
+    def token_runs(self, text: str) -> list[tuple[int, ...]]:
+        """The ids of a text, however long, in the groups that belong together: one id each, but for a token that stands for several."""
+        return [self._runs.get(number, (number,)) for number in self._backend.encode(clean(text)).ids]
+
+    def ends_word(self, number: int) -> bool:
+        """Whether a token's id stands at the end of a word, as that of a whole word does, and of an added token."""
+        token = self._backend.id_to_token(number)
+        return token is not None and (token.endswith(WORD_END) or number in self.spec.added.values())
+
+    def knows(self, token: str) -> bool:
+        """Whether `token` is one that was added to the vocabulary, such as an embedding's."""
+        return clean(token) in {name.lower() for name in self.spec.added}
 
     def tokenize(self, text: str) -> list[str]:
         """The pieces of a text as the vocabulary spells them."""

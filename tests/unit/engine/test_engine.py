@@ -15,7 +15,13 @@ from sfumato.diffusion.samplers import SAMPLERS
 from sfumato.engine import Conditioning, Engine, ImageDone, ImageFailed, Job, StepDone
 from sfumato.errors import Cancelled, EvaluationError, NumericalError
 from sfumato.models.unet import UNet, UNetConfig
-from sfumato.schedulers import DDIMScheduler, EulerDiscreteScheduler, Scheduler, scheduler_for
+from sfumato.schedulers import (
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    Scheduler,
+    scheduler_for,
+)
 
 TINY = UNetConfig(
     channels=(8, 16),
@@ -60,6 +66,8 @@ def job(
     scale: float = 5.0,
     shape: tuple[int, int, int] = SHAPE,
     conditionings: dict[str, Conditioning] | None = None,
+    changes: dict[int, dict[str, Conditioning]] | None = None,
+    weights: tuple[float, ...] = (1.0,),
     eta: float = 0.0,
     adapters: ActiveAdapters = NO_ADAPTERS,
 ) -> Job:
@@ -70,7 +78,8 @@ def job(
         sampling=scheduler.start(x, levels, source.draw, eta=eta, path=source.path),
         steps=scheduler.steps_of(levels),
         conditionings=conditionings or {"cond": context(seed), "uncond": context(1000)},
-        guidance=Guidance(scale=scale, unconditioned=scheduler.unconditioned),
+        changes=changes or {},
+        guidance=Guidance(scale=scale, unconditioned=scheduler.unconditioned, weights=weights),
         timestep=lambda sigma: levels.timestep(sigma, scheduler.noise_schedule),
         prediction="epsilon",
         adapters=adapters,
@@ -395,3 +404,46 @@ def test_what_is_read_beside_x_and_rules_for_steps_are_each_image_s_own() -> Non
     assert torch.equal(alone[0][kept > 0], kept[kept > 0])
     unread = replace(with_picture(2, ruled=False), beside={name: torch.zeros(2, 8, 8) for name in ("cond", "uncond")})
     assert not torch.equal(finish(Engine(wide), unread)[0], alone[1])
+
+
+def test_conditionings_change_after_the_steps_they_are_said_to(open_unet: UNet) -> None:
+    one, other, against = context(1), context(2), context(1000)
+    rows = {"cond": one, "uncond": against}
+    changed = finish(Engine(open_unet), job(1, conditionings=rows, changes={2: {"cond": other}}))[0]
+    states: dict[str, list[Tensor]] = {}
+    for name, each in (("one", {}), ("both", {2: {"cond": other}}), ("other", {0: {"cond": other}})):
+        engine = Engine(open_unet)
+        first = rows if name != "other" else {**rows, "cond": other}
+        engine.submit(job(1, conditionings=first, changes=each if name == "both" else {}))
+        states[name] = [event.x for event in engine.run() if isinstance(event, StepDone)]
+    assert torch.equal(states["both"][1], states["one"][1])
+    assert not torch.equal(states["both"][2], states["one"][2])
+    assert torch.equal(changed, states["both"][-1])
+    # After the first step the run is that of the other context alone, from where it then was.
+    early = finish(
+        Engine(open_unet), job(1, conditionings={**rows, "cond": other}, changes={1: {"cond": one}, 2: {"cond": other}})
+    )
+    assert not torch.equal(early[0], states["other"][-1])
+    again = finish(Engine(open_unet), job(1, conditionings={**rows, "cond": other}, changes={1: {"cond": other}}))
+    assert torch.equal(again[0], states["other"][-1])
+
+
+def test_a_sampler_that_asks_twice_a_step_gets_one_conditioning_for_both(open_unet: UNet) -> None:
+    heun = HeunDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    one, other, against = context(1), context(2), context(1000)
+    rows = {"cond": one, "uncond": against}
+    plain, changed = (Engine(open_unet), Engine(open_unet))
+    plain.submit(job(1, scheduler=heun, conditionings=rows))
+    changed.submit(job(1, scheduler=heun, conditionings=rows, changes={3: {"cond": other}}))
+    before, after = ([e.x for e in engine.run() if isinstance(e, StepDone)] for engine in (plain, changed))
+    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, True, True, False]
+
+
+def test_parts_of_a_prompt_are_rows_of_their_own(open_unet: UNet) -> None:
+    rows = {"cond": context(1), "uncond": context(1000), "cond 2": context(2)}
+    alone = finish(Engine(open_unet), job(1, conditionings=rows))[0]
+    assert torch.equal(alone, finish(Engine(open_unet), job(1, conditionings=rows, weights=(1.0,)))[0])
+    both = finish(Engine(open_unet), job(1, conditionings=rows, weights=(1.0, 0.5)))[0]
+    assert not torch.equal(alone, both)
+    nothing_of_it = finish(Engine(open_unet), job(1, conditionings=rows, weights=(1.0, 0.0)))[0]
+    torch.testing.assert_close(nothing_of_it, alone)

@@ -68,6 +68,33 @@ def drawn(pipe: Any, **options: Any) -> np.ndarray:
 # -- choosing ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_prompt_calls_adapters_by_name_with_its_own_weights(pipe: Any, loras: dict[str, Path]) -> None:
+    pipe.load_lora_weights(loras["a"], adapter_name="a")
+    pipe.load_lora_weights(loras["b"])  # as default_1; its file is b
+    pipe.disable_lora()
+
+    def called(prompt: str, **options: Any) -> Any:
+        return pipe(prompt, emphasis="a1111", **(RUN | options))
+
+    by_name = called("a fox<lora:a:0.5>", output_type="np").images
+    assert np.array_equal(by_name, drawn(pipe, adapters={"a": 0.5}))
+    both = called("<lora:a:0.2:0.7>a fox<lora:b:-0.4>", output_type="np").images
+    weights = {"a": {"unet": 0.7, "text_encoder": 0.2}, pipe.get_active_adapters()[0]: -0.4}
+    assert np.array_equal(both, drawn(pipe, adapters=weights))
+    assert np.array_equal(called("a fox<lora:a:0>", output_type="np").images, drawn(pipe))
+    # Without emphasis it is text.
+    assert not np.array_equal(drawn(pipe), pipe("a fox<lora:a:0.5>", output_type="np", **RUN).images)
+
+    pipe.set_adapters(["a"], [0.9])
+    assert np.array_equal(called("a fox<lora:a:0.5>", output_type="np").images, by_name)
+    recipe = called("a fox<lora:a:0.5>").images[0].recipe
+    assert [(used.file, dict(used.weights)) for used in recipe.adapters] == [
+        ("a.safetensors", {"unet": 0.5, "text_encoder": 0.5})
+    ]
+    pipe.disable_lora()
+    assert pipe.replay(recipe).identical
+
+
 def test_each_call_can_have_its_own_adapters_and_changes_nothing_for_the_next(
     pipe: Any, loras: dict[str, Path]
 ) -> None:

@@ -226,8 +226,8 @@ def test_what_is_no_single_file_is_said(tiny_folder: Path) -> None:
 
 
 def test_names_of_diffusers_that_the_package_has_not() -> None:
-    with pytest.raises(ImportError, match=r"no UniPCMultistepScheduler yet; .*DDIMScheduler, DDPMScheduler"):
-        from sfumato import UniPCMultistepScheduler  # type: ignore[attr-defined]  # noqa: F401
+    with pytest.raises(ImportError, match=r"no FlowMatchEulerDiscreteScheduler yet; .*DDIMScheduler, DDPMScheduler"):
+        from sfumato import FlowMatchEulerDiscreteScheduler  # type: ignore[attr-defined]  # noqa: F401
     with pytest.raises(UnsupportedError, match=r"no StableDiffusionUpscalePipeline yet; there are Stable.*XLPipeline"):
         _ = sfumato.StableDiffusionUpscalePipeline
     with pytest.raises(ImportError, match="opens a whole model"):
