@@ -19,12 +19,20 @@ if TYPE_CHECKING:
     from sfumato.images import image_grid
     from sfumato.pipeline import (
         AutoencoderKL,
+        AutoPipelineForImage2Image,
+        AutoPipelineForInpainting,
+        AutoPipelineForText2Image,
         DiffusionPipeline,
         NSFWFilter,
         ReplayResult,
+        StableDiffusionImg2ImgPipeline,
+        StableDiffusionInpaintPipeline,
         StableDiffusionPipeline,
         StableDiffusionPipelineOutput,
+        StableDiffusionXLImg2ImgPipeline,
+        StableDiffusionXLInpaintPipeline,
         StableDiffusionXLPipeline,
+        hires_fix,
     )
     from sfumato.recipe import Recipe
     from sfumato.schedulers import (
@@ -51,13 +59,21 @@ if TYPE_CHECKING:
 _HOMES = {
     "sfumato.images": ("image_grid",),
     "sfumato.pipeline": (
+        "AutoPipelineForImage2Image",
+        "AutoPipelineForInpainting",
+        "AutoPipelineForText2Image",
         "AutoencoderKL",
         "DiffusionPipeline",
         "NSFWFilter",
         "ReplayResult",
+        "StableDiffusionImg2ImgPipeline",
+        "StableDiffusionInpaintPipeline",
         "StableDiffusionPipeline",
         "StableDiffusionPipelineOutput",
+        "StableDiffusionXLImg2ImgPipeline",
+        "StableDiffusionXLInpaintPipeline",
         "StableDiffusionXLPipeline",
+        "hires_fix",
     ),
     "sfumato.recipe": ("Recipe",),
     "sfumato.schedulers": (
@@ -83,6 +99,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "AutoPipelineForImage2Image",
+    "AutoPipelineForInpainting",
+    "AutoPipelineForText2Image",
     "AutoencoderKL",
     "DDIMScheduler",
     "DDPMScheduler",
@@ -104,13 +123,18 @@ __all__ = [
     "Recipe",
     "ReplayResult",
     "SASolverScheduler",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
     "StableDiffusionXLPipeline",
     "TCDScheduler",
     "UniPCMultistepScheduler",
     "__version__",
     "bundled_model",
+    "hires_fix",
     "image_grid",
 ]
 

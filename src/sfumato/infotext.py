@@ -123,6 +123,7 @@ def infotext(recipe: Recipe) -> str:
         # As a card with so many threads draws is what the web UI calls the GPU's.
         "RNG": "GPU" if ":" in recipe.rng else recipe.rng.upper(),
         "Noise": noise,
+        "Denoising strength": recipe.workflow_options.get("strength"),
         **_schedule_settings(recipe),
         "Safety": _safety(recipe),
         "NSFW score": recipe.safety_scores.get("nsfw"),

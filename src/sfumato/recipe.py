@@ -24,6 +24,7 @@ SafetyMode = Literal["block", "blur", "flag"]
 Judge = Literal["model", "filter", "function"]
 Emphasis = Literal["none", "a1111", "a1111_no_norm", "comfy", "compel"]
 """In whose words a prompt is written: what of it is markup, and what becomes of its weights."""
+WorkflowName = Literal["txt2img", "img2img", "inpaint", "instruct", "depth"]
 
 
 # What a recipe found somewhere may ask a machine for.
@@ -97,6 +98,9 @@ class Recipe:
     safety_threshold           of Sfumato's filter
     safety_scores              what it decided by; the filter's "nsfw" is what lay beside the threshold
     exact                      whether the image's rows were evaluated alone
+    workflow                   what it was drawn from: words alone, or pictures as well
+    inputs                     those pictures by the names of their options: the hash of their RGB bytes, size, and file, but not where it lies
+    workflow_options           what was said of them, by the names of the call's options: strength, mask_blur …
     versions                   of what computed it: sfumato, torch, python …
     pixels_sha256              hash of the picture's RGB bytes, row by row; None while there is no picture
     unrecorded                 what shaped the image and no recipe can hold (latents of the caller's, a callback …), in words; None for nothing
@@ -142,7 +146,9 @@ class Recipe:
     safety_threshold: float | None = None
     safety_scores: Mapping[str, float] = field(default_factory=dict[str, float])
     exact: bool = True
-    workflow: Literal["txt2img"] = "txt2img"
+    workflow: WorkflowName = "txt2img"
+    inputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    workflow_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     pixels_sha256: str | None = None
     unrecorded: str | None = None
@@ -167,7 +173,7 @@ class Recipe:
             # As JSON gives them back: 7 is 7.0, a tuple is a list. So a recipe equals itself after a round trip.
             for name in ("guidance_scale", "eta", "subseed_strength"):
                 object.__setattr__(self, name, float(getattr(self, name)))
-            for name in ("scheduler", "told", "versions", "safety_scores"):
+            for name in ("scheduler", "told", "versions", "safety_scores", "inputs", "workflow_options"):
                 object.__setattr__(self, name, json.loads(json.dumps(dict(getattr(self, name)))))
             self.to_json()
         except (TypeError, ValueError, OverflowError) as error:

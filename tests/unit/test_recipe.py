@@ -145,7 +145,7 @@ def test_absent_fields_have_their_defaults() -> None:
         ({"eta": 1.5}, "eta is 1.5; expected 0 to 1"),
         ({"noise_count": 10**9}, "noise_count is 1000000000; expected 1 to 65536"),
         ({"noise_index": 3, "noise_count": 3}, "noise row 3 of 3"),
-        ({"workflow": "img2img"}, "workflow is 'img2img'; expected 'txt2img'"),
+        ({"workflow": "collage"}, "workflow is 'collage'; expected 'txt2img' or 'img2img'"),
         ({"scheduler": ["euler"]}, "scheduler is .*; expected a table"),
         ({"versions": {"torch": 2}}, "versions is"),
         ({"prompt": ["x" * 500]}, "prompt is .{0,60}; expected"),

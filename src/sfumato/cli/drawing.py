@@ -2,8 +2,9 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sfumato.cli.progress import DrawingProgress
 from sfumato.engine import Event, StepDone
 from sfumato.errors import EvaluationError, NumericalError
 from sfumato.images import image_grid, save_animation, save_image
-from sfumato.pipeline import StableDiffusionPipeline
+from sfumato.pipeline import StableDiffusionPipeline, hires_fix
 from sfumato.recipe import Emphasis, Recipe
 from sfumato.text.prompts import parse_prompt
 
@@ -35,8 +36,11 @@ class Drawing:
         progress: DrawingProgress,
         *,
         overwrite: bool,
+        second: Mapping[str, Any] | None = None,
     ) -> None:
         self.pipe = pipe
+        # Drawn twice where there are settings of a second pass.
+        self._draws: Callable[..., Any] = partial(hires_fix, pipe, **second) if second else pipe
         self.shots = shots
         self.outputs = outputs
         self.progress = progress
@@ -94,7 +98,7 @@ class Drawing:
                 _film(event, frames)
 
         with _library_silent():
-            result = self.pipe(
+            result = self._draws(
                 [shot.prompt for shot in group],
                 seeds=[shot.seed for shot in group],
                 subseed=None if group[0].variation is None else [shot.variation for shot in group],

@@ -11,6 +11,7 @@ import typer
 from sfumato.cli.adapters import load_adapters, parse_embedding, parse_lora
 from sfumato.cli.outputs import Shot, plan_outputs
 from sfumato.cli.parsing import parse_grid, parse_size
+from sfumato.cli.pictures import picture_options, second_pass
 from sfumato.cli.terminal import say
 from sfumato.cli.wording import EMPHASIS_HELP, Worded
 from sfumato.errors import OptionError, PromptError
@@ -74,6 +75,71 @@ def generate(
         int | None, typer.Option(help="Added to the seed for the noise of later steps (eta noise seed delta).")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What to keep out of the picture.")] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Begin from this picture; its size is drawn, unless --size says another."),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How much of the image is to change, 0 to 1. (default: 0.8; under a mask 1)"),
+    ] = None,
+    resize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE", help="An image of other proportions: resize (stretch), crop, fill. (default: resize)"
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Paint anew what is white here, and change no pixel where it is black."),
+    ] = None,
+    mask_blur: Annotated[float | None, typer.Option(help="Soften the mask's edge by so many pixels.")] = None,
+    soft_mask: Annotated[bool, typer.Option("--soft-mask", help="Paint in part what is grey in the mask.")] = False,
+    mask_content: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="What lies under the mask at first: original, fill (its surroundings), noise, nothing. (default: original)",
+        ),
+    ] = None,
+    only_masked: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PADDING",
+            help="Paint only the masked part, with so many pixels around it, at the full size of the model or --size.",
+        ),
+    ] = None,
+    extend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="L,T,R,B", help="Paint margins of so many pixels around the image: left, top, right, bottom."
+        ),
+    ] = None,
+    hires: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCALE",
+            help="Draw at the size, enlarge that much, and draw over it: a second pass with its own settings.",
+        ),
+    ] = None,
+    hires_strength: Annotated[
+        float | None, typer.Option(help="How much the second pass changes, 0 to 1. (default: 0.7)")
+    ] = None,
+    hires_steps: Annotated[
+        int | None, typer.Option(help="Steps of the second pass. (default: those of the first)")
+    ] = None,
+    hires_prompt: Annotated[
+        str | None, typer.Option(help="Prompt of the second pass. (default: that of the first)")
+    ] = None,
+    hires_enlarge: Annotated[
+        str | None, typer.Option(metavar="WHAT", help="What is enlarged: latent or pixel. (default: latent)")
+    ] = None,
+    image_guidance: Annotated[
+        float | None, typer.Option(help="How closely an edited image follows the one given, from 1 up. (default: 1.5)")
+    ] = None,
+    depth: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A depth map for models that read one: brighter is nearer.")
+    ] = None,
     eta: Annotated[
         float,
         typer.Option(help="Noise renewed at each step, 0 to 1, for DDIM and others that can do with more or less."),
@@ -157,6 +223,21 @@ def generate(
         raise OptionError(f"--no-safety and --safety {safety} contradict each other; leave one of them out")
     safety = "off" if no_safety else safety
     outputs = plan_outputs(shots, out, grid=shape is not None, animate=animate, overwrite=overwrite)
+    pictures = picture_options(
+        image=image, strength=strength, resize=resize, mask=mask, mask_blur=mask_blur, soft_mask=soft_mask,
+        mask_content=mask_content, only_masked=only_masked, extend=extend, image_guidance=image_guidance, depth=depth,
+    )  # fmt: skip
+    second = second_pass(
+        scale=hires,
+        strength=hires_strength,
+        second_steps=hires_steps,
+        second_prompt=None if hires_prompt is None else worded.prompt(hires_prompt, shots[0].seed),
+        enlarge=hires_enlarge,
+    )
+    if second and (pictures or animate is not None):
+        raise OptionError(
+            f"--hires draws twice, and takes no {'--image' if pictures else '--animate'}; leave one of them out"
+        )
     loras, embeddings = [parse_lora(text) for text in lora or ()], [parse_embedding(text) for text in embedding or ()]
     from sfumato.cli.progress import DrawingProgress
 
@@ -191,8 +272,9 @@ def generate(
             "clip_skip": clip_skip,
             "emphasis": mode,
             **noise,
+            **pictures,
         }
-        drawing = Drawing(pipe, shots, outputs, progress, overwrite=overwrite)
+        drawing = Drawing(pipe, shots, outputs, progress, overwrite=overwrite, second=second)
         drawing.run(settings)
         if outputs.grid and shape:
             drawing.save_grid(shape, outputs.grid)

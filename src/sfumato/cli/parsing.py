@@ -21,6 +21,14 @@ def parse_grid(text: str) -> tuple[int, int]:
     return pair
 
 
+def parse_margins(text: str) -> list[int]:
+    """Pixels at left, top, right and bottom, of `0,64,0,64`. Raises OptionError."""
+    match = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text, re.ASCII)
+    if match is None:
+        raise OptionError(f"the margins are {text!r}; expected LEFT,TOP,RIGHT,BOTTOM in pixels, such as 0,64,0,64")
+    return [int(pixels) for pixels in match.groups()]
+
+
 def _pair(text: str) -> tuple[int, int] | None:
     match = re.fullmatch(r"\s*(\d{1,6})\s*[x×]\s*(\d{1,6})\s*", text, re.IGNORECASE | re.ASCII)
     return (int(match[1]), int(match[2])) if match else None

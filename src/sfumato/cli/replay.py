@@ -33,6 +33,12 @@ def replay(
         list[Path] | None,
         typer.Option(metavar="FILE", help="An embedding of the recipe's. (default: found by its name too)"),
     ] = None,
+    given: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--input", metavar="FILE", help="A picture that it was made from. (default: found by its name too)"
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. (default: the recipe's)")] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Save the new picture here. (default: it is not saved)")
@@ -45,6 +51,7 @@ def replay(
     Of a picture of AUTOMATIC1111's web UI, ComfyUI, InvokeAI or NovelAI, draws what its settings say, and says what they could not carry over.
     """
     from sfumato.cli.adapters import load_recipe_s
+    from sfumato.cli.pictures import find_inputs
     from sfumato.cli.progress import DrawingProgress
     from sfumato.cli.terminal import warnings_said
     from sfumato.files import check_writable
@@ -63,11 +70,12 @@ def replay(
         )  # fmt: skip
         return
     recipe = read_recipe(file)
+    inputs = find_inputs(recipe, file, given or ())
     with DrawingProgress(1, quiet=quiet):
         pipe = _open(recipe, file, model=model, variant=variant, device=device)
         load_recipe_s(pipe, recipe, file, lora or (), embedding or ())
         with warnings_said():
-            result = pipe.replay(recipe)
+            result = pipe.replay(recipe, inputs)
     if out is not None:
         save_image(result.image, out, result.recipe, overwrite=overwrite)
         print(out)

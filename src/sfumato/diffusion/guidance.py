@@ -10,8 +10,8 @@ from torch import Tensor
 from sfumato.errors import OptionError
 
 Row: TypeAlias = str
-"""A row of the network's batch: "uncond", with the context of the negative (or empty) prompt; "cond", with that of the prompt; and with
-those of the prompt's further parts "cond 2", "cond 3" …"""
+"""A row of the network's batch: "uncond", with the context of the negative (or empty) prompt; "image", with that and a picture beside;
+"cond", with the context of the prompt; and with those of the prompt's further parts "cond 2", "cond 3" …"""
 
 WHOLE = (1.0,)
 """The weights of a prompt that is not parted."""
@@ -82,3 +82,27 @@ class Guidance:
             return combine(rows["uncond"], conds[0], self.scale)
         # Samplers that ask for the unconditioned row mean scales under 1 as they are.
         return compose(rows["uncond"], conds, self.weights, self.scale if self.unconditioned else max(self.scale, 1.0))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureGuidance(Guidance):
+    """Guidance by a prompt, and by the picture that is to be edited, each from the answer without it.
+
+    Source: Brooks et al. 2023, arXiv:2211.09800, Eq. 3; of a prompt in parts, each as far from the picture as its weight says.
+    """
+
+    image_scale: float = 1.5
+
+    def rows(self) -> tuple[Row, ...]:
+        """The rows to evaluate: with neither, with the picture alone, and with both."""
+        return ("uncond", "image", *part_rows(len(self.weights))) if self.scale > 1 else Guidance.rows(self)
+
+    def answer(self, rows: Mapping[Row, Tensor]) -> Tensor:
+        """One answer made of the network's answers to `rows()`."""
+        if "image" not in rows:
+            return Guidance.answer(self, rows)
+        toward_picture = self.image_scale * (rows["image"] - rows["uncond"])
+        answer = rows["uncond"]
+        for name, weight in zip(part_rows(len(self.weights)), self.weights, strict=True):
+            answer = answer + self.scale * weight * (rows[name] - rows["image"])
+        return answer + toward_picture

@@ -7,7 +7,7 @@ timestep each belongs to.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -26,12 +26,17 @@ class Levels:
     samplers aim at `timestep - train_steps // steps` even where the next timestep visited is another, and read what they get as
     if it were at that one (see `relabel`); pictures made with them depend on it. It matters only where steps don't divide evenly.
 
+    Levels may be a `part` of a longer run's: then `skipped` of its `run` steps come before, and `is_cut` where others come after.
+
     Raises ScheduleError unless the sigmas descend from a finite one to one of at least 0; the last two may be equal.
     """
 
     sigmas: tuple[float, ...]
     timesteps: tuple[float, ...]
     targets: tuple[float, ...] | None = None
+    skipped: int = 0
+    run: int | None = None
+    is_cut: bool = False
 
     def __post_init__(self) -> None:
         if len(self.timesteps) < 1 or len(self.sigmas) != len(self.timesteps) + 1:
@@ -54,6 +59,31 @@ class Levels:
     def steps(self) -> int:
         """How many steps the run takes."""
         return len(self.timesteps)
+
+    @property
+    def run_steps(self) -> int:
+        """How many steps the whole run takes that these are levels of: some samplers' arithmetic depends on it."""
+        return self.steps if self.run is None else self.run
+
+    def part(self, first: int, last: int | None = None) -> "Levels":
+        """The levels of the steps from `first`, counted from 0, up to `last`, which is not among them; None: to the end.
+
+        Raises ScheduleError for a part without a step.
+        """
+        last = self.steps if last is None else last
+        if not 0 <= first < last <= self.steps:
+            raise ScheduleError(
+                f"steps {first} to {last} of {self.steps} are none; a part of a run has at least one step."
+            )
+        return replace(
+            self,
+            sigmas=self.sigmas[first : last + 1],
+            timesteps=self.timesteps[first:last],
+            targets=None if self.targets is None else self.targets[first:last],
+            skipped=self.skipped + first,
+            run=self.run_steps,
+            is_cut=self.is_cut or last < self.steps,
+        )
 
     def timestep(self, sigma: float, schedule: NoiseSchedule) -> float:
         """What the network is told at `sigma`: the run's own timestep at its levels, the noise schedule's between them."""

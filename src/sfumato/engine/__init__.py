@@ -3,6 +3,6 @@
 from sfumato.engine.engine import Engine
 from sfumato.engine.events import Event, ImageDone, ImageFailed, StepDone
 from sfumato.engine.frontier import evaluating
-from sfumato.engine.job import Conditioning, Job
+from sfumato.engine.job import Conditioning, Job, StepRule
 
-__all__ = ["Conditioning", "Engine", "Event", "ImageDone", "ImageFailed", "Job", "StepDone", "evaluating"]
+__all__ = ["Conditioning", "Engine", "Event", "ImageDone", "ImageFailed", "Job", "StepDone", "StepRule", "evaluating"]

@@ -47,7 +47,11 @@ class Denoiser:
             query = pending_query(run)
             count = len(run.job.guidance.rows())
             # The network was trained on inputs of unit variance (Karras et al. 2022, Table 1, c_in for VP).
-            xs.append((query.x * network_scale(query.sigma)).expand(count, *query.x.shape))
+            rows = (query.x * network_scale(query.sigma)).expand(count, *query.x.shape)
+            if (beside := run.job.beside) is not None:
+                further = torch.stack([beside.get(name, beside["cond"]) for name in run.job.guidance.rows()])
+                rows = torch.cat([rows, further.to(rows.device, rows.dtype)], dim=1)
+            xs.append(rows)
             timesteps += [run.job.timestep(query.sigma)] * count
         x = torch.cat(xs).to(self.unet.device, self.unet.dtype, memory_format=torch.channels_last)
         joined = keys_values[0] if len(keys_values) == 1 else KeysValues.concat(keys_values)

@@ -1,7 +1,8 @@
 """One image being made: its sampler, its conditioning, and where it stands."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -10,6 +11,9 @@ from sfumato.diffusion.conversation import Query, Sampling, Step
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.prediction import PredictionType
 from sfumato.models.unet import KeysValues, Told, UNet
+
+StepRule: TypeAlias = Callable[[Step, bool], Tensor]
+"""What x becomes at the end of a step, and whether it is the last: an inpainting mask is one."""
 
 
 class Conditioning:
@@ -38,10 +42,12 @@ class Conditioning:
 class Job:
     """What the engine has to know to make one image.
 
-    `sampling` is a sampler's generator, not yet started, and `steps` how many it will take, None where it finds out on the way; `conditionings` holds one entry for each row that `guidance`
-    asks for; `timestep` turns a sigma into the network's training index; `prediction` is what the network predicts;
-    `adapters` run beside the network. `changes` says which rows have other conditionings, and after how many finished
-    steps; those are of equal lengths.
+    `sampling` is a sampler's generator, not yet started, and `steps` how many it will take, None where it finds out on the way;
+    `conditionings` holds one entry for each row that `guidance` asks for; `timestep` turns a sigma into the network's training
+    index; `prediction` is what the network predicts; `adapters` run beside the network. `changes` says which rows have other
+    conditionings, and after how many finished steps; those are of equal lengths. `beside` are further channels of each row's input,
+    `c h w`, for networks that read more than x: a mask, another picture; rows that have none of their own read those of "cond".
+    `at_step` answers every step of the sampler before anybody hears of it.
     """
 
     sampling: Sampling
@@ -52,6 +58,8 @@ class Job:
     timestep: Callable[[float], float]
     prediction: PredictionType
     adapters: ActiveAdapters = NO_ADAPTERS
+    beside: Mapping[str, Tensor] | None = None
+    at_step: StepRule | None = None
 
     def __post_init__(self) -> None:
         missing = [row for row in self.guidance.rows() if row not in self.conditionings]
@@ -96,6 +104,10 @@ class Run:
             if changed := self.job.changes.get(self.step):
                 self._conditionings |= changed
                 self._keys_values = None
+            if self.job.at_step is not None:
+                # Where the sampler finds out on the way how many steps it takes, its last is the one that leaves no noise.
+                is_last = self.pending.sigma == 0 if self.job.steps is None else self.step == self.job.steps
+                self.pending = replace(self.pending, x=self.job.at_step(self.pending, is_last))
 
     def close(self) -> None:
         """End the sampler where it stands."""

@@ -1,7 +1,17 @@
 """The pipeline: the engine with one customer, behind the field's public face."""
 
 from sfumato.pipeline.autoencoder import AutoencoderKL
+from sfumato.pipeline.enlarging import hires_fix
 from sfumato.pipeline.foreign import ForeignRecipe, recipe_from
+from sfumato.pipeline.image_pipelines import (
+    AutoPipelineForImage2Image,
+    AutoPipelineForInpainting,
+    AutoPipelineForText2Image,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+)
 from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.pipeline import DiffusionPipeline, StableDiffusionPipeline
@@ -9,13 +19,21 @@ from sfumato.pipeline.replay import ReplayResult
 from sfumato.pipeline.xl import StableDiffusionXLPipeline
 
 __all__ = [
+    "AutoPipelineForImage2Image",
+    "AutoPipelineForInpainting",
+    "AutoPipelineForText2Image",
     "AutoencoderKL",
     "DiffusionPipeline",
     "ForeignRecipe",
     "NSFWFilter",
     "ReplayResult",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
     "StableDiffusionXLPipeline",
+    "hires_fix",
     "recipe_from",
 ]

@@ -19,7 +19,6 @@ REASONS: dict[str, str] = {
     "set_ip_adapter_scale": _IMAGE_PROMPT,
     "unload_ip_adapter": _IMAGE_PROMPT,
     "image_encoder": _IMAGE_PROMPT,
-    "from_pipe": "build another pipeline from the same parts: StableDiffusionPipeline(**pipe.components)",
     "prepare_latents": _STEPWISE,
     "prepare_extra_step_kwargs": _STEPWISE,
     "get_timesteps": _STEPWISE,
@@ -51,7 +50,9 @@ def refuse_name(name: str, offered: Sequence[str]) -> NoReturn:
     if kind == "Scheduler":
         there = f"the schedulers there are: {', '.join(known for known in offered if known.endswith('Scheduler'))}"
     elif kind == "Pipeline":
-        there = f"there are {' and '.join(known for known in offered if known.startswith('Stable') and known.endswith(kind))}, text to image"
+        there = (
+            f"there are {', '.join(known for known in offered if known.startswith('Stable') and known.endswith(kind))}"
+        )
     else:
         there = "StableDiffusionPipeline.from_pretrained(…) opens a whole model, with .unet, .vae, .text_encoder and .tokenizer"
     raise AbsentNameError(f"sfumato has no {name} yet; {there}")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from sfumato.diffusion.spacing import Levels
 from sfumato.engine import Conditioning, StepDone
 from sfumato.errors import OptionError, UnsupportedError, UsageError
 from sfumato.pipeline.request import check_count
@@ -34,7 +35,7 @@ class StepCallback:
         names: Sequence[str],
         *,
         scheduler: Scheduler,
-        steps: int,
+        levels: Levels,
         rows: Sequence[Mapping[str, Conditioning]],
     ) -> None:
         told = rows[0]["cond"].told is not None and rows[0]["cond"].told.pooled is not None
@@ -48,7 +49,7 @@ class StepCallback:
         self._names = tuple(names)
         self.changed = False
         self._scale = scheduler.latents_scale
-        self._levels, self._schedule = scheduler.levels(steps), scheduler.noise_schedule
+        self._levels, self._schedule = levels, scheduler.noise_schedule
         self._began: dict[int, float] = {}  # the level that each image's step began at
         sides = [side for side in ("cond", "uncond") if all(side in row for row in rows)]
         # Prompts with emphasis have contexts of their own lengths: the shorter ones end in zeros here.

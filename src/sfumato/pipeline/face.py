@@ -18,6 +18,7 @@ from sfumato.models.vae import AutoencoderKL
 from sfumato.pipeline.absent import refuse
 from sfumato.pipeline.conditioning import Reader
 from sfumato.pipeline.decoding import ImageProcessor
+from sfumato.pipeline.image_to_image import levels_of
 from sfumato.pipeline.parts import as_part
 from sfumato.pipeline.request import Request
 from sfumato.pipeline.source import Source
@@ -191,7 +192,7 @@ class Face:
 
     def _begin(self, request: Request) -> None:
         """Note what the callbacks of a call may ask of the pipeline."""
-        self._num_timesteps = request.steps
+        self._num_timesteps = levels_of(self.scheduler, request.steps, request.workflow).steps
         self._guidance_scale = request.guidance_scale
         self._clip_skip = request.clip_skip
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -64,6 +65,22 @@ class Opening(Face):
         if not is_file(name):
             raise MissingFileError(f"there is no file {name!r}; give the path of a model on this machine")
         return cls._of(open_parts(name, options), name)
+
+    @classmethod
+    def from_pipe(cls, pipeline: "Opening", **parts: Any) -> Self:
+        """The model of another pipeline, drawing in this class's way. They share the parts, and the adapters that are loaded; `parts` replace some.
+
+        Raises UsageError for a model that is none for this class.
+        """
+        kind = cls._kind_for(pipeline.family, pipeline.source.origin.name)
+        shared = copy(pipeline)
+        object.__setattr__(shared, "__class__", kind)
+        assert isinstance(shared, kind)
+        for name, part in parts.items():
+            if name not in shared.components:
+                raise UsageError(f"{kind.__name__} has no part {name!r}; it has {', '.join(shared.components)}")
+            setattr(shared, name, part)
+        return shared
 
     @classmethod
     def _of(cls, opened: Opened, name: str | os.PathLike[str]) -> Self:

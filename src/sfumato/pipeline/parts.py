@@ -19,7 +19,6 @@ from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.safety_choice import check_mode
 from sfumato.schedulers import SCHEDULERS, Scheduler, UnavailableScheduler, scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
-from sfumato.variants import Family
 
 logger = logging.getLogger("sfumato")
 
@@ -125,12 +124,3 @@ def check_fit(unet: AnyUNet, vae: AutoencoderKL | TinyAutoencoder, encoders: Map
                 f"this model's U-Net is told {config.sizes_width} numbers beside the text: a pooled text "
                 f"{config.sizes_width - numbers * config.size_width} wide; its text encoder's is {pooled} wide"
             )
-
-
-def check_words_suffice(family: Family) -> None:
-    """Raise UnsupportedError for a family that draws from more than words: its workflows are not there yet."""
-    if family.needs:
-        raise UnsupportedError(
-            f"this model is of {family.title}, which draws from a prompt and {family.needs}; calls with pictures are not available "
-            "yet: it can be opened, saved, converted and inspected"
-        )

@@ -25,23 +25,27 @@ from sfumato.pipeline.callbacks import StepCallback, callback_of
 from sfumato.pipeline.called_adapters import called_adapters
 from sfumato.pipeline.conditioning import stacked
 from sfumato.pipeline.decoding import Decoder
+from sfumato.pipeline.encoding import Encoder
+from sfumato.pipeline.enlarging import made_again
+from sfumato.pipeline.image_to_image import Noises, levels_of
 from sfumato.pipeline.inverting import Inverting
 from sfumato.pipeline.loading import Kept
 from sfumato.pipeline.noise_options import NoiseOptions
 from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.opening import Opening
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
-from sfumato.pipeline.parts import as_scheduler, check_fit, check_words_suffice
+from sfumato.pipeline.parts import as_scheduler, check_fit
 from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_for
-from sfumato.pipeline.replay import ReplayResult, autocast_as, replay
+from sfumato.pipeline.replay import ReplayResult, autocast_as, replay, seed_of
 from sfumato.pipeline.request import Request, check_count, check_number, check_size, check_tensor, emphasis_of
 from sfumato.pipeline.result import dtypes_of, result_of
 from sfumato.pipeline.safety import SafetyFilter
 from sfumato.pipeline.safety_choice import judge_of
 from sfumato.pipeline.source import Source
 from sfumato.pipeline.switches import Switches
-from sfumato.pipeline.text_to_image import Parts, latent_shape, run, steps_ahead, unit_noise
+from sfumato.pipeline.text_to_image import Parts, latent_shape, run, starts_of, steps_ahead, unit_noise
 from sfumato.pipeline.wording import Wording
+from sfumato.pipeline.workflow import Asked, asked_again, is_recordable
 from sfumato.recipe import Emphasis, Recipe, SafetyMode
 from sfumato.schedulers import Scheduler, scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
@@ -146,12 +150,13 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         """
         noise = NoiseOptions.taken_from(others)
         told = {name: others.pop(name) for name in self._also_told if name in others}
+        asked = Asked.taken_from(others)
         on_step_end, tensor_inputs = callback_of(others, callback_on_step_end, callback_on_step_end_tensor_inputs)
         if output_type not in OUTPUT_TYPES:
             raise OptionError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
         request = self._request(
             prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, height, width,
-            num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip, emphasis, told,
+            num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip, emphasis, told, asked,
         )  # fmt: skip
         check_tensor("latents", latents)
         called = called_adapters(request.texts, request.emphasis, self._adapters)
@@ -191,9 +196,17 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         negative = stacked(rows, "uncond", count).to(device) if do_classifier_free_guidance else None
         return stacked(rows, "cond", count).to(device), negative
 
-    def replay(self, recipe: Recipe) -> ReplayResult:
-        """Make a recipe's image again and say whether it is bit-identical, and if not, what differs."""
-        return replay(recipe, lambda seed: self._draw_recipe(recipe, seed))
+    def replay(self, recipe: Recipe, inputs: Mapping[str, Any] | None = None) -> ReplayResult:
+        """Make a recipe's image again and say whether it is bit-identical, and if not, what differs.
+
+        `inputs` are the pictures that it was made from, by the names in `recipe.inputs`. Raises RecipeError for one that is missing.
+        """
+
+        def latents_of(first: Recipe) -> Tensor:
+            return self._draw_recipe(first, seed_of(first), asked_again(first, {}), output_type="latent").images
+
+        asked = asked_again(recipe, {**(inputs or {}), **made_again(self, recipe, latents_of)})
+        return replay(recipe, lambda seed: self._draw_recipe(recipe, seed, asked))
 
     # -- the steps of a call -----------------------------------------------------------------------------------------
 
@@ -220,17 +233,18 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
 
         shape = latent_shape(request, parts)
         sources = [seed.source(shape, self.vae.scale) for seed in seeds]
-        noises = unit_noise(latents, [source.draw for source in sources], shape)
+        levels = levels_of(self.scheduler, request.steps, request.workflow)
+        starts = starts_of(request, parts, levels, Noises(sources, unit_noise(latents, len(seeds), shape)))
 
         on_round = None
         if on_step_end is not None:
             on_round = StepCallback(
-                self, on_step_end, tensor_inputs, scheduler=self.scheduler, steps=request.steps, rows=[row.first for row in rows]
+                self, on_step_end, tensor_inputs, scheduler=self.scheduler, levels=levels, rows=[row.first for row in rows]
             )  # fmt: skip
         self._interrupt = False
         outcomes = run(
-            request, parts, rows, noises, sources, latents_only=output_type == "latent",
-            bar=self.progress_bar(total=steps_ahead(self.scheduler, request)), on_round=on_round, on_event=on_event,
+            request, parts, rows, starts, sources, levels=levels, latents_only=output_type == "latent",
+            bar=self.progress_bar(total=steps_ahead(self.scheduler, levels)), on_round=on_round, on_event=on_event,
             interrupted=lambda: self._interrupt,
         )  # fmt: skip
         texts = [text for each in request.texts for text in each.read(guided=guided)]
@@ -239,6 +253,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
             why
             for why, true in (
                 ("it began from latents that its caller supplied", latents is not None),
+                ("it began from a picture that was given as a tensor", not is_recordable(request.workflow)),
                 ("its prompt was given as embeddings", embeds[0] is not None),
                 ("its negative prompt was given as embeddings", guided and embeds[1] is not None),
                 ("a callback changed its latents", on_round is not None and on_round.changed),
@@ -256,7 +271,9 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         )  # fmt: skip
         return result, sources
 
-    def _draw_recipe(self, recipe: Recipe, seed: Seed) -> StableDiffusionPipelineOutput:
+    def _draw_recipe(
+        self, recipe: Recipe, seed: Seed, asked: Asked, *, output_type: str = "pil"
+    ) -> StableDiffusionPipelineOutput:
         """The one picture of a recipe, with its own scheduler and switches, its rows evaluated alone."""
         again = copy(self)
         again.scheduler = scheduler_from_config(recipe.scheduler)
@@ -265,13 +282,13 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         again.safety_mode = recipe.safety_mode or "block"
         request = again._request(
             recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
-            recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip, recipe.emphasis, self._told_again(recipe),
+            recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip, recipe.emphasis, self._told_again(recipe), asked,
         )  # fmt: skip
         sliced = self.unet.attention_slicing
         self.unet.set_attention_slicing(recipe.attention_slicing)
         try:
             with autocast_as(recipe.autocast, self.device.type), self._adapters_of(recipe) as adapters:
-                return again._draw(request, [seed], exact=True, adapters=adapters)[0]
+                return again._draw(request, [seed], exact=True, adapters=adapters, output_type=output_type)[0]
         finally:
             self.unet.set_attention_slicing(sliced)
 
@@ -296,24 +313,24 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
 
     def _request(
         self, prompt: Any, negative: Any, embeds: Tensor | None, negative_embeds: Tensor | None, height: Any, width: Any,
-        steps: Any, guidance_scale: Any, images: Any, eta: Any, clip_skip: Any, emphasis: Any, beside: Mapping[str, Any],
+        steps: Any, guidance_scale: Any, images: Any, eta: Any, clip_skip: Any, emphasis: Any, beside: Mapping[str, Any], asked: Asked,
     ) -> Request:  # fmt: skip
         family = self.family
         check_fit(self.unet, self.vae, self._encoders())
-        check_words_suffice(family)
         own = self.unet.config.sample_size * self.vae.scale
-        height = self.defaults.get("height", own) if height is None else height
-        width = self.defaults.get("width", own) if width is None else width
-        height, width = check_size(height, width, self.vae.scale)
+        usual = self.defaults.get("height", own), self.defaults.get("width", own)
+        height, width = check_size(*asked.size(height, width, usual, self.vae.scale), self.vae.scale)
         guidance = self.defaults.get("guidance_scale", family.guidance) if guidance_scale is None else guidance_scale
         guidance = check_number("guidance_scale", guidance, least=0.0)
         # A network that was distilled with guidance is told the scale, and answers as if guided (Meng et al. 2023, arXiv:2210.03142).
         guided = (guidance > 1 and self.unet.config.guidance_width is None) or self.scheduler.unconditioned
         texts, told = self._texts(prompt, negative, (embeds, negative_embeds), beside, (height, width), guided=guided)
+        images = check_count("num_images_per_prompt", images)
+        workflow = asked.checked(family, height, width, len(texts) * images)
         usual = self.defaults.get("num_inference_steps", family.steps)
         return Request(
             texts=texts,
-            images_per_prompt=check_count("num_images_per_prompt", images),
+            images_per_prompt=images,
             height=height,
             width=width,
             steps=check_count(
@@ -325,6 +342,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
             clip_skip=self._skipped(clip_skip),
             emphasis=emphasis_of(texts, emphasis),
             beside=told,
+            workflow=workflow,
         )
 
     def _parts(self, adapters: ActiveAdapters, *, exact: bool) -> Parts:
@@ -334,6 +352,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         return Parts(
             unet=self.unet,
             decoder=Decoder(self.vae, tiled=self.vae.use_tiling if self._tiled is None else self._tiled),
+            encoder=Encoder(self.vae),
             vae_scale=self.vae.scale,
             scheduler=self.scheduler,
             safety=safety,

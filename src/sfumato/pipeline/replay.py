@@ -33,21 +33,25 @@ def replay(recipe: Recipe, draw: Callable[[Seed], StableDiffusionPipelineOutput]
 
     Raises RecipeError for an image that was shaped by something no recipe can hold.
     """
+    result = draw(seed_of(recipe))
+    made = result.recipes[0]
+    identical = recipe.pixels_sha256 is not None and made.pixels_sha256 == recipe.pixels_sha256
+    return ReplayResult(result.images[0], made, identical, _differences(recipe, made))
+
+
+def seed_of(recipe: Recipe) -> Seed:
+    """The recipe's own noise. Raises RecipeError for an image that was shaped by something no recipe can hold."""
     if recipe.unrecorded is not None or recipe.seed is None or recipe.prompt is None:
         why = recipe.unrecorded or "its noise or prompt is not recorded"
         raise RecipeError(f"this image can't be made again from its recipe: {why}")
     state = None if recipe.noise_state is None else base64.b64decode(recipe.noise_state)
-    seed = Seed(
+    return Seed(
         seed=recipe.seed,
         index=recipe.noise_index,
         count=recipe.noise_count,
         state=state,
         rules=noise_rules_of(recipe),
     )
-    result = draw(seed)
-    made = result.recipes[0]
-    identical = recipe.pixels_sha256 is not None and made.pixels_sha256 == recipe.pixels_sha256
-    return ReplayResult(result.images[0], made, identical, _differences(recipe, made))
 
 
 def autocast_as(dtype: str | None, device: str) -> AbstractContextManager[object]:
@@ -67,6 +71,10 @@ def _differences(was: Recipe, now: Recipe) -> list[str]:
         )
     if _unnamed(was) != _unnamed(now):
         found.append(f"the adapters: {_named(was)} then, {_named(now)} now")
+    for role in sorted({*was.inputs, *now.inputs}):
+        before, after = (dict(recipe.inputs.get(role) or {}).get("sha256") for recipe in (was, now))
+        if before != after:
+            found.append(f"{role}: the picture {_short(before)} then, {_short(after)} now")
     for name in ("dtype", "vae_dtype", "text_encoder_dtype", "weights_dtype", "autocast", "device", "safety"):
         own = name in ("vae_dtype", "text_encoder_dtype", "weights_dtype")  # unset, they are the U-Net's
         before, after = (getattr(recipe, name) or (recipe.dtype if own else None) for recipe in (was, now))

@@ -15,6 +15,7 @@ from sfumato.text.prompts import check_emphasis
 
 if TYPE_CHECKING:
     from sfumato.pipeline.beside import Beside
+    from sfumato.pipeline.workflow import Workflow
 
 MULTIPLE = 8
 """Sizes are multiples of 8 pixels, as everywhere in the field, whatever the VAE's own scale."""
@@ -54,7 +55,7 @@ class Request:
     """A checked request for one image per entry of `texts`; sizes in pixels.
 
     `guided` says whether guidance asks for a second answer: a network that is told its guidance scale needs none.
-    `beside` is for models of SDXL.
+    `beside` is for models of SDXL. `workflow` is what is asked for beside words; None for a picture from words alone.
     """
 
     texts: tuple[Text, ...]
@@ -68,6 +69,7 @@ class Request:
     clip_skip: int | None
     emphasis: Emphasis = "none"
     beside: "Beside | None" = None
+    workflow: "Workflow | None" = None
 
 
 def check_size(height: object, width: object, vae_scale: int) -> tuple[int, int]:

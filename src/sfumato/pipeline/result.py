@@ -129,6 +129,7 @@ def recipe_of(
         height=request.height,
         clip_skip=request.clip_skip,
         emphasis=request.emphasis,
+        **({} if request.workflow is None else request.workflow.recorded(index)),
         told={} if request.beside is None else request.beside.recorded(text, (request.height, request.width)),
         dtype=name_of(parts.unet.dtype),
         vae_dtype=dtypes.get("vae"),

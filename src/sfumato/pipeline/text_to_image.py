@@ -1,9 +1,10 @@
-"""Text to image: from a checked request to pictures, through conditioning, the engine, the decoder and the filter."""
+"""From a checked request to pictures, through conditioning, the engine, the decoder and the filter."""
 
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,15 +12,17 @@ from torch import Tensor
 
 from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.diffusion.conversation import NoisePath
-from sfumato.diffusion.guidance import Guidance
+from sfumato.diffusion.guidance import Guidance, PictureGuidance
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.spacing import Levels
-from sfumato.engine import Engine, Event, Job, evaluating
+from sfumato.engine import Conditioning, Engine, Event, Job, evaluating
 from sfumato.errors import SfumatoError, SizeError
 from sfumato.images import to_pil
 from sfumato.models.unet import UNet
 from sfumato.pipeline.decoding import Decoder, to_bytes
 from sfumato.pipeline.drive import Bar, Round, drive
+from sfumato.pipeline.encoding import Encoder
+from sfumato.pipeline.image_to_image import Noises, Start, starts
 from sfumato.pipeline.prompt_rows import Rows
 from sfumato.pipeline.request import Request
 from sfumato.pipeline.safety import SafetyFilter, Verdict
@@ -32,6 +35,7 @@ class Parts:
 
     unet: UNet
     decoder: Decoder
+    encoder: Encoder
     vae_scale: int
     scheduler: Scheduler
     safety: SafetyFilter | None
@@ -59,39 +63,48 @@ class Outcome:
 def latent_shape(request: Request, parts: Parts) -> tuple[int, int, int]:
     """Channels, height and width of one image's latents."""
     return (
-        parts.unet.config.in_channels,
+        parts.unet.config.out_channels,
         request.height // parts.vae_scale,
         request.width // parts.vae_scale,
     )
 
 
-def steps_ahead(scheduler: Scheduler, request: Request) -> float:
+def steps_ahead(scheduler: Scheduler, levels: Levels) -> float:
     """How many steps a progress bar is to count; infinity, which tqdm reads so, where the sampler finds out on the way."""
-    steps = scheduler.steps_of(scheduler.levels(request.steps))
+    steps = scheduler.steps_of(levels)
     return math.inf if steps is None else steps
 
 
-def unit_noise(latents: Tensor | None, sources: Sequence[Callable[[], Tensor]], shape: tuple[int, ...]) -> list[Tensor]:
-    """The unit noise each image starts from: drawn from its source, or the caller's `latents`, float32 on the CPU.
+def unit_noise(latents: Tensor | None, images: int, shape: tuple[int, ...]) -> list[Tensor] | None:
+    """The unit noise each image starts from where it is the caller's `latents`, float32 on the CPU; None where it is to be drawn.
 
     Raises SizeError unless given latents have one row an image and the request's shape.
     """
     if latents is None:
-        with evaluating("the noise"):
-            return [draw() for draw in sources]
-    expected = (len(sources), *shape)
+        return None
+    expected = (images, *shape)
     if tuple(latents.shape) != expected:
         raise SizeError(f"latents must have the shape {expected} for this call, not {tuple(latents.shape)}")
     return list(latents.detach().to("cpu", torch.float32))
+
+
+def starts_of(request: Request, parts: Parts, levels: Levels, noises: Noises) -> list[Start]:
+    """Where each image of the request begins."""
+    with evaluating("the noise"):
+        return starts(
+            request.workflow, parts.encoder, parts.scheduler, levels, noises,
+            size=(request.height, request.width), reads=parts.unet.config.in_channels, device=parts.unet.device,
+        )  # fmt: skip
 
 
 def run(
     request: Request,
     parts: Parts,
     conditionings: Sequence[Rows],
-    noises: Sequence[Tensor],
+    begun: Sequence[Start],
     sources: Sequence[NoiseSource],
     *,
+    levels: Levels,
     latents_only: bool,
     bar: AbstractContextManager[Bar],
     on_round: Round | None = None,
@@ -99,12 +112,9 @@ def run(
     interrupted: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
     """Make every image of the request. One image's failure is in its outcome and leaves the others alone."""
-    levels = parts.scheduler.levels(request.steps)
-    device = parts.unet.device
-    start = parts.scheduler.initial_scale(levels)
     jobs = [
-        _job(request, parts, levels, rows, (noise * start).to(device), source)
-        for rows, noise, source in zip(conditionings, noises, sources, strict=True)
+        _job(request, parts, levels, rows, start, source)
+        for rows, start, source in zip(conditionings, begun, sources, strict=True)
     ]
     final = parts.scheduler.final_scale(levels)
 
@@ -113,7 +123,12 @@ def run(
 
     engine = Engine(parts.unet, exact=parts.exact, decode=preview)
     results = drive(engine, jobs, bar=bar, on_round=on_round, on_event=on_event, interrupted=interrupted)
-    return [_finish(result, final, parts, latents_only=latents_only) for result in results]
+    paste = None if request.workflow is None else request.workflow.paste
+    pasting = [None if paste is None else partial(paste, index=index) for index in range(len(results))]
+    return [
+        _finish(result, final, parts, paste, latents_only=latents_only)
+        for result, paste in zip(results, pasting, strict=True)
+    ]
 
 
 def _job(
@@ -121,9 +136,14 @@ def _job(
     parts: Parts,
     levels: Levels,
     rows: Rows,
-    x: Tensor,
+    start: Start,
     source: NoiseSource,
 ) -> Job:
+    x = start.x
+    guidance = guidance_of(request, parts, rows.weights)
+    first, changes = rows.first, rows.changes
+    if isinstance(guidance, PictureGuidance):
+        first, changes = with_picture(first), {step: with_picture(changed) for step, changed in changes.items()}
     schedule = parts.scheduler.noise_schedule
 
     def path(low: float, high: float, seed: int | None) -> NoisePath:
@@ -133,20 +153,43 @@ def _job(
     return Job(
         sampling=parts.scheduler.start(x, levels, lambda: source.draw().to(x.device), eta=request.eta, path=path),
         steps=parts.scheduler.steps_of(levels),
-        conditionings=rows.first,
-        changes=rows.changes,
-        guidance=Guidance(
-            scale=1.0 if parts.unet.config.guidance_width is not None else request.guidance_scale,
-            unconditioned=parts.scheduler.unconditioned,
-            weights=rows.weights,
-        ),
+        conditionings=first,
+        changes=changes,
+        guidance=guidance,
         timestep=lambda sigma: levels.timestep(sigma, schedule),
         prediction=parts.scheduler.prediction_type,
         adapters=parts.adapters,
+        beside=start.beside,
+        at_step=start.at_step,
     )
 
 
-def _finish(result: Tensor | SfumatoError, scale: float, parts: Parts, *, latents_only: bool) -> Outcome:
+def with_picture(rows: dict[str, Conditioning]) -> dict[str, Conditioning]:
+    """The rows with that of the picture alone, which hears what the one without it hears."""
+    return {**rows, "image": rows["uncond"]} if "uncond" in rows else rows
+
+
+def guidance_of(request: Request, parts: Parts, weights: tuple[float, ...]) -> Guidance:
+    """The guidance of the request: by its prompts, in parts of those weights, and where a picture is edited, by that as well."""
+    # A network that is told its guidance scale answers as if guided.
+    scale = 1.0 if parts.unet.config.guidance_width is not None else request.guidance_scale
+    unconditioned = parts.scheduler.unconditioned
+    if request.workflow is not None and request.workflow.name == "instruct" and scale > 1:
+        image_scale = request.workflow.image_guidance
+        if image_scale >= 1:
+            return PictureGuidance(scale=scale, image_scale=image_scale, unconditioned=unconditioned, weights=weights)
+        scale = 1.0  # below 1 there is no guidance at all, as in diffusers
+    return Guidance(scale=scale, unconditioned=unconditioned, weights=weights)
+
+
+def _finish(
+    result: Tensor | SfumatoError,
+    scale: float,
+    parts: Parts,
+    paste: Callable[[Tensor], Tensor] | None,
+    *,
+    latents_only: bool,
+) -> Outcome:
     if isinstance(result, SfumatoError):
         return Outcome(error=result)
     outcome = Outcome(latents=result * scale)
@@ -154,7 +197,8 @@ def _finish(result: Tensor | SfumatoError, scale: float, parts: Parts, *, latent
         return outcome
     try:
         with evaluating("the picture"):
-            outcome.pixels = parts.decoder.pixels(result * scale)
+            painted = parts.decoder.pixels(result * scale)
+            outcome.pixels = painted if paste is None else paste(painted)
         if parts.decoder.widened:
             outcome.notes.append("its autoencoder overflowed in float16, and was computed in float32 instead")
         if parts.safety is not None:

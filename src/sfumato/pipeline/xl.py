@@ -37,8 +37,8 @@ class StableDiffusionXLPipeline(StableDiffusionPipeline):
 
     Beside the parts of a StableDiffusionPipeline it has `text_encoder_2` and `tokenizer_2`; the refiner has these alone.
     `force_zeros_for_empty_prompt`: where no negative prompt is given, it is a text of zeros, and not an empty one.
-    The refiner draws from text as the base does, told an aesthetic score instead of the size wanted. Taking over a picture that the
-    base has begun (`denoising_end`, `denoising_start`, `image`) is not available yet, and is refused.
+    The refiner draws from text as the base does, told an aesthetic score instead of the size wanted. It takes over what the base has begun
+    where the base is given `denoising_end=0.8, output_type="latent"`, and it `image=latents, denoising_start=0.8`.
     Source: Podell et al. 2023, arXiv:2307.01952.
     """
 

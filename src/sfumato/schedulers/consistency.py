@@ -104,6 +104,7 @@ class TCDScheduler(_Distilled):
         through = None
         if eta > 0:
             # In float32, whose rounding decides where the product comes out whole.
-            low = [math.floor(np.float32(1 - eta) * np.float32(timestep)) for timestep in (*levels.timesteps[1:], 0.0)]
+            last = self.noise_schedule.timestep(levels.sigmas[-1]) if levels.is_cut else 0.0
+            low = [math.floor(np.float32(1 - eta) * np.float32(timestep)) for timestep in (*levels.timesteps[1:], last)]
             through = sigmas_at(self.noise_schedule, low)
         return tcd(x, levels.sigmas, noise=noise, through=through)

@@ -118,8 +118,8 @@ class DPMSolverMultistepScheduler(_DPMSolver):
     ) -> Sampling:
         """The sampler at work, which takes noise where it solves the SDE. Raises OptionError for an eta."""
         self._no_eta(eta)
-        short = self.lower_order_final and levels.steps < SHORT
-        first_order_final = self.euler_at_final or short
+        short = self.lower_order_final and levels.run_steps < SHORT and not levels.is_cut
+        first_order_final = short or (self.euler_at_final and not levels.is_cut)
         sde = {"path": lambda *_: noise()} if self.algorithm_type.startswith("sde-") else {}
         if self.algorithm_type == "sde-dpmsolver++":
             order = 1 if self.solver_order == 1 else 2
@@ -194,11 +194,13 @@ class DPMSolverSinglestepScheduler(_DPMSolver):
         return _drawing_once_more(sampling, noise) if sde and levels.sigmas[-1] == 0 else sampling
 
     def _orders(self, levels: Levels) -> list[int]:
-        to_zero, uneven = levels.sigmas[-1] == 0, levels.steps % self.solver_order != 0
-        orders = singlestep_orders(levels.steps, self.solver_order, first_order_final=to_zero)
+        # Laid over the whole run, of which these may be a part: where its first level is not of order 1, the sampler begins anew.
+        steps, to_zero = levels.run_steps, self.final_sigmas_type == "zero"
+        uneven = steps % self.solver_order != 0
+        orders = singlestep_orders(steps, self.solver_order, first_order_final=to_zero)
         if (self.lower_order_final or uneven or to_zero) and self.solver_order > 1:
-            orders[-1] = 1 if levels.steps % self.solver_order in (0, 1) or to_zero else orders[-1]
-        return orders
+            orders[-1] = 1 if steps % self.solver_order in (0, 1) or to_zero else orders[-1]
+        return orders[levels.skipped : levels.skipped + levels.steps]
 
 
 def _drawing_once_more(sampling: Sampling, noise: Noise) -> Sampling:

@@ -127,6 +127,8 @@ class KDiffusionScheduler(Scheduler):
         if eta_said is not None:
             options["eta"] = eta_said
         options["s_noise"] = self.s_noise
+        if levels.is_cut:  # its last step is not the run's
+            options["lower_order_end"] = False
         options["churn"] = Churn(
             s_churn=self.s_churn,
             s_tmin=self.s_tmin,

@@ -101,7 +101,7 @@ class DEISMultistepScheduler(_Solver):
     ) -> Sampling:
         """The sampler at work, which takes no noise. Raises OptionError for an eta."""
         self._no_eta(eta)
-        lower = self.lower_order_final and levels.steps < SHORT
+        lower = self.lower_order_final and levels.run_steps < SHORT and not levels.is_cut
         return deis(x, levels.sigmas, order=self.solver_order, lower_order_end=lower)
 
 
@@ -155,8 +155,8 @@ class UniPCMultistepScheduler(_Solver):
             order=self.solver_order,
             variant="bh1" if self.solver_type == "bh1" else "bh2",
             predicts="data" if self.predict_x0 else "noise",
-            lower_order_end=self.lower_order_final,
-            uncorrected=self.disable_corrector,
+            lower_order_end=self.lower_order_final and not levels.is_cut,
+            uncorrected=tuple(place - levels.skipped for place in self.disable_corrector),
         )
 
 
@@ -208,7 +208,7 @@ class SASolverScheduler(_Solver):
             predictor_order=self.predictor_order,
             corrector_order=self.corrector_order,
             predicts="data" if self.algorithm_type == "data_prediction" else "noise",
-            lower_order_end=self.lower_order_final,
+            lower_order_end=self.lower_order_final and not levels.is_cut,
         )
 
 

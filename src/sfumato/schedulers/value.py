@@ -191,6 +191,10 @@ class Scheduler:
         """The levels that a run of so many steps visits. Raises ScheduleError for steps that the noise schedule hasn't."""
         raise NotImplementedError
 
+    def tail(self, levels: Levels, skipped: int) -> Levels:
+        """The levels of a run that leaves out so many steps at its beginning, as image to image does. Raises ScheduleError for all of them."""
+        return levels.part(skipped) if skipped else levels
+
     def initial_scale(self, levels: Levels) -> float:
         """What standard normal noise is multiplied by to be x at the first level."""
         # Noise of variance 1 is where variance-preserving samplers start; in sigma space that is sqrt(1 + sigma**2).

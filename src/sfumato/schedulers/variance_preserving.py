@@ -10,7 +10,7 @@ from sfumato.diffusion.conversation import Noise, NoisePathFrom, Sampling
 from sfumato.diffusion.samplers.ddim import ddim
 from sfumato.diffusion.samplers.ddpm import ddpm
 from sfumato.diffusion.samplers.plms import plms
-from sfumato.diffusion.spacing import Levels
+from sfumato.diffusion.spacing import Levels, sigmas_at
 from sfumato.errors import UnsupportedError
 from sfumato.schedulers.levels import between_sigmas, stride, strided, timesteps_of
 from sfumato.schedulers.starting import check_eta
@@ -84,11 +84,37 @@ class PNDMScheduler(Scheduler):
         """The sampler at work. Raises OptionError for an eta, UnsupportedError unless skip_prk_steps."""
         self._no_eta(eta)
         self._no_runge_kutta()
-        # diffusers takes the first step again from one stride above the second level, wherever the first one was.
-        jump = stride(self, levels.steps)
-        again = self.noise_schedule.sigma(levels.timesteps[1] + jump) if levels.steps > 1 else None
+        # diffusers takes the first step again from one stride above the second timestep of its list, wherever the first one was.
+        jump, second = stride(self, levels.run_steps), self._listed(levels.run_steps)[levels.skipped :][1:2]
+        schedule = self.noise_schedule
+        corrected, again = (schedule.sigma(second[0]), schedule.sigma(second[0] + jump)) if second else (None, None)
         mixes = "v_prediction" if self.prediction_type == "v_prediction" else "epsilon"
-        return plms(x, levels.sigmas, mixes=mixes, targets=levels.targets, restart=again)
+        return plms(x, levels.sigmas, mixes=mixes, targets=levels.targets, restart=again, corrected=corrected)
+
+    def tail(self, levels: Levels, skipped: int) -> Levels:
+        """The levels of a run that leaves out so many timesteps of diffusers' list, in which the second stands twice.
+
+        Beyond the first, its run begins one level higher than another sampler's, and passes over the one after that: what it has got
+        there it reads as if it were at the next (see `relabel`). Pictures depend on it. Raises ScheduleError if nothing is left.
+        """
+        listed = self._listed(levels.steps)[skipped:]
+        if not skipped or not listed:
+            return levels.part(skipped) if skipped else levels
+        timesteps, jump = (listed[0], *listed[2:]), stride(self, levels.steps)
+        schedule, last = self.noise_schedule, levels.sigmas[-1]
+        targets = tuple(last if t < jump else schedule.sigma(t - jump) for t in timesteps)
+        return Levels(
+            sigmas=(*sigmas_at(schedule, timesteps), last),
+            timesteps=timesteps,
+            targets=targets,
+            skipped=skipped,
+            run=levels.steps,
+        )
+
+    def _listed(self, steps: int) -> tuple[float, ...]:
+        """The timesteps as diffusers lists them for PLMS: the second twice, because it corrects the first step there."""
+        timesteps = timesteps_of(self, steps)
+        return (*timesteps[:2], *timesteps[1:])
 
     def _no_runge_kutta(self) -> None:
         if not self.skip_prk_steps:

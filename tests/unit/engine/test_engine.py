@@ -378,6 +378,34 @@ def test_one_conditioning_serves_pictures_with_other_adapters(open_unet: UNet) -
     assert all(torch.equal(company[i], alone[i]) for i in range(len(choices)))
 
 
+def test_what_is_read_beside_x_and_rules_for_steps_are_each_image_s_own() -> None:
+    torch.manual_seed(0)
+    wide = UNet(replace(TINY, in_channels=6)).eval().requires_grad_(False)
+    for parameter in wide.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))  # its last layer begins at zero, and would hear nothing
+    kept = torch.randn(SHAPE)
+
+    def with_picture(seed: int, *, ruled: bool) -> Job:
+        near = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(seed))
+        rule = (
+            (lambda step, last: torch.where(kept > 0, kept if last else kept + step.sigma, step.x)) if ruled else None
+        )
+        return replace(job(seed), beside={"cond": near, "uncond": near * 0}, at_step=rule)
+
+    def jobs() -> list[Job]:
+        return [with_picture(1, ruled=True), with_picture(2, ruled=False), with_picture(3, ruled=False)]
+
+    alone = [finish(Engine(wide), one)[0] for one in jobs()]
+    together = finish(Engine(wide), *jobs())
+    for i, expected in enumerate(alone):
+        assert torch.equal(together[i], expected)
+    batched = finish(Engine(wide, max_rows=6), *jobs())
+    torch.testing.assert_close(torch.stack([*batched.values()]), torch.stack(alone), atol=1e-4, rtol=1e-4)
+    assert torch.equal(alone[0][kept > 0], kept[kept > 0])
+    unread = replace(with_picture(2, ruled=False), beside={name: torch.zeros(2, 8, 8) for name in ("cond", "uncond")})
+    assert not torch.equal(finish(Engine(wide), unread)[0], alone[1])
+
+
 def test_conditionings_change_after_the_steps_they_are_said_to(open_unet: UNet) -> None:
     one, other, against = context(1), context(2), context(1000)
     rows = {"cond": one, "uncond": against}

@@ -15,6 +15,7 @@ from sfumato.errors import OptionError, PromptError
 from sfumato.pipeline.conditioning import Embeds, PromptEncoder, conditioned
 from sfumato.pipeline.prompt_rows import Rows
 from sfumato.pipeline.request import Request, Text
+from sfumato.pipeline.workflow import Asked
 from sfumato.recipe import Recipe
 from sfumato.schedulers import scheduler_for
 
@@ -210,7 +211,7 @@ def xl(family_folders: Callable[[str], Path]) -> Any:
 
 def xl_rows(pipe: Any, emphasis: Any, prompt: str, negative: str | None = None, **options: Any) -> Rows:
     request = pipe._request(
-        prompt, negative, None, None, 64, 64, 4, 7.5, 1, 0.0, options.get("clip_skip"), emphasis, {}
+        prompt, negative, None, None, 64, 64, 4, 7.5, 1, 0.0, options.get("clip_skip"), emphasis, {}, Asked()
     )
     return pipe._rows(request, (None, None), NO_ADAPTERS)[0][0]
 

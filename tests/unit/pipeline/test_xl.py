@@ -116,7 +116,8 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "both words and embeddings": (
         {"prompt": None, "prompt_embeds": EMBEDS, "pooled_prompt_embeds": POOLED, "prompt_2": "x"}, PromptError, "both prompt_2",
     ),
-    "what is the refiner's": ({"denoising_end": 0.8}, UnsupportedError, "denoising_end=0.8 is not available"),
+    "what is the refiner's": ({"denoising_start": 0.8}, OptionError, "denoising_start needs the latents"),
+    "a part without a step": ({"denoising_end": 0.1}, OptionError, "denoising_end 0.1 leaves none of 1 steps"),
     "more layers than there are": ({"clip_skip": 3}, OptionError, "clip_skip must be from 0 to 2"),
 }  # fmt: skip
 

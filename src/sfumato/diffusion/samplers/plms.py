@@ -29,13 +29,15 @@ def plms(
     mixes: Mixed = "epsilon",
     targets: Sequence[float] | None = None,
     restart: float | None = None,
+    corrected: float | None = None,
 ) -> Sampling:
     """Adams-Bashforth of up to fourth order, with weights that take the steps to be even; deterministic.
 
     One evaluation a step, and one more for the first, which is Heun's (none more in a run of one step). Steps are not even in
     sigma, so it converges with second order where their size changes smoothly, and with first order where it mixes v.
     `targets` are the levels aimed at, where they are not the next ones visited. `restart` is the level that x is read as being
-    at when the first step is taken again with the mean answer, where it is not the first level.
+    at when the first step is taken again with the mean answer, where it is not the first level. `corrected` is the level at which the
+    second answer is asked for, and which that step then reaches, where it is not the next one visited.
     Source: Liu et al. 2022, arXiv:2202.09778, Eqs. 9 and 12, divided by sqrt(alpha); the first step is that of CompVis's PLMS.
     """
     answers: list[Tensor] = []  # the newest first
@@ -45,12 +47,13 @@ def plms(
         mixed = sum(
             (w * answer for w, answer in zip(ADAMS_BASHFORTH[len(answers)], answers, strict=True)), x.new_zeros(())
         )
-        if len(answers) == 1 and len(sigmas) > 2:
-            ahead = relabel(_transfer(mixed, x, sigma, target, mixes), target, sigma_next)
-            denoised = yield Query(ahead, sigma_next)
-            mixed = (answers[0] + output_for(denoised, ahead, sigma_next, mixes)) / 2
+        if len(answers) == 1 and (corrected is not None or len(sigmas) > 2):
+            second = sigma_next if corrected is None else corrected
+            ahead = relabel(_transfer(mixed, x, sigma, target, mixes), target, second)
+            denoised = yield Query(ahead, second)
+            mixed = (answers[0] + output_for(denoised, ahead, second, mixes)) / 2
             again = sigma if restart is None else restart
-            x, sigma, target = relabel(x, sigma, again), again, sigma_next
+            x, sigma, target = relabel(x, sigma, again), again, second
         x = _transfer(mixed, x, sigma, target, mixes)
         x = yield Step(relabel(x, target, sigma_next), sigma_next, denoised)
     return x

@@ -1,0 +1,125 @@
+"""Hires fix: a picture drawn small, where models compose well, then enlarged and drawn over at the size wanted.
+
+The first picture is no file: the recipe of the second holds the recipe of the first, which is drawn again when it is replayed.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from sfumato.errors import OptionError, RecipeError
+from sfumato.pipeline.decoding import Decoder, to_bytes
+from sfumato.pipeline.pictures import Pictures
+from sfumato.pipeline.request import check_number, check_size
+from sfumato.pipeline.resizing import resized
+from sfumato.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sfumato.pipeline.output import StableDiffusionPipelineOutput
+    from sfumato.pipeline.pipeline import StableDiffusionPipeline
+
+Enlarge: TypeAlias = Literal["latent", "pixel"]
+"""What is enlarged: the latents, between which is interpolated, or the picture, by Lanczos's filter."""
+
+STRENGTH = 0.7
+MOST = 16.0
+
+
+def hires_fix(
+    pipe: "StableDiffusionPipeline",
+    prompt: str | list[str],
+    *,
+    scale: float = 2.0,
+    enlarge: Enlarge = "latent",
+    strength: float = STRENGTH,
+    second_steps: int | None = None,
+    second_prompt: str | list[str] | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    num_inference_steps: int | None = None,
+    output_type: str = "pil",
+    **options: Any,
+) -> "StableDiffusionPipelineOutput":
+    """Draw pictures of `height` and `width`, and draw them over at `scale` times that, which is cut to a multiple of 8.
+
+    `strength` is that of the second pass; its steps and prompt are those of the first unless given. The other options are those of a call.
+    Raises OptionError for a scale that is not above 1 and at most 16, and as a call.
+    """
+    scale = check_number("scale", scale, least=1.0, most=MOST)
+    if enlarge not in get_args(Enlarge):
+        raise OptionError(f"enlarge must be one of {', '.join(get_args(Enlarge))}, not {enlarge!r}")
+    small = words_pipeline(pipe)
+    if isinstance(second_prompt, str) and not isinstance(prompt, str):
+        second_prompt = [second_prompt] * len(prompt)
+    first = small(
+        prompt, height=height, width=width, num_inference_steps=num_inference_steps, output_type="latent", **options
+    )
+    down, across = (int(side * pipe.vae.scale * scale) // 8 * 8 for side in first.images.shape[-2:])
+    down, across = check_size(down, across, pipe.vae.scale)
+    records = tuple({"recipe": json.loads(recipe.to_json()), "enlarge": enlarge} for recipe in first.recipes)
+    image = enlarged(pipe, first.images, across, down, enlarge, records)
+    return small(
+        prompt if second_prompt is None else second_prompt,
+        image=image,
+        height=down,
+        width=across,
+        strength=strength,
+        num_inference_steps=num_inference_steps if second_steps is None else second_steps,
+        output_type=output_type,
+        **options,
+    )
+
+
+def words_pipeline(pipe: "StableDiffusionPipeline") -> "StableDiffusionPipeline":
+    """The pipeline by the class that takes words and pictures, whatever class of its kin it is."""
+    from sfumato.pipeline.pipeline import StableDiffusionPipeline
+
+    return StableDiffusionPipeline.from_pipe(pipe)
+
+
+def enlarged(
+    pipe: "StableDiffusionPipeline",
+    latents: Tensor,
+    width: int,
+    height: int,
+    enlarge: str,
+    records: tuple[Mapping[str, Any], ...],
+) -> Pictures:
+    """Latents `n c h w`, or the pictures they are, in another size of pixels."""
+    if enlarge == "latent":
+        size = (height // pipe.vae.scale, width // pipe.vae.scale)
+        larger = F.interpolate(latents.to("cpu", torch.float32), size=size, mode="bilinear")
+        return Pictures(tensor=larger, records=records)
+    decoder = Decoder(pipe.vae)
+    images = [Image.fromarray(to_bytes(decoder.pixels(one))) for one in latents]
+    return Pictures(images=tuple(resized(one, width, height) for one in images), records=records)
+
+
+def made_again(
+    pipe: "StableDiffusionPipeline", recipe: Recipe, draw: Callable[[Recipe], Tensor]
+) -> dict[str, Pictures]:
+    """The pictures among a recipe's inputs that are themselves made from a recipe. `draw` gives the latents of one.
+
+    Raises RecipeError for a recipe that can't be, or that is made from another picture in turn.
+    """
+    made: dict[str, Pictures] = {}
+    for role, record in recipe.inputs.items():
+        values: object = record.get("recipe") if isinstance(record, Mapping) else None
+        if values is None:
+            continue
+        first = Recipe.from_dict(cast("Mapping[str, Any]", values) if isinstance(values, Mapping) else {})
+        enlarge = str(record.get("enlarge"))
+        if first.inputs or enlarge not in get_args(Enlarge):
+            raise RecipeError(
+                f"the recipe's {role} is made in a way that is unknown; a newer Sfumato may have written it"
+            )
+        latents = draw(first)
+        made[role] = enlarged(
+            pipe, latents, recipe.width, recipe.height, enlarge, ({"recipe": dict(values), "enlarge": enlarge},)
+        )
+    return made

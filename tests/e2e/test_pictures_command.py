@@ -1,0 +1,76 @@
+"""`--image`, `--mask` and what goes with them as a person uses them, on a tiny random model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfumato.cli.app import run
+from sfumato.images import read_recipe
+
+OUTPUT = pytest.CaptureFixture[str]
+COMMON = ["--model", "model", "--steps", 4, "--seed", 1, "--device", "cpu", "--safety", "off"]
+
+
+def sfumato(*arguments: object) -> int:
+    return run([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def here(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the tiny model, a picture and a mask in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / tiny_folder.name).symlink_to(tiny_folder)
+    (tmp_path / "model").symlink_to(tiny_folder)
+    coarse = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC).save("photo.png")
+    mask = Image.new("L", (64, 48))
+    mask.paste(255, (16, 16, 40, 40))
+    mask.save("mask.png")
+    return tmp_path
+
+
+def test_a_part_of_a_picture_is_painted_and_replayed(here: Path, capsys: OUTPUT) -> None:
+    common = [*COMMON, "--image", "photo.png", "--mask", "mask.png", "--mask-content", "fill", "--strength", 0.9]
+    assert sfumato("generate", "a fox", *common, "--out", "out.png") == 0
+    before, after = (np.asarray(Image.open(name).convert("RGB")) for name in ("photo.png", "out.png"))
+    outside = np.asarray(Image.open("mask.png")) == 0
+    assert np.array_equal(before[outside], after[outside])
+    assert not np.array_equal(before, after)
+    recipe = read_recipe(here / "out.png")
+    assert recipe.workflow == "inpaint"
+    assert recipe.inputs["mask_image"]["file"] == "mask.png"
+    assert sfumato("replay", "out.png") == 0
+    assert "bit-identical" in capsys.readouterr().out
+
+    (here / "mask.png").rename(here / "elsewhere.png")
+    assert sfumato("replay", "out.png") == 2
+    said = capsys.readouterr().err
+    assert "neither here nor beside it: mask_image (mask.png, sha256" in said
+    assert "photo.png," not in said
+    assert sfumato("replay", "out.png", "--input", "elsewhere.png") == 0
+
+
+@pytest.mark.usefixtures("here")
+def test_a_picture_is_drawn_over_larger_and_replayed(capsys: OUTPUT) -> None:
+    assert sfumato("generate", "a fox", *COMMON, "--hires", 1.5, "--hires-steps", 3, "--out", "out.png") == 0
+    with Image.open("out.png") as drawn:
+        assert drawn.size == (96, 96)
+    assert sfumato("replay", "out.png") == 0
+    assert "bit-identical" in capsys.readouterr().out
+
+
+def test_what_needs_a_picture_says_so_before_a_model_is_opened(here: Path, capsys: OUTPUT) -> None:
+    for options, message in (
+        (["--strength", 0.5], "--strength needs --image FILE"),
+        (["--image", "photo.png", "--mask-blur", 2], "--mask-blur needs --mask FILE"),
+        (["--hires-steps", 2], "--hires-steps needs --hires SCALE"),
+        (["--hires", 2, "--image", "photo.png"], "takes no --image"),
+        (["--image", "photo.png", "--extend", "8,8"], "expected LEFT,TOP,RIGHT,BOTTOM"),
+        (["--image", "absent.png"], "no picture at absent.png"),
+        (["--image", "photo.png", "--strength", 2], "strength must be from 0 to 1"),
+    ):
+        assert sfumato("generate", "a fox", *COMMON, *options) == 2
+        assert message in capsys.readouterr().err
+    assert not list((here / "outputs").glob("*.png"))

@@ -1,0 +1,69 @@
+"""Pictures made larger: hires fix, and margins painted around one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sfumato
+from sfumato.errors import OptionError, RecipeError, SizeError
+from sfumato.recipe import Recipe
+
+RUN: dict[str, Any] = {"num_inference_steps": 3, "seeds": [1]}
+
+
+@pytest.fixture(scope="module")
+def pipe(tiny_folder: Path) -> Any:
+    pipe = sfumato.StableDiffusionPipeline.from_pretrained(tiny_folder, safety_checker=None)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.mark.parametrize("enlarge", ["latent", "pixel"])
+def test_hires_fix_yields_the_size_goes_on_from_the_first_picture_and_replays(pipe: Any, enlarge: Any) -> None:
+    result = sfumato.hires_fix(
+        pipe, "a fox", scale=1.5, enlarge=enlarge, second_steps=5, second_prompt="a red fox", **RUN
+    )
+    assert result.images[0].size == (96, 96)
+    recipe = Recipe.from_json(result.recipes[0].to_json())
+    assert (recipe.prompt, recipe.steps, recipe.workflow) == ("a red fox", 5, "img2img")
+    assert (recipe.inputs["image"]["recipe"]["prompt"], recipe.inputs["image"]["recipe"]["width"]) == ("a fox", 64)
+    assert recipe.unrecorded is None
+    assert pipe.replay(recipe).identical
+    other = sfumato.hires_fix(
+        pipe, "a house", scale=1.5, enlarge=enlarge, second_steps=5, second_prompt="a red fox", **RUN
+    )
+    assert not np.array_equal(np.asarray(other.images[0]), np.asarray(result.images[0]))
+
+
+def test_a_recipe_that_is_made_from_too_many_others_is_refused(pipe: Any) -> None:
+    recipe = sfumato.hires_fix(pipe, "a fox", scale=1.25, **RUN).recipes[0]
+    values = recipe.inputs["image"]["recipe"]
+    for wrong in ({"recipe": {**values, "inputs": {"image": {}}}}, {"enlarge": "water"}, {"recipe": 7}):
+        damaged = Recipe.from_dict({**_dict(recipe), "inputs": {"image": {**recipe.inputs["image"], **wrong}}})
+        with pytest.raises(RecipeError):
+            pipe.replay(damaged)
+
+
+def _dict(recipe: Recipe) -> dict[str, Any]:
+    import json
+
+    return json.loads(recipe.to_json())
+
+
+def test_margins_are_painted_and_the_picture_stays(pipe: Any) -> None:
+    coarse = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC)
+    result = pipe("a fox", image=image, extend=(0, 8, 24, 0), **RUN)
+    painted = np.asarray(result.images[0])
+    assert painted.shape == (56, 88, 3)
+    assert np.array_equal(painted[8:, :64], np.asarray(image))
+    assert np.ptp(painted[8:, 64:].astype(int), axis=1).max() > 3, "more than its edges drawn out"
+    assert pipe.replay(Recipe.from_json(result.recipes[0].to_json()), {"image": image}).identical
+    with pytest.raises(SizeError, match="width must be a positive multiple of 8, not 67"):
+        pipe("a fox", image=image, extend=(3, 0, 0, 0), **RUN)
+    for wrong in ((0, 0, 0, 0), (1, 2), "8", (8, 0, -8, 0)):
+        with pytest.raises(OptionError, match="extend"):
+            pipe("a fox", image=image, extend=wrong, **RUN)
