@@ -11,7 +11,7 @@ from sfumato.images import read_embedded, read_recipe
 from sfumato.text.words import collect_words
 
 OUTPUT = pytest.CaptureFixture[str]
-CAPTIONS = ["a {} style", "{}, 3d style", "flat {}", "the {} in {}"]
+CAPTIONS = ["a {} style", "{}, 3d style", "flat {}", "{}, noto style", "the {} in {}"]
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ CURES = (
 )
 # A message says what a file holds; beyond this it says nothing more to a person.
 LONGEST = 4000
+LAST = 200
 # Beyond this a cell of a table stands out to the right, rather than making every row as wide as itself.
 WIDEST = 60
 
@@ -59,7 +60,8 @@ def in_options(message: str) -> str:
 def _one_line(message: str) -> str:
     """A message on one line, of which nothing moves the cursor or goes on for pages, whatever a file had in it."""
     line = harmless(" ".join(message.split("\n")))
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+    # What is wrong stands at the beginning, and what the system said of it at the end.
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - LAST]}…{line[-LAST:]}"
 
 
 @contextmanager

@@ -60,10 +60,11 @@ def test_an_error_is_one_line(capsys: OUTPUT) -> None:
 
 def test_what_a_file_has_in_it_moves_no_cursor_and_fills_no_pages(capsys: OUTPUT) -> None:
     for say in (say_error, say_note):
-        say("x.ckpt: a name is \x1b[2J\rgone\x9b and 東京 " + "x" * 10_000)
+        say("x.ckpt: a name is \x1b[2J\rgone\x9b and 東京 " + "x" * 10_000 + ": no such name")
         err = capsys.readouterr().err
         assert err.split(": ", 1)[1].startswith(r"x.ckpt: a name is \x1b[2J\rgone\x9b and 東京 xxx")
-        assert err.endswith("x…\n")
+        assert err.endswith("xxx: no such name\n")
+        assert "xxx…xxx" in err
         assert len(err) < LONGEST + 20
 
 

@@ -19,7 +19,7 @@ def explain(
     prompt = parse_prompt(text, emphasis, negative=negative)
     notes = list(prompt.notes)
     for call in prompt.networks:
-        yield f"added to the model: {call.name}, {_shares(call)}"
+        yield f"added to the model: {_visible(call.name)}, {_shares(call)}"
     schedule = prompt.schedule(steps)
     readings: dict[str, Reading] = {}
     first, shown = 1, 0
@@ -36,7 +36,7 @@ def explain(
                 notes += readings[each].notes
             yield from _part(prompt, number, each, readings[each], tokenizer, new=new)
         first, shown = last + 1, shown + 1
-    yield from (f"note: {note}" for note in dict.fromkeys(notes))
+    yield from (f"note: {_visible(note)}" for note in dict.fromkeys(notes))
 
 
 def _part(
