@@ -24,7 +24,8 @@ class TextEmbedding(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm_in = nn.LayerNorm(context_width)
-        self.position = nn.Parameter(torch.randn(1, context_width) / context_width**0.5)
+        self.position = nn.Parameter(torch.empty(1, context_width))
+        nn.init.normal_(self.position, std=context_width**-0.5)
         self.to_q = nn.Linear(context_width, context_width)
         self.to_k = nn.Linear(context_width, context_width)
         self.to_v = nn.Linear(context_width, context_width)

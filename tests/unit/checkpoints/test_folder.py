@@ -280,6 +280,7 @@ def test_extra_files_come_and_go_with_the_model(folder: Path, tmp_path: Path, mo
         save_folder(folder, **model(), extra_files={"words.txt": b"dog\n"}, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (folder / "words.txt").read_bytes() == b"cat\n"
+    monkeypatch.undo()
     save_folder(folder, **model(), overwrite=True)
     assert not (folder / "words.txt").exists()
 
