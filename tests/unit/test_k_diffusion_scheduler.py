@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from sfumato.diffusion.samplers import SAMPLERS, SPACINGS
 from sfumato.diffusion.samplers.churn import Churn
 from sfumato.errors import OptionError, ScheduleError, UnknownNameError
 from sfumato.infotext import SAMPLER_NAMES, SPACING_NAMES, infotext, parse_infotext
+from sfumato.metadata import Settings
+from sfumato.metadata.a1111 import read_a1111
+from sfumato.metadata.names import AUTOMATIC
 from sfumato.recipe import Recipe
 from sfumato.schedulers import (
     DDIMScheduler,
@@ -20,11 +24,12 @@ from sfumato.schedulers import (
     PNDMScheduler,
     scheduler_for,
     scheduler_from_config,
+    scheduler_from_settings,
 )
-from sfumato.schedulers.settings import scheduler_from_settings
 
 BASE = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 SHAPE = (2, 3)
+LINE = "cat\nSteps: 20, Sampler: {}, CFG scale: 7, Seed: 1, Size: 64x64, Version: v1.10.1"
 
 
 def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -171,9 +176,24 @@ def test_what_the_infotext_says_is_read_back(name: str, spacing: str) -> None:
         else {}
     )
     written = KDiffusionScheduler(sampler_name=name, schedule=spacing, rho=5.0, **options)
-    settings = parse_infotext(infotext(recipe(written))).settings
+    text = infotext(recipe(written))
+    settings = parse_infotext(text).settings
     assert (settings["Sampler"], settings["Schedule type"]) == (SAMPLER_NAMES[name], SPACING_NAMES[spacing])
-    assert scheduler_from_settings(BASE, settings) == written
+    read, omissions = scheduler_from_settings(BASE, read_a1111(text))
+    assert omissions == ()
+    assert isinstance(read, KDiffusionScheduler)
+    assert (read.spacing, read.levels(8)) == (written.spacing, written.levels(8))
+    assert replace(read, schedule=spacing) == written
+
+
+def test_programs_of_either_tradition_get_a_scheduler_of_theirs() -> None:
+    ours, _ = scheduler_from_settings(BASE, Settings(program="ComfyUI", sampler="DDIM", schedule="simple"))
+    assert (type(ours), ours.sampler, ours.spacing) == (KDiffusionScheduler, "ddim", "simple")
+    ours, _ = scheduler_from_settings(BASE, Settings(program="InvokeAI", sampler="DPM++ 2M", schedule="karras"))
+    assert (type(ours).__name__, ours.spacing) == ("DPMSolverMultistepScheduler", "karras")
+    used = KDiffusionScheduler(sampler_name="euler_a", eta=0.5, sigma_min=0.1, s_noise=1.1)
+    ours, _ = scheduler_from_settings(used, Settings(program="NovelAI", sampler="Euler a", schedule="karras"))
+    assert ours == KDiffusionScheduler(sampler_name="euler_a", schedule="karras")
 
 
 def test_every_sampler_and_schedule_has_its_name_in_the_infotext() -> None:
@@ -186,20 +206,40 @@ def test_every_sampler_and_schedule_has_its_name_in_the_infotext() -> None:
     ("old", "sampler", "spacing"), [("DPM++ 2M Karras", "dpmpp_2m", "karras"), ("Euler a", "euler_a", "uniform")]
 )
 def test_older_texts_say_the_schedule_with_the_sampler(old: str, sampler: str, spacing: str) -> None:
-    scheduler = scheduler_from_settings(BASE, {"Sampler": old})
+    scheduler, _ = scheduler_from_settings(BASE, read_a1111(LINE.format(old)))
     assert (scheduler.sampler, scheduler.spacing) == (sampler, spacing)
 
 
 def test_ddim_and_plms_are_the_web_ui_s_whatever_the_schedule_type() -> None:
-    ddim = scheduler_from_settings(BASE, {"Sampler": "DDIM", "Schedule type": "Karras"})
+    ddim, _ = scheduler_from_settings(BASE, read_a1111(LINE.format("DDIM, Schedule type: Karras")))
     assert isinstance(ddim, DDIMScheduler)
     assert ddim.levels(20).timesteps == tuple(float(t) for t in range(951, 0, -50))
     assert ddim.levels(20).sigmas[-1] == ddim.noise_schedule.sigma(0)
-    assert isinstance(scheduler_from_settings(BASE, {"Sampler": "PLMS"}), PNDMScheduler)
+    assert isinstance(scheduler_from_settings(BASE, read_a1111(LINE.format("PLMS")))[0], PNDMScheduler)
 
 
-def test_settings_that_can_t_be_are_errors() -> None:
-    with pytest.raises(OptionError, match="Sigma churn is 'much'"):
-        scheduler_from_settings(BASE, {"Sampler": "Euler", "Sigma churn": "much"})
-    with pytest.raises(UnknownNameError):
-        scheduler_from_settings(BASE, {"Sampler": "Oiler"})
+def test_what_the_web_ui_and_we_hold_for_automatic_agrees() -> None:
+    own = {info.title: info.schedule for info in SAMPLERS.values() if info.schedule != "uniform"}
+    assert own.keys() - AUTOMATIC.keys() == {"DPM fast", "DPM adaptive"}  # they visit levels of their own in any case
+    assert {title: own.get(title) for title in AUTOMATIC} == dict(AUTOMATIC)
+
+
+@pytest.mark.parametrize(
+    ("said", "omitted"),
+    [
+        ("Euler, Sigma churn: much", {"Sigma churn": "it is no number"}),
+        ("Oiler", {"sampler": "it is not here; euler is taken"}),
+        ("DPM++ 2M, Eta: 0.67", {"eta": "DPM++ 2M has no eta, which would do nothing; leave it out"}),
+        ("PLMS, Schedule rho: 5", {"rho": "PNDMScheduler does not act on it"}),
+        ("Euler, Schedule max sigma: 99", {"sigma_max": "outside the noise schedule"}),
+        ("Heun, Sigma churn: 3, Sigma tmax: 9, Schedule rho: 0, Sigma noise: 1, Eta: 1.0", {}),
+    ],
+)
+def test_what_is_said_and_can_t_be_is_named(said: str, omitted: dict[str, str]) -> None:
+    settings = read_a1111(LINE.format(said))
+    scheduler, omissions = scheduler_from_settings(BASE, settings)
+    found = {one.name: one.why for one in (*settings.omissions, *omissions)}
+    assert found.keys() == omitted.keys()
+    assert all(why in found[name] for name, why in omitted.items())
+    if not omitted:
+        assert scheduler == KDiffusionScheduler(sampler_name="heun", schedule="uniform", s_churn=3.0, s_tmax=9.0)

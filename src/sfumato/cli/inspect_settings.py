@@ -16,10 +16,15 @@ def show_settings(settings: "Settings") -> None:
     rows: list[tuple[str, ...]] = []
     for option in fields(settings):
         value = getattr(settings, option.name)
-        if option.name in ("omissions", "loras") or value is None or (value == option.default and option.name != "rng"):
+        if (
+            option.name in ("omissions", "loras", "sampling")
+            or value is None
+            or (value == option.default and option.name != "rng")
+        ):
             continue
         shown = "x".join(map(str, value)) if isinstance(value, tuple) else str(value).replace("\n", "\\n")
         rows.append((option.name.replace("_", " "), shown))
+    rows += [(name.replace("_", " "), f"{value:g}") for name, value in settings.sampling.items()]
     for lora in settings.loras:
         text = "" if lora.text_weight == lora.weight else f", text {lora.text_weight:g}"
         rows.append(("LoRA", f"{lora.name}: {lora.weight:g}{text}" + (f" ({lora.hash})" if lora.hash else "")))

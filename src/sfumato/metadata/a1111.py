@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from sfumato.errors import MetadataError
-from sfumato.infotext import parse_infotext
+from sfumato.infotext import SCHEDULE_SETTINGS, parse_infotext
 from sfumato.metadata.draft import LONGEST, NOT_KNOWN, Draft, number, sound
 from sfumato.metadata.names import AUTOMATIC, JOINED
 from sfumato.metadata.settings import NamedLora, Settings
@@ -12,7 +12,6 @@ from sfumato.metadata.settings import NamedLora, Settings
 FROM_A_PICTURE = "it began from another picture, which the file does not hold"
 PARTS = "Sfumato has no such part; the picture is drawn without it"
 SECOND_PASS = "only the first pass is drawn"
-OWN_NUMBERS = "Sfumato's sampler has its own"
 
 # What has no say in the picture, or is said again by another setting.
 IRRELEVANT = frozenset({"User", "Size-1", "Size-2", "Seed resize from-1", "Seed resize from-2", "Safety", "NSFW score", "Created Date"})  # fmt: skip
@@ -21,8 +20,6 @@ IRRELEVANT = frozenset({"User", "Size-1", "Size-2", "Seed resize from-1", "Seed 
 NEUTRAL: Mapping[str, frozenset[str]] = {
     "Clip skip": frozenset({"1"}),
     "Emphasis": frozenset({"Original"}),
-    "Sigma churn": frozenset({"0", "0.0"}),
-    "Sigma noise": frozenset({"1", "1.0"}),
     "Tiling": frozenset({"False"}),
 }
 
@@ -46,19 +43,14 @@ WHY: Mapping[str, str] = {
     "VAE": "the model's own VAE decodes, or the one you put in",
     "VAE hash": "the model's own VAE decodes, or the one you put in",
     "TI hashes": "embeddings are loaded with --embedding FILE, and not by their hashes",
-    "Schedule min sigma": OWN_NUMBERS,
-    "Schedule max sigma": OWN_NUMBERS,
-    "Schedule rho": OWN_NUMBERS,
-    "Sigma churn": OWN_NUMBERS,
-    "Sigma tmin": OWN_NUMBERS,
-    "Sigma tmax": OWN_NUMBERS,
-    "Sigma noise": OWN_NUMBERS,
-    "Eta": "ancestral samplers take all of their noise here",
     "NGMS": "every step is guided",
     "Token merging ratio": "tokens are not merged",
     "Emphasis": "it reckons the weights of words in another way",
 }
 STARTS: Mapping[str, str] = {"Hires": SECOND_PASS, "First pass": SECOND_PASS, "ControlNet": PARTS, "ADetailer": PARTS, "AddNet": PARTS}  # fmt: skip
+
+# Numbers of samplers and schedules that change nothing: 0 stands there for what the sampler or the schedule has by itself.
+_USUAL: Mapping[str, float] = {"rho": 0.0, "sigma_min": 0.0, "sigma_max": 0.0, "eta": 1.0, "s_churn": 0.0, "s_tmin": 0.0, "s_tmax": 0.0, "s_noise": 1.0}  # fmt: skip
 
 _LORA = re.compile(r"<lora:([^:<>]{1,500})((?::[^:<>]{0,100}){0,6})>")
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})")
@@ -149,7 +141,7 @@ def _noise(draft: Draft, said: dict[str, str]) -> None:
 
 
 def _sampler(draft: Draft, said: dict[str, str]) -> None:
-    """Sampler, schedule and eta."""
+    """Sampler, schedule and their numbers."""
     given, schedule = said.pop("Sampler", None), said.pop("Schedule type", None)
     if given is None:
         if schedule is not None:
@@ -169,8 +161,16 @@ def _sampler(draft: Draft, said: dict[str, str]) -> None:
     for name in ("Eta DDIM", "Eta"):
         if name in said and sampler == "DDIM":
             draft.number("eta", name, said.pop(name))
-        elif name == "Eta" and said.get(name) in ("1", "1.0"):
-            said.pop(name)  # what ancestral samplers have anyway
+    sampling: dict[str, float] = {}
+    for name, option in SCHEDULE_SETTINGS.items():
+        value = said.pop(name, None)
+        if value is None:
+            continue
+        if (read := number(value)) is None:
+            draft.omit(name, value, "it is no number")
+        elif read != _USUAL[option]:
+            sampling[option] = read
+    draft.values["sampling"] = sampling
 
 
 def _rest(draft: Draft, said: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """What a picture of another program says it was made from, and what of it could not be carried over."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 Program: TypeAlias = Literal["AUTOMATIC1111", "ComfyUI", "InvokeAI", "NovelAI"]
@@ -38,6 +39,7 @@ class Settings:
     emphasis         whose marks weigh the words
     sampler          by the name that the web UI has for it
     schedule         which noise levels: uniform, karras, exponential, sgm_uniform, simple, ddim …; None is the model's own
+    sampling         numbers of the schedule and the sampler: rho, sigma_min, sigma_max, eta, s_churn, s_tmin, s_tmax, s_noise
     clip_skip        last layers of the text encoder left out
     rng … eta_noise_seed_delta   as in a recipe
     noise_count      pictures that were drawn together from one generator; this one's noise is row `noise_index` of theirs
@@ -56,6 +58,7 @@ class Settings:
     guidance_scale: float | None = None
     sampler: str | None = None
     schedule: str | None = None
+    sampling: Mapping[str, float] = field(default_factory=dict[str, float])
     eta: float = 0.0
     width: int | None = None
     height: int | None = None

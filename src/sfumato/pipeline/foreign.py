@@ -1,26 +1,20 @@
 """A recipe out of another program's settings: what it says, on the model of a pipeline, and what could not be carried over."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sfumato.adapters import Adapter
-from sfumato.diffusion.samplers import SPACINGS
-from sfumato.errors import RecipeError, UnknownNameError, UnsupportedError
+from sfumato.errors import RecipeError
 from sfumato.metadata import Omission, Settings
 from sfumato.pipeline.adapter_recipe import hash_of
 from sfumato.pipeline.request import MULTIPLE
 from sfumato.pipeline.result import name_of, versions
 from sfumato.recipe import Emphasis, Recipe, UsedAdapter
-from sfumato.schedulers import Scheduler, scheduler_for
-from sfumato.schedulers.unavailable import UnavailableScheduler
+from sfumato.schedulers import scheduler_from_settings
 
 if TYPE_CHECKING:
     from sfumato.pipeline.pipeline import StableDiffusionPipeline
-
-SAME_LEVELS: Mapping[str, str] = {"uniform": "linspace", "normal": "linspace", "ddim": "leading", "simple": "trailing"}
-"""Schedules of other programs by the spacing that visits the same levels, or levels within a step of them."""
 
 _NOVELAI_MARKS = re.compile(r"[{}\[\]|]|::")
 """Marks that weigh words at NovelAI, whose words no mode of emphasis reads."""
@@ -50,7 +44,8 @@ def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignR
         return usual if found is None else found
 
     defaults, side = pipe.defaults, pipe.unet.config.sample_size * pipe.vae.scale
-    scheduler = _scheduler(settings, pipe.scheduler, omissions)
+    scheduler, named = scheduler_from_settings(pipe.scheduler, settings)
+    omissions += named
     width, height = (
         _side(name, own(name, found, defaults.get(name, side)), omissions)
         for name, found in (("width", settings.width), ("height", settings.height))
@@ -99,31 +94,6 @@ def _emphasis(settings: Settings, omissions: list[Omission]) -> Emphasis:
         why = "NovelAI's marks that weigh words are read as text, like any other"
         omissions.append(Omission(name="emphasis", value=mark[0], why=why))
     return "none"
-
-
-def _scheduler(settings: Settings, base: Scheduler, omissions: list[Omission]) -> Scheduler:
-    """The model's scheduler with the sampler and the levels that were used, as far as they are here."""
-    sampler = settings.sampler
-    if sampler is not None:
-        try:
-            scheduler_for(base=base, sampler=sampler)
-        except (UnknownNameError, UnsupportedError):
-            omissions.append(Omission(name="sampler", value=sampler, why=f"it is not here; {base.sampler} is taken"))
-            sampler = None
-    elif not any(one.name in ("sampler", "sampler_name", "scheduler") for one in omissions):
-        omissions.append(Omission(name="sampler", value="", why=f"it is not told; {base.sampler} is taken"))
-    if sampler is None and isinstance(base, UnavailableScheduler):
-        sampler = "euler"
-    wanted = settings.schedule
-    spacings = [spacing for spacing in (wanted, SAME_LEVELS.get(wanted or "")) if spacing in SPACINGS]
-    try:
-        return scheduler_for(base=base, sampler=sampler, spacing=spacings[0] if spacings else None)
-    except UnsupportedError:
-        spacings = []
-        return scheduler_for(base=base, sampler=sampler)
-    finally:
-        if wanted is not None and not spacings:
-            omissions.append(Omission(name="schedule", value=wanted, why="it is not here; the model's own is taken"))
 
 
 def _side(name: str, side: int, omissions: list[Omission]) -> int:

@@ -12,6 +12,7 @@ from sfumato.schedulers.choice import CLASSES, scheduler_for, scheduler_from_con
 from sfumato.schedulers.consistency import LCMScheduler, TCDScheduler
 from sfumato.schedulers.dpm_solver import DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler
 from sfumato.schedulers.k_diffusion import KDiffusionScheduler
+from sfumato.schedulers.settings import scheduler_from_settings
 from sfumato.schedulers.sigma_space import (
     DPMSolverSDEScheduler,
     EulerAncestralDiscreteScheduler,
@@ -52,4 +53,5 @@ __all__ = [
     "UniPCMultistepScheduler",
     "scheduler_for",
     "scheduler_from_config",
+    "scheduler_from_settings",
 ]

@@ -39,6 +39,7 @@ def test_the_web_ui_s_text() -> None:
         guidance_scale=6.5,
         sampler="DPM++ 2M",
         schedule="karras",
+        sampling={"eta": 0.67},
         width=512,
         height=768,
         clip_skip=1,
@@ -62,7 +63,6 @@ def test_the_web_ui_s_text() -> None:
         "Hires steps": "10",
         "Hires upscaler": "Latent",
         "TI hashes": "easynegative: c74b4e810b03",
-        "Eta": "0.67",
         "NGMS": "0.5",
     }
     assert all(one.why for one in settings.omissions)

@@ -50,7 +50,7 @@ def test_the_recipe_draws_what_a_call_with_the_same_settings_draws(pipe: Any) ->
     found = recipe_from(SETTINGS, pipe)
     assert found.omissions == ()
     replayed = pipe.replay(found.recipe).image
-    pipe.scheduler = sfumato.EulerAncestralDiscreteScheduler.from_config(pipe.scheduler, timestep_spacing="linspace")
+    pipe.scheduler = sfumato.KDiffusionScheduler.from_config(pipe.scheduler, sampler_name="Euler a", schedule="uniform")
     called = pipe(
         "a fox", 48, 64, 2, guidance_scale=3.0, negative_prompt="blurry", clip_skip=1, seeds=[5], rng="nv", subseed=9,
         subseed_strength=0.25, eta_noise_seed_delta=31337,
@@ -65,6 +65,7 @@ def test_the_recipe_draws_what_a_call_with_the_same_settings_draws(pipe: Any) ->
         (changed(sampler=None, schedule=None), {"sampler"}, {"sampler": "plms"}),
         (changed(schedule="align_my_steps"), {"schedule"}, {"sampler": "euler_a"}),
         (changed(schedule=None), set(), {"sampler": "euler_a"}),
+        (changed(sampling={"eta": 0.5, "s_churn": 3.0, "s_noise": 1.01}), {"s_churn"}, {"sampler": "euler_a"}),
         (changed(sampler="DDIM", schedule="karras"), set(), {"sampler": "ddim"}),
         (changed(sampler="DPM++ 2M", schedule="karras"), set(), {"sampler": "dpmpp_2m"}),
         (changed(width=65, height=7), {"width", "height"}, {"width": 64, "height": 8}),

@@ -35,6 +35,7 @@ _SAMPLERS = (
         aliases=("PNDM",),
         function=plms,
         order=2,
+        schedule="ddim",
         paper="Liu et al. 2022, arXiv:2202.09778",
     ),
     SamplerInfo(
@@ -42,6 +43,7 @@ _SAMPLERS = (
         title="DDIM",
         function=ddim,
         order=1,
+        schedule="ddim",
         paper="Song et al. 2021, arXiv:2010.02502",
     ),
     SamplerInfo(
@@ -51,6 +53,7 @@ _SAMPLERS = (
         function=ddim_cfgpp,
         order=1,
         unconditioned=True,
+        schedule="ddim",
         paper="Chung et al. 2024, arXiv:2406.08070",
     ),
     SamplerInfo(
@@ -249,6 +252,7 @@ _SAMPLERS = (
         aliases=("uni_pc", "UniPCMultistep"),
         function=unipc,
         order=3,
+        schedule="ddim",
         paper="Zhao et al. 2023, arXiv:2302.04867",
     ),
     SamplerInfo(
