@@ -1,6 +1,6 @@
 """How long prompts take to read, at sizes and in shapes that nobody types; and whether any of a million strings can't be.
 
-`python bench/prompts.py` times a megabyte of words and 100,000 brackets in many shapes: the tree, and the spans of every mode, each in
+`python bench/prompts.py` times a megabyte of words and 100,000 brackets in many shapes: the tree, the spans of every mode, and wildcards, each in
 milliseconds of processor time, the best of so many runs. `python bench/prompts.py --fuzz 1000000` reads as many random strings in
 every mode, for a run of random length, and counts those that raise.
 """
@@ -26,10 +26,25 @@ SHAPES = {
     "[a:[a:…:1]:1]": "[a:" * (BRACKETS // 2) + ":1]" * (BRACKETS // 2),
     "[a|b][a|b]…": "[a|b]" * (BRACKETS // 2),
     "[a:b:1]…": "[a:b:1]" * (BRACKETS // 2),
+    "[a:b:0]…[a:b:49999]": "".join(f"[a{i}:b:{i}]" for i in range(BRACKETS // 2)),
+    "(a:1.0)…(a:1.49999)": "".join(f"(a{i}:1.{i})" for i in range(BRACKETS // 2)),
+    "(a [b] c)…": "(a [b] c)" * (BRACKETS // 4),
+    "(a)++(a)++…": "(a)++" * (BRACKETS // 2),
+    "1 MB of a++": "a++ " * 262_144,
+    "1 MB of <lora:x:1>": "<lora:x:1>" * 104_857,
+    "1 MB of BREAK": "BREAK " * 174_762,
+    "1 MB of escapes": "\\(" * 524_288,
     "1 MB of <lora:": "<lora:" * 174_763,
     "1 MB of AND": "AND " * 262_144,
     "1 MB of spaces and colons": " :" * 524_288,
     "1 MB of backslashes": "\\" * 1_048_576,
+}
+WILDCARDS = {
+    "{a|b}{a|b}…": "{a|b}" * (BRACKETS // 2),
+    "{a|{a|…}}": "{a|" * (BRACKETS // 2) + "}" * (BRACKETS // 2),
+    "{{{…": "{" * BRACKETS,
+    "1 MB of __a__": "__a__" * 209_715,
+    "1 MB of words_and_bars": "words_and_bars " * 69_905,
 }
 MODES: tuple[Emphasis, ...] = ("a1111", "comfy", "compel")
 WORDS = ["(", ")", "[", "]", ":", "|", "\\", "{", "}", "__", "$$", "<", ">", "<lora:x", "BREAK", "AND", " ", "\n", ",", "+", "-", '"',
@@ -52,6 +67,9 @@ def measure(runs: int) -> None:
         row = [best(lambda text=text: parse_prompt(text), runs)]
         row += [best(lambda text=text, mode=mode: read_spans(text, mode), runs) for mode in MODES]
         print(f"{name:<28}{len(text):>9}{row[0]:>8.1f}" + "".join(f"{each:>9.1f}" for each in row[1:]))
+    for name, text in WILDCARDS.items():
+        drawn = best(lambda text=text: expand_wildcards(text, 1, {"a": ["red", "green"]}), runs)
+        print(f"{name:<28}{len(text):>9}{drawn:>8.1f}   expand_wildcards")
 
 
 def fuzz(count: int, seed: int) -> None:

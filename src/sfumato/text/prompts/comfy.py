@@ -12,7 +12,9 @@ from sfumato.text.prompts.emphasis import HEAVIEST, MORE, Span, Spans
 
 EMBEDDING = "embedding:"
 
-_TOKENS = re.compile(r"[^\\()]+|[()]|\\[()]?")
+# In this order: text, backslashes that take no meaning from anything among it; a pair around text alone, which most pairs are; a bracket;
+# escapes in a row.
+_TOKENS = re.compile(r"(?:[^\\()]|\\(?![()]))[^\\()]*+(?:\\(?![()])[^\\()]*+)*+|\([^\\()]*+\)|[()]|(?:\\[()])++")
 
 
 def comfy_spans(text: str) -> Spans:
@@ -20,40 +22,51 @@ def comfy_spans(text: str) -> Spans:
     tokens: list[str] = _TOKENS.findall(text)
     partners, stop = _partners(tokens)
     spans: list[Span] = []
+    known: dict[tuple[str, float], Span] = {}  # equal spans are one
+    pairs: dict[str, tuple[str, float | None]] = {}
     texts: list[str] = []
     weights = [1.0]
     # Where a weight is written, by the place of the text that it ends: how much of that text is left.
     cut: dict[int, int] = {}
 
-    def end() -> None:
-        if whole := "".join(texts):
-            spans.append(Span(whole, weights[-1]))
-        texts.clear()
+    def add(whole: str, weight: float) -> None:
+        key = whole, weight
+        if (span := known.get(key)) is None:
+            span = known[key] = Span(whole, weight)
+        spans.append(span)
 
     for place, token in enumerate(tokens):
         partner = partners.get(place) if place < stop else None
         if partner is None:
-            written = token[: cut[place]] if place in cut else token
-            texts.append(written[1:] if written in ("\\(", "\\)") else written)
+            texts.append(token[1::2] if token[0] == "\\" and token[1:2] in ("(", ")") else token[: cut.get(place)])
+            continue
+        if texts:
+            if whole := "".join(texts):
+                add(whole, weights[-1])
+            texts.clear()
+        if partner == place:
+            if (read := pairs.get(token)) is None:
+                read = pairs[token] = _pair(token[1:-1])
+            if read[0]:
+                add(read[0], _held(weights[-1] * MORE if read[1] is None else read[1]))
         elif token == "(":
-            end()
             weight = weights[-1] * MORE
             last = tokens[partner - 1]  # where the weight is written, if it is
-            colon = last.rfind(":")
+            colon = last.rfind(":") if last[0] != "(" else -1
             # A colon right after the bracket is text.
             number = _number(last[colon + 1 :]) if colon > 0 or (colon == 0 and partner - 2 != place) else None
             if number is not None:
                 weight, cut[partner - 1] = number, colon
-            weights.append(min(max(weight, -HEAVIEST), HEAVIEST))
+            weights.append(_held(weight))
         else:
-            end()
             weights.pop()
-    end()
+    if texts and (whole := "".join(texts)):
+        add(whole, weights[-1])
     return tuple(spans)
 
 
 def _partners(tokens: list[str]) -> tuple[dict[int, int], int]:
-    """The place of each bracket's partner, both ways, and from where on all is text."""
+    """The place of each bracket's partner, both ways, and from where on all is text; a pair in one token is its own partner."""
     partners: dict[int, int] = {}
     opened: list[int] = []
     owed = 0
@@ -69,7 +82,16 @@ def _partners(tokens: list[str]) -> tuple[dict[int, int], int]:
             else:
                 first = opened.pop()
                 partners[first], partners[place] = place, first
+        elif token[0] == "(" and (opened or not owed):
+            partners[place] = place
     return partners, opened[0] if opened else len(tokens)
+
+
+def _pair(text: str) -> tuple[str, float | None]:
+    """What is in a pair, without the weight written in it, and that weight."""
+    colon = text.rfind(":")
+    number = _number(text[colon + 1 :]) if colon > 0 else None
+    return (text, None) if number is None else (text[:colon], number)
 
 
 def _number(text: str) -> float | None:
@@ -78,3 +100,7 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _held(weight: float) -> float:
+    return min(max(weight, -HEAVIEST), HEAVIEST)

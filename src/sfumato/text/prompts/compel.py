@@ -12,32 +12,68 @@ from sfumato.text.prompts.emphasis import HEAVIEST, Span, Spans
 
 PLUS, MINUS = 1.1, 0.9
 
-# Words without signs are taken together, up to the last space; one that a sign follows, by itself.
-_TOKENS = re.compile(r'[^\\()"+\-]+(?<=\s)|\\.|[()"]|[^\\()"\s]+|\s+|\\', re.DOTALL)
+# Words without signs are taken together, up to the last space; one that a sign follows, by itself. Before them, a pair around such words
+# alone; escapes are taken in a row.
+_TOKENS = re.compile(r'[^\\()"+\-]+(?<=\s)|\([^\\()"+\-]*+\)|(?:\\.)++|[()"]|[^\\()"\s]+|\s+|\\', re.DOTALL)
+_PAIR = re.compile(r"\((.*(?<=\s))?(.*)\)", re.DOTALL)
 # What may follow a bracket without a space.
 _AFTER = re.compile(r"\++|-+(?![0-9.])|-?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)")
 # A word with its signs: they end it, or stand before punctuation.
 _WORD = re.compile(r"(.*?[^+\-,.;:!?=])(\++|-+)([,.;:!?=]*)", re.DOTALL)
+_STARTS = frozenset("+-.0123456789")
 _ESCAPABLE = frozenset('()"+-.,=')
 
 
 def compel_spans(text: str) -> Spans:
     """The spans of a text, one for each stretch of one weight. In linear time."""
-    tokens: list[str] = _TOKENS.findall(text)
+    tokens: list[str] = [
+        *_TOKENS.findall(text),
+        " ",
+    ]  # the last is nothing of the text: it follows what nothing follows
     after, closing, opening = _pairs(tokens)
     weighed: list[tuple[str, float]] = []
     weights = [1.0]
-    for place, token in enumerate(tokens):
-        if place in opening:
+    known: dict[
+        tuple[str, float], list[tuple[str, float]]
+    ] = {}  # words with signs, and pairs around words alone: equal ones are read once
+    for place, token in enumerate(tokens[:-1]):
+        if token[0] == "(" and len(token) > 1:
+            key = token, _held(weights[-1] * after[place][0]) if place in after else weights[-1]
+            if (pair := known.get(key)) is None:
+                pair = known[key] = _pair(*key)
+            weighed += pair
+        elif place in opening:
             factor = after[opening[place]][0] if opening[place] in after else 1.0
-            weights.append(min(max(weights[-1] * factor, -HEAVIEST), HEAVIEST))
+            weights.append(_held(weights[-1] * factor))
             weighed.append((" ", weights[-1]))  # brackets part words
         elif place in closing:
             weighed.append((" ", weights.pop()))
         else:
             rest = token[after[place - 1][1] :] if place - 1 in after else token
-            weighed += _word(rest, weights[-1], escaped=token[0] == "\\")
+            if token[0] == "\\":
+                weighed.append((_unescaped(rest), weights[-1]))
+            elif "+" in rest or "-" in rest:
+                key = rest, weights[-1]
+                if (pair := known.get(key)) is None:
+                    pair = known[key] = list(_word(*key))
+                weighed += pair
+            else:
+                weighed.append((rest, weights[-1]))
     return tuple(_joined(weighed))
+
+
+def _pair(token: str, weight: float) -> list[tuple[str, float]]:
+    """A pair around words without signs, with its weight; the words up to the last space by themselves, as the tokens have them."""
+    match = _PAIR.fullmatch(token)
+    assert match is not None, "anything in brackets is one"
+    return [(text, weight) for text in (" ", match[1] or "", f"{match[2]} ") if text]
+
+
+def _unescaped(text: str) -> str:
+    """Escapes in a row without the backslashes before what they take the meaning from."""
+    for mark in _ESCAPABLE:
+        text = text.replace(f"\\{mark}", mark)
+    return text
 
 
 def _pairs(tokens: list[str]) -> tuple[dict[int, tuple[float, int]], set[int], dict[int, int]]:
@@ -47,9 +83,14 @@ def _pairs(tokens: list[str]) -> tuple[dict[int, tuple[float, int]], set[int], d
     opening: dict[int, int] = {}
     brackets: list[int] = []
     quote: int | None = None
-    for place, token in enumerate(tokens):
+    for place, token in enumerate(tokens[:-1]):
         if token == "(":
             brackets.append(place)
+            continue
+        if token[0] == "(":
+            following = _AFTER.match(tokens[place + 1]) if tokens[place + 1][0] in _STARTS else None
+            if following is not None:
+                after[place] = _factor(following[0]), following.end()
             continue
         if token == ")" and brackets:
             first = brackets.pop()
@@ -61,7 +102,7 @@ def _pairs(tokens: list[str]) -> tuple[dict[int, tuple[float, int]], set[int], d
             if token == '"' and quote is None:
                 quote = place
             continue
-        following = _AFTER.match(tokens[place + 1]) if place + 1 < len(tokens) else None
+        following = _AFTER.match(tokens[place + 1]) if tokens[place + 1][0] in _STARTS else None
         if token == '"' and following is None:
             continue  # quotes without a weight are quotes
         opening[first] = place
@@ -71,16 +112,13 @@ def _pairs(tokens: list[str]) -> tuple[dict[int, tuple[float, int]], set[int], d
     return after, closing, opening
 
 
-def _word(text: str, weight: float, *, escaped: bool) -> Iterator[tuple[str, float]]:
+def _word(text: str, weight: float) -> Iterator[tuple[str, float]]:
     """The text of a token with its weight, and that of the punctuation behind its signs."""
-    if escaped and len(text) > 1:
-        yield (text[1:] if text[1] in _ESCAPABLE else text), weight
-        return
-    match = _WORD.fullmatch(text) if "+" in text or "-" in text else None
+    match = _WORD.fullmatch(text)
     if match is None:
         yield text, weight
         return
-    yield match[1], min(max(weight * _factor(match[2]), -HEAVIEST), HEAVIEST)
+    yield match[1], _held(weight * _factor(match[2]))
     yield match[3], weight
 
 
@@ -89,7 +127,11 @@ def _factor(written: str) -> float:
         return min(PLUS ** min(len(written), 1000), HEAVIEST)
     if written == "-" * len(written):
         return MINUS ** min(len(written), 100_000)
-    return min(max(float(written), -HEAVIEST), HEAVIEST)
+    return _held(float(written))
+
+
+def _held(weight: float) -> float:
+    return min(max(weight, -HEAVIEST), HEAVIEST)
 
 
 def _joined(weighed: list[tuple[str, float]]) -> Iterator[Span]:

@@ -23,16 +23,26 @@ def take_networks(text: str) -> tuple[str, tuple[NetworkCall, ...], tuple[str, .
     calls: list[NetworkCall] = []
     notes: list[str] = []
 
+    known: dict[str, tuple[NetworkCall | None, list[str]]] = {}  # equal ones are read once
+
     def take(match: re.Match[str]) -> str:
-        kind, items = match[1], match[2].split(":")
-        if kind in ADAPTERS:
-            calls.append(_call(kind, items, match[0], notes))
-        else:
-            notes.append(f"{match[0]} is dropped: there is nothing of the kind {kind!r} here")
+        if (read := known.get(match[0])) is None:
+            read = known[match[0]] = _read(match)
+        if read[0] is not None:
+            calls.append(read[0])
+        notes.extend(read[1])
         return ""
 
     # Up to the last > only: each search for one then finds it, and none runs to the end of a long text in vain.
     return _CALL.sub(take, text[: last + 1]) + text[last + 1 :], tuple(calls), tuple(notes)
+
+
+def _read(match: re.Match[str]) -> tuple[NetworkCall | None, list[str]]:
+    """The call, if it is one for an adapter, and what is to be said of it."""
+    kind, notes = match[1], list[str]()
+    if kind in ADAPTERS:
+        return _call(kind, match[2].split(":"), match[0], notes), notes
+    return None, [f"{match[0]} is dropped: there is nothing of the kind {kind!r} here"]
 
 
 def _call(kind: str, items: list[str], written: str, notes: list[str]) -> NetworkCall:

@@ -40,9 +40,12 @@ def parse_prompt(text: str, emphasis: Emphasis = "a1111", *, negative: bool = Fa
         networks, notes = (), (*notes, f"{names} in the negative prompt is dropped: networks are called in prompts")
     written = [rest] if negative else _AND.split(rest) if "AND" in rest else [rest]
     parts: list[Part] = []
+    known: dict[str, Part] = {}  # equal ones are one
     for each in written:
-        body, weight = (each, 1.0) if negative else split_weight(each)
-        parts.append(Part(parse_pieces(body), weight))
+        if (part := known.get(each)) is None:
+            body, weight = (each, 1.0) if negative else split_weight(each)
+            part = known[each] = Part(parse_pieces(body), weight)
+        parts.append(part)
     if len(parts) == 1 and parts[0].weight != 1:
         weight = rest[rest.rfind(":") :].strip()
         notes = (

@@ -16,8 +16,18 @@ from sfumato.text.prompts.tree import Alternation, Change, Piece, Pieces, When, 
 DEEPEST = 100
 """Inside more open brackets than this nothing changes: a tree must not be deeper than what walks it can go."""
 
-_TOKENS = re.compile(r"[^\\\[\]():|]+|[\[\]():|]|\\.|\\", re.DOTALL)
-_NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*")
+_MARKS = frozenset("[]():|")
+_TEXT = r"[^\\\[\]():|]"
+_FLOAT = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_NUMBER = re.compile(rf"\s*({_FLOAT})\s*")
+# In this order: text with escapes, and with pairs around text alone that mean nothing here; a pair of square brackets around text alone, and
+# around what is a change or an alternation, as most are; a mark; a backslash by itself.
+_TOKENS = re.compile(
+    rf"(?:{_TEXT}++|\({_TEXT}*+(?::{_TEXT}*+)?\)|(?:\\.)++)(?:{_TEXT}++|\({_TEXT}*+(?::{_TEXT}*+)?\)|\[{_TEXT}*+\]|(?:\\.)++)*+"
+    rf"|\[{_TEXT}*+(?:(?:\|{_TEXT}*+)*+|(?::{_TEXT}*+)?:\s*{_FLOAT}\s*)\]"
+    r"|[\[\]():|]|\\",
+    re.DOTALL,
+)
 
 
 def parse_pieces(text: str) -> Pieces:
@@ -30,15 +40,25 @@ def parse_pieces(text: str) -> Pieces:
     waiting: list[int] = []
     marks: list[int] = []
     before: list[int] = []
+    known: dict[str, Change | Alternation | None] = {}  # pairs around text alone: equal ones are read once
     for token in _TOKENS.findall(text):
-        if token == "[" or token == "(":
+        if token not in _MARKS:
+            if token[0] == "[":
+                if (node := known.get(token)) is None and token not in known:
+                    node = known[token] = _simple(token)
+                if node is not None and len(waiting) < DEEPEST:
+                    pieces.append(node)
+                    continue
+                if node is not None:
+                    waiting, marks, before = [], [], []
+        elif token == "[" or token == "(":
             waiting.append(len(pieces))
             before.append(len(marks))
         elif not waiting:
             pass
         elif token == ":" or token == "|":
             marks.append(len(pieces))
-        elif token == "]" or token == ")":
+        else:
             place, first = waiting.pop(), before.pop()
             own = marks[first:]
             del marks[first:]
@@ -50,11 +70,23 @@ def parse_pieces(text: str) -> Pieces:
                     continue
                 sound = token == ")" and [pieces[mark] for mark in own].count(":") <= 1
             if not sound:
-                waiting.clear()
-                marks.clear()
-                before.clear()
+                waiting, marks, before = [], [], []
         pieces.append(token)
     return merged(pieces)
+
+
+def _simple(token: str) -> Change | Alternation | None:
+    """What a pair of square brackets around text and marks says; None if it changes nothing."""
+    if ":" not in token:
+        choices = token[1:-1].split("|")
+        return Alternation(tuple([(choice,) if choice else () for choice in choices])) if len(choices) > 1 else None
+    *texts, number = token[1:-1].split(":")
+    before, after = texts if len(texts) > 1 else ("", texts[0])
+    return Change((before,) if before else (), (after,) if after else (), _when(number))
+
+
+def _when(number: str) -> When:
+    return When(float(number), "." in number)
 
 
 def _node(place: int, marks: list[int], pieces: list[Piece]) -> Change | Alternation | None:
@@ -70,4 +102,4 @@ def _node(place: int, marks: list[int], pieces: list[Piece]) -> Change | Alterna
     if match is None:
         return None
     before, between = ((), place) if len(colons) == 1 else (merged(pieces[place + 1 : colons[0]]), colons[0])
-    return Change(before, merged(pieces[between + 1 : colons[-1]]), When(float(match[1]), "." in match[1]))
+    return Change(before, merged(pieces[between + 1 : colons[-1]]), _when(match[1]))

@@ -24,7 +24,9 @@ DEEPEST = 50
 LONGEST = 1_000_000
 """Letters that wildcards may grow a prompt to; once it is that long, no more lists are read."""
 
-_TOKENS = re.compile(r"[^\\{}|_]+|\\.|__[\w\-/*?. ]+?__|.", re.DOTALL)
+# A choice among text alone, as most are, is one token; inside too many others it is read as its parts.
+_TOKENS = re.compile(r"[^\\{}|_]+|\{[^\\{}|_]*+(?:\|[^\\{}|_]*+)++\}|\\.|__[\w\-/*?. ]+?__|.", re.DOTALL)
+_PARTS = re.compile(r"[^{}|]+|.", re.DOTALL)
 _COUNT = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?\$\$(?:((?:(?!\$\$)[^{}|])*)\$\$)?")
 _WEIGHT = re.compile(r"\s*(\d+\.?\d*|\.\d+)::")
 
@@ -65,12 +67,15 @@ class _Drawing:
     random: Random
     lists: Lists
     grown: int = 0
+    found: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
     def expand(self, text: str, depth: int) -> str:
         written: list[str] = []
         waiting: list[_Choice] = []
-        for token in _TOKENS.findall(text):
-            if token == "{" and len(waiting) < DEEPEST:
+        for token in self._tokens(text, waiting):
+            if token[0] == "{" and len(token) > 1:
+                token = self._chosen(token[1:-1].split("|"))
+            elif token == "{" and len(waiting) < DEEPEST:
                 waiting.append(_Choice(len(written)))
             elif token == "|" and waiting:
                 waiting[-1].bars.append(len(written))
@@ -89,7 +94,18 @@ class _Drawing:
             written.append(token)
         return "".join(written)
 
+    @staticmethod
+    def _tokens(text: str, waiting: list[_Choice]) -> Iterator[str]:
+        for token in _TOKENS.findall(text):
+            if len(waiting) >= DEEPEST and len(token) > 1 and token[0] == "{":
+                yield from _PARTS.findall(token)
+            else:
+                yield token
+
     def _chosen(self, options: list[str]) -> str:
+        if not any("::" in option or "$$" in option for option in options):
+            # What `choices` makes of equal weights, which is all that is left to do.
+            return options[min(int(self.random.random() * len(options)), len(options) - 1)]
         least = most = 1
         joint = ", "
         if count := _COUNT.match(options[0]):
@@ -106,12 +122,14 @@ class _Drawing:
         return joint.join(chosen)
 
     def _line(self, token: str, depth: int) -> str:
-        lines = list(self._matching(token[2:-2]))
+        lines = self.found.get(token)
+        if lines is None:
+            lines = self.found[token] = list(self._matching(token[2:-2]))
         if not lines or depth >= DEEPEST or self.grown > LONGEST:
             return token
         line = self.random.choice(lines)
         self.grown += len(line)
-        return self.expand(line, depth + 1)
+        return self.expand(line, depth + 1) if any(mark in line for mark in ("{", "__", "\\")) else line
 
     def _matching(self, name: str) -> Iterator[str]:
         for each, lines in self.lists.items():

@@ -223,3 +223,16 @@ def test_other_modes_know_none_of_this() -> None:
         prompt = parse_prompt(text, mode)
         assert prompt.schedule(10) == [(10, (text,))]
         assert prompt.networks == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("([b]:2)[b](c)", [("b", 2 / 1.1), ("b", 1 / 1.1), ("c", 1.1)]),
+        ("[)(y)[b]]", [(")", 1 / 1.1), ("y", 1.0), ("b", 1.1**-2)]),
+        (r"\\\(a\b:1.2\)(c:1.5)", [(r"\(ab:1.2)", 1.0), ("c", 1.5)]),
+    ],
+)
+def test_pairs_around_text_alone_weigh_where_they_stand(text: str, spans: list[tuple[str, float]]) -> None:
+    found = [(span.text, span.weight) for span in read_spans(text, "a1111") if isinstance(span, Span)]
+    assert found == [(words, pytest.approx(weight)) for words, weight in spans]
