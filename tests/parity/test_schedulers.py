@@ -71,7 +71,7 @@ class Trajectory:
 def theirs(scheduler: Any, steps: int, start: Tensor, seed: int = 5, eta: float = 0.0) -> Trajectory:
     """StableDiffusionPipeline's loop, of which this keeps what ends a step of the method."""
     scheduler.set_timesteps(steps)
-    x = start * scheduler.init_noise_sigma
+    x = start[None] * scheduler.init_noise_sigma  # one image: thresholds are each image's own
     accepted = inspect.signature(scheduler.step).parameters
     extra = {"eta": eta, "generator": torch.Generator().manual_seed(seed)}
     extra = {name: value for name, value in extra.items() if name in accepted}
@@ -80,8 +80,10 @@ def theirs(scheduler: Any, steps: int, start: Tensor, seed: int = 5, eta: float 
         answer = network(scheduler.scale_model_input(x, t), float(t))
         x = scheduler.step(answer, t, x, **extra, return_dict=False)[0]
         out.timesteps.append(float(t))
-        out.latents.append(x)
-    if isinstance(scheduler, diffusers.PNDMScheduler) and steps > 1:
+        out.latents.append(x[0])
+    if isinstance(scheduler, diffusers.PNDMScheduler) and not scheduler.config.skip_prk_steps:
+        out.latents = [*out.latents[3:12:4], *out.latents[12:]]  # every fourth of the Runge-Kutta start, and the others
+    elif isinstance(scheduler, diffusers.PNDMScheduler) and steps > 1:
         del out.latents[0]  # the first guess at the first step
     if isinstance(scheduler, TWO_STAGE):
         out.latents = [*out.latents[1:-1:2], out.latents[-1]]  # every other one is a guess
@@ -392,3 +394,48 @@ def test_diffusers_loses_dpmpp_heun_that_ends_on_an_equal_level():
     assert expected[-1].isnan().all()
     torch.testing.assert_close(got[-2], expected[-2], rtol=1e-4, atol=1e-4)
     assert torch.equal(got[-1], got[-2])
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("spacing", SPACINGS[:3])
+@pytest.mark.parametrize("steps", [4, 5, 20, 50])
+def test_pndm_s_runge_kutta_start_agrees(spacing, prediction, steps):
+    options = {"skip_prk_steps": False, "prediction_type": prediction, "timestep_spacing": spacing}
+    compare("PNDMScheduler", {**STABLE_DIFFUSION, **options}, steps)
+
+
+THRESHOLDS = [
+    *((name, {}) for name in SCHEDULERS if "thresholding" in SCHEDULERS[name].options() and name != "TCDScheduler"),
+    ("DDIMScheduler", {"clip_sample": True}),
+    ("DDPMScheduler", {"clip_sample": True}),
+    ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver", **SIGMA_MIN}),
+    ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    # SA-Solver that follows the noise, and single steps that do, take every timestep's alpha at once there, and fail.
+]
+
+
+@pytest.mark.parametrize("most", [1.0, 1.5])
+@pytest.mark.parametrize(("name", "options"), THRESHOLDS, ids=str)
+def test_dynamic_thresholding_agrees(name, options, most):
+    on = {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_value": most}
+    if name == "UniPCMultistepScheduler":
+        on |= SIGMA_MIN  # to 0 theirs is 0 times infinity
+    for steps in (2, 20):
+        compare(name, {**STABLE_DIFFUSION, **options, **on}, steps)
+    start = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    without, _ = pair(name, {**STABLE_DIFFUSION, **options, **on, "thresholding": False, "clip_sample": False})
+    with_it, _ = pair(name, {**STABLE_DIFFUSION, **options, **on})
+    assert not torch.allclose(ours(with_it, 20, start).latents[-1], ours(without, 20, start).latents[-1])
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_single_step_visits_linspace_s_timesteps_whatever_its_config_says(spacing):
+    config = {**STABLE_DIFFUSION, "timestep_spacing": "leading", **spaced(spacing)}
+    reference = diffusers.DPMSolverSinglestepScheduler.from_config(config)
+    scheduler = SCHEDULERS["DPMSolverSinglestepScheduler"].from_config(config)
+    start = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    expected, got = theirs(reference, 20, start), ours(scheduler, 20, start)
+    assert got.timesteps == pytest.approx(expected.timesteps, abs=2e-3)
+    for mine, other in zip(got.latents, expected.latents, strict=True):
+        assert torch.allclose(mine, other, atol=TOLERANCE)
+    assert scheduler.config["timestep_spacing"] == config["timestep_spacing"]  # carried for other classes

@@ -16,6 +16,7 @@ from sfumato.diffusion.conversation import Sampling, run
 from sfumato.diffusion.samplers import SAMPLERS
 from sfumato.diffusion.samplers.churn import Churn
 from sfumato.diffusion.samplers.dpmpp_singlestep import singlestep_orders
+from sfumato.diffusion.samplers.pndm import pndm
 from sfumato.diffusion.spacing import exponential, karras
 
 Spacing = Callable[[float, float, int], tuple[float, ...]]
@@ -325,3 +326,18 @@ def test_restart_below_20_steps_is_heun():
     sigmas = (*karras(TOP, BOTTOM, 18), 0.0)
     ours = run(SAMPLERS["restart"].function(at(TOP), sigmas, noise=no_noise), denoise)
     assert torch.equal(ours, run(SAMPLERS["heun"].function(at(TOP), sigmas), denoise))
+
+
+def test_pndm_with_its_runge_kutta_start_is_of_second_order_where_steps_are_not_even():
+    errors = []
+    for steps in (128, 256):
+        sigmas = karras(TOP, BOTTOM, steps + 1)
+        middles = [(middle, middle) for middle in (math.sqrt(high * low) for high, low in pairwise(sigmas[:4]))]
+        errors.append(error(pndm(at(TOP), sigmas, middles=middles), BOTTOM))
+    assert order_of(errors) == pytest.approx(2, abs=0.1)
+
+
+def test_every_sampler_s_order_is_measured_but_of_one_that_solves_nothing():
+    """Those that are left out above are measured by their variance, as all stochastic ones are, or by their cost."""
+    assert {name for name in ELSEWHERE if not SAMPLERS[name].stochastic} == {"dpm_adaptive"}
+    assert {name for name, info in SAMPLERS.items() if info.order is None} == {"lcm"}

@@ -33,6 +33,7 @@ from sfumato.schedulers import (
     LMSDiscreteScheduler,
     PNDMScheduler,
     SASolverScheduler,
+    TCDScheduler,
     UnavailableScheduler,
     UniPCMultistepScheduler,
     scheduler_for,
@@ -181,7 +182,7 @@ def test_a_config_needs_a_known_class():
     [
         (EulerDiscreteScheduler, {"interpolation_type": "log_linear"}),
         (EulerDiscreteScheduler, {"timestep_type": "continuous"}),
-        (DDIMScheduler, {"thresholding": True}),
+        (TCDScheduler, {"thresholding": True}),
         (DDPMScheduler, {"variance_type": "learned_range"}),
         (DPMSolverMultistepScheduler, {"solver_order": 3, "algorithm_type": "sde-dpmsolver++"}),
         (DPMSolverMultistepScheduler, {"solver_order": 4}),
@@ -191,10 +192,9 @@ def test_a_config_needs_a_known_class():
         (UniPCMultistepScheduler, {"solver_p": "DDIMScheduler"}),
         (UniPCMultistepScheduler, {"solver_order": 5}),
         (SASolverScheduler, {"tau_func": "a function"}),
-        (DEISMultistepScheduler, {"thresholding": True}),
+        (UniPCMultistepScheduler, {"thresholding": True, "predict_x0": False}),
         (DPMSolverMultistepScheduler, {"use_flow_sigmas": True}),
         (DPMSolverMultistepScheduler, {"variance_type": "learned"}),
-        (DPMSolverMultistepScheduler, {"thresholding": True}),
     ],
 )
 def test_what_is_not_honoured_is_said(kind, options):
@@ -338,14 +338,27 @@ def test_eta_out_of_range_is_an_error(eta):
         scheduler.start(torch.zeros(1), scheduler.levels(2), lambda: torch.zeros(1), eta=eta)
 
 
-def test_pndm_s_runge_kutta_start_is_said_to_be_missing():
+def test_pndm_s_runge_kutta_start_takes_four_steps_and_all_of_them():
     scheduler = scheduler_from_config({**STABLE_DIFFUSION, "skip_prk_steps": False})
-    with pytest.raises(UnsupportedError, match=r"skip_prk_steps=True.*--sampler euler"):
-        scheduler.levels(2)
-    levels = scheduler_from_config(STABLE_DIFFUSION).levels(2)
-    with pytest.raises(UnsupportedError, match=r"skip_prk_steps=True.*--sampler euler"):
-        scheduler.start(torch.zeros(1), levels, lambda: torch.zeros(1))
+    with pytest.raises(ScheduleError, match="at least 4"):
+        scheduler.levels(3)
+    with pytest.raises(UnsupportedError, match="skip_prk_steps=True"):
+        scheduler.tail(scheduler.levels(4), 1)
     assert EulerDiscreteScheduler.from_config(scheduler.config).config["skip_prk_steps"] is False
+
+
+@pytest.mark.parametrize("options", [{"dynamic_thresholding_ratio": 1.5}, {"sample_max_value": 0.5}], ids=str)
+@pytest.mark.parametrize("kind", [DDIMScheduler, DEISMultistepScheduler])
+def test_thresholds_that_can_t_be_are_errors(kind, options):
+    scheduler = kind(thresholding=True, **options)
+    with pytest.raises(OptionError, match=next(iter(options))):
+        scheduler.start(torch.zeros(1), scheduler.levels(2), lambda: torch.zeros(1))
+
+
+def test_a_spacing_that_single_step_has_not_is_refused_where_it_is_asked_for():
+    with pytest.raises(UnsupportedError, match="linspace"):
+        DPMSolverSinglestepScheduler.from_config(STABLE_DIFFUSION, timestep_spacing="trailing")
+    assert DPMSolverSinglestepScheduler.from_config({"timestep_spacing": "trailing"}).spacing == "linspace"
 
 
 def test_a_clipping_range_is_finite():

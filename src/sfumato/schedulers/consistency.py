@@ -1,6 +1,7 @@
 """The classes for distilled networks of few steps: LCM and TCD."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from sfumato.diffusion.samplers.tcd import tcd
 from sfumato.diffusion.spacing import Levels, sigmas_at
 from sfumato.schedulers.levels import distilled_timesteps, whole_steps
 from sfumato.schedulers.starting import check_eta
+from sfumato.schedulers.thresholding import thresholded
 from sfumato.schedulers.value import Scheduler, TimestepSpacing
 
 # Song et al. 2023, arXiv:2303.01469, appendix C: sigma_data, the std that training data are taken to have.
@@ -77,7 +79,9 @@ class LCMScheduler(_Distilled):
             whole = time**2 + _SIGMA_DATA**2
             return _SIGMA_DATA**2 / whole, time / math.sqrt(whole)
 
-        return lcm(x, levels.sigmas, noise=noise, boundary=boundary, clip=self._clip)
+        if not self.thresholding:
+            return lcm(x, levels.sigmas, noise=noise, boundary=boundary, clip=self._clip)
+        return thresholded(self, lcm(x, levels.sigmas, noise=noise, boundary=boundary))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +89,8 @@ class TCDScheduler(_Distilled):
     """TCD. `eta` is the paper's gamma: how much of the way to the next level is gone too far, and back with noise."""
 
     _sampler: ClassVar[str] = "tcd"
+    # diffusers' class has the option and does not look at it.
+    _fixed: ClassVar[Mapping[str, tuple[object, ...]]] = {**Scheduler._fixed, "thresholding": (False,)}
 
     def levels(self, steps: int) -> Levels:
         """The levels of a run. Raises ScheduleError for more steps than the network was distilled on."""

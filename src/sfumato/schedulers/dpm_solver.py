@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
@@ -14,9 +14,11 @@ from sfumato.diffusion.samplers.dpmpp_2m_sde import dpmpp_2m_sde
 from sfumato.diffusion.samplers.dpmpp_singlestep import dpmpp_singlestep, singlestep_orders
 from sfumato.diffusion.spacing import Levels
 from sfumato.errors import UnsupportedError
+from sfumato.schedulers.free import FREE_SPACINGS
 from sfumato.schedulers.levels import FinalSigma, final_sigma
 from sfumato.schedulers.solvers import SHORT, _Solver, usable_timesteps
-from sfumato.schedulers.value import TimestepSpacing
+from sfumato.schedulers.thresholding import thresholded
+from sfumato.schedulers.value import Scheduler, TimestepSpacing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +133,10 @@ class DPMSolverMultistepScheduler(_DPMSolver):
                 solver=self._solver,
                 first_order_final=first_order_final,
             )
+            sampling = thresholded(self, sampling)
             return sampling if levels.sigmas[-1] else _drawing_once_more(sampling, noise)
         sampler = dpmpp_2m if self.algorithm_type == "dpmsolver++" else dpm_multistep
-        return sampler(
+        sampling = sampler(
             x,
             levels.sigmas,
             **sde,
@@ -142,14 +145,18 @@ class DPMSolverMultistepScheduler(_DPMSolver):
             first_order_final=first_order_final,
             lower_order_end=short,
         )
+        return thresholded(self, sampling)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DPMSolverSinglestepScheduler(_DPMSolver):
-    """DPM-Solver++ or DPM-Solver of first to third order, single-step, its steps laid over the levels."""
+    """DPM-Solver++ or DPM-Solver of first to third order, single-step, its steps laid over the levels.
+
+    Its timesteps are those of linspace, whatever the config says that it is made from: diffusers' class has no `timestep_spacing`, which
+    is carried for other classes only.
+    """
 
     lower_order_final: bool = False
-    # diffusers' class has neither: its timesteps are those of linspace.
     timestep_spacing: TimestepSpacing = "linspace"
     steps_offset: int = 0
 
@@ -191,7 +198,22 @@ class DPMSolverSinglestepScheduler(_DPMSolver):
             solver=self._solver,
             predicts="noise" if self.algorithm_type == "dpmsolver" else "data",
         )
+        sampling = thresholded(self, sampling)
         return _drawing_once_more(sampling, noise) if sde and levels.sigmas[-1] == 0 else sampling
+
+    @property
+    def spacing(self) -> str:  # noqa: D102
+        return found if (found := super().spacing) in FREE_SPACINGS else "linspace"
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any] | Scheduler, **overrides: Any) -> Self:
+        """As any scheduler's. Raises UnsupportedError for a `timestep_spacing` that is asked for, which would do nothing."""
+        if overrides.get("timestep_spacing", "linspace") != "linspace":
+            raise UnsupportedError(
+                "DPMSolverSinglestepScheduler's timesteps are those of linspace; leave timestep_spacing out, or use "
+                'KDiffusionScheduler with sampler_name="DPM++ 2S".'
+            )
+        return super().from_config(config, **overrides)
 
     def _orders(self, levels: Levels) -> list[int]:
         # Laid over the whole run, of which these may be a part: where its first level is not of order 1, the sampler begins anew.

@@ -33,16 +33,16 @@ def timesteps_of(scheduler: Scheduler, steps: int, *, whole: bool = True) -> tup
 
 def spare_timesteps(scheduler: Scheduler, steps: int, usable: int) -> tuple[float, ...]:
     """The same of one level more, where the last is left out, on the first `usable` timesteps: as DPM-Solver and its kin have them."""
-    if steps >= usable and scheduler.timestep_spacing != "trailing":
+    if steps >= usable and scheduler.spacing != "trailing":
         raise ScheduleError(
             f"{steps} steps of {type(scheduler).__name__} need {steps + 1} timesteps of {usable}; ask for fewer steps."
         )
-    match scheduler.timestep_spacing:
+    match scheduler.spacing:
         case "leading":
             return leading(usable, steps + 1, offset=scheduler.steps_offset)[:-1]
         case "trailing":
             return trailing(usable, steps)
-        case "linspace":
+        case _:
             return linspace(usable, steps + 1)[:-1]
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
 
@@ -12,10 +12,11 @@ from sfumato.diffusion.samplers.deis import deis
 from sfumato.diffusion.samplers.sa_solver import sa_solver
 from sfumato.diffusion.samplers.unipc import unipc
 from sfumato.diffusion.spacing import Levels, sigmas_at
-from sfumato.errors import OptionError
+from sfumato.errors import OptionError, UnsupportedError
 from sfumato.schedulers.free import _FreeSigmas
 from sfumato.schedulers.levels import FinalSigma, Rounding, cut, spare_timesteps, whole_steps
-from sfumato.schedulers.value import Scheduler
+from sfumato.schedulers.thresholding import thresholded
+from sfumato.schedulers.value import Scheduler, TimestepSpacing
 
 # DPM-Solver's runs of fewer steps end in lower orders.
 SHORT = 15
@@ -50,7 +51,7 @@ class _Solver(_FreeSigmas):
     def levels(self, steps: int) -> Levels:
         """The levels of a run. Raises ScheduleError for steps out of range, of which most spacings need a timestep more."""
         schedule, steps = self.noise_schedule, whole_steps(steps)
-        if self.spacing == self.timestep_spacing:
+        if self.spacing in get_args(TimestepSpacing):
             timesteps = spare_timesteps(self, steps, self._usable())
             sigmas = sigmas_at(schedule, timesteps)
         else:
@@ -102,7 +103,7 @@ class DEISMultistepScheduler(_Solver):
         """The sampler at work, which takes no noise. Raises OptionError for an eta."""
         self._no_eta(eta)
         lower = self.lower_order_final and levels.run_steps < SHORT and not levels.is_cut
-        return deis(x, levels.sigmas, order=self.solver_order, lower_order_end=lower)
+        return thresholded(self, deis(x, levels.sigmas, order=self.solver_order, lower_order_end=lower))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +135,10 @@ class UniPCMultistepScheduler(_Solver):
     def __post_init__(self) -> None:
         object.__setattr__(self, "disable_corrector", _places("disable_corrector", self.disable_corrector))
         super().__post_init__()
+        if self.thresholding and not self.predict_x0:
+            raise UnsupportedError(
+                "UniPCMultistepScheduler does not honour thresholding with predict_x0=False; leave one out."
+            )
 
     def _last(self, sigmas: tuple[float, ...]) -> float:
         return 0.0 if self.final_sigmas_type == "zero" else super()._last(sigmas)
@@ -149,7 +154,7 @@ class UniPCMultistepScheduler(_Solver):
     ) -> Sampling:
         """The sampler at work, which takes no noise. Raises OptionError for an eta."""
         self._no_eta(eta)
-        return unipc(
+        sampling = unipc(
             x,
             levels.sigmas,
             order=self.solver_order,
@@ -158,6 +163,7 @@ class UniPCMultistepScheduler(_Solver):
             lower_order_end=self.lower_order_final and not levels.is_cut,
             uncorrected=tuple(place - levels.skipped for place in self.disable_corrector),
         )
+        return thresholded(self, sampling)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +206,7 @@ class SASolverScheduler(_Solver):
         """The sampler at work, which takes noise at every step. Raises OptionError for an eta."""
         self._no_eta(eta)
         schedule = self.noise_schedule
-        return sa_solver(
+        sampling = sa_solver(
             x,
             levels.sigmas,
             noise=noise,
@@ -210,6 +216,7 @@ class SASolverScheduler(_Solver):
             predicts="data" if self.algorithm_type == "data_prediction" else "noise",
             lower_order_end=self.lower_order_final and not levels.is_cut,
         )
+        return thresholded(self, sampling)
 
 
 def usable_timesteps(scheduler: Scheduler, lambda_min_clipped: float) -> int:

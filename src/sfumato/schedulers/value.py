@@ -103,7 +103,7 @@ class Scheduler:
 
     _sampler: ClassVar[str]
     # Options that are known and must keep one of these values, because nothing here acts on another.
-    _fixed: ClassVar[Mapping[str, tuple[object, ...]]] = {"thresholding": (False, None)}
+    _fixed: ClassVar[Mapping[str, tuple[object, ...]]] = {}
     # Values that configs of kindred classes bring along, and what diffusers' class of this name reads them as.
     _read_as: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     # What stands for no signal at all with rescale_betas_zero_snr: diffusers' classes have 0 or this.

@@ -189,9 +189,13 @@ def test_a_correction_is_added_to_the_x_that_is_handed_back(sampler):
     )
 
 
-@pytest.mark.parametrize("sampler", [ddim, heun])
-def test_a_clip_bounds_what_is_denoised(sampler):
-    sampling = sampler(torch.full((2,), 5.0), (2.0, 0.0), clip=0.5)
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [(ddim, {"bound": lambda x: x.clamp(-0.5, 0.5)}), (heun, {"clip": 0.5})],
+    ids=["ddim", "heun"],
+)
+def test_a_bound_holds_what_is_denoised(sampler, options):
+    sampling = sampler(torch.full((2,), 5.0), (2.0, 0.0), **options)
     next(sampling)
     step = sampling.send(torch.tensor([3.0, -0.2]))
     assert step.denoised.tolist() == pytest.approx([0.5, -0.2])

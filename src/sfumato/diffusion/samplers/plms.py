@@ -49,16 +49,16 @@ def plms(
         )
         if len(answers) == 1 and (corrected is not None or len(sigmas) > 2):
             second = sigma_next if corrected is None else corrected
-            ahead = relabel(_transfer(mixed, x, sigma, target, mixes), target, second)
+            ahead = relabel(transfer(mixed, x, sigma, target, mixes), target, second)
             denoised = yield Query(ahead, second)
             mixed = (answers[0] + output_for(denoised, ahead, second, mixes)) / 2
             again = sigma if restart is None else restart
             x, sigma, target = relabel(x, sigma, again), again, second
-        x = _transfer(mixed, x, sigma, target, mixes)
+        x = transfer(mixed, x, sigma, target, mixes)
         x = yield Step(relabel(x, target, sigma_next), sigma_next, denoised)
     return x
 
 
-def _transfer(answer: Tensor, x: Tensor, sigma: float, target: float, mixes: Mixed) -> Tensor:
+def transfer(answer: Tensor, x: Tensor, sigma: float, target: float, mixes: Mixed) -> Tensor:
     """Eq. 9, which in sigma space is a straight line along the noise estimate."""
     return x + (x - denoised_from(answer, x, sigma, mixes)) / sigma * (target - sigma)
