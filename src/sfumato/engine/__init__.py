@@ -1,8 +1,20 @@
 """Drives samplers, batches their questions, keeps precision and failure in their places."""
 
+from sfumato.engine.allocator import reusing_memory
 from sfumato.engine.engine import Engine
 from sfumato.engine.events import Event, ImageDone, ImageFailed, StepDone
 from sfumato.engine.frontier import evaluating
 from sfumato.engine.job import Conditioning, Job, StepRule
 
-__all__ = ["Conditioning", "Engine", "Event", "ImageDone", "ImageFailed", "Job", "StepDone", "StepRule", "evaluating"]
+__all__ = [
+    "Conditioning",
+    "Engine",
+    "Event",
+    "ImageDone",
+    "ImageFailed",
+    "Job",
+    "StepDone",
+    "StepRule",
+    "evaluating",
+    "reusing_memory",
+]

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.models.convolution import Conv2d
+from sfumato.models.linear import Linear
 from sfumato.models.resnet import zeroed
 
 if TYPE_CHECKING:
@@ -28,10 +30,10 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.slice_size: int | None = None
-        self.to_q = nn.Linear(width, width, bias=bias)
-        self.to_k = nn.Linear(context_width or width, width, bias=bias)
-        self.to_v = nn.Linear(context_width or width, width, bias=bias)
-        self.to_out = nn.Linear(width, width)
+        self.to_q = Linear(width, width, bias=bias)
+        self.to_k = Linear(context_width or width, width, bias=bias)
+        self.to_v = Linear(context_width or width, width, bias=bias)
+        self.to_out = Linear(width, width)
 
     def keys_values(
         self, context: Float[Tensor, "b n k"]
@@ -64,8 +66,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.proj_in = nn.Linear(width, 2 * 4 * width)
-        self.proj_out = nn.Linear(4 * width, width)
+        self.proj_in = Linear(width, 2 * 4 * width)
+        self.proj_out = Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `b n c` to `b n c`."""
@@ -123,12 +125,12 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.linear = linear
         self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+        self.proj_in = Linear(channels, channels) if linear else Conv2d(channels, channels, 1)
         self.blocks = nn.ModuleList(
             TransformerBlock(channels, heads, context_width, only_cross=only_cross) for _ in range(depth)
         )
         # At first the layer adds nothing: training starts from the plain convolutional network.
-        self.proj_out = zeroed(nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1))
+        self.proj_out = zeroed(Linear(channels, channels) if linear else Conv2d(channels, channels, 1))
 
     def forward(
         self, x: Float[Tensor, "b c h w"], keys_values: Iterator[tuple[Tensor, Tensor]]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sfumato.errors import OptionError
 from sfumato.models.clip_transformer import Activation, CLIPLayer
+from sfumato.models.linear import Linear
 from sfumato.models.network import NamedConfig, Network
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class CLIPTextEncoder(Network):
         )
         self.final_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.projection = (
-            nn.Linear(config.width, config.projection_dim, bias=False) if config.projection_dim is not None else None
+            Linear(config.width, config.projection_dim, bias=False) if config.projection_dim is not None else None
         )
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.position_embedding.weight, std=0.01)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.models.linear import Linear
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
@@ -34,13 +36,13 @@ class CLIPLayer(nn.Module):
         self.causal = causal
         self.activation = ACTIVATIONS[activation]
         self.norm1 = nn.LayerNorm(width, eps=eps)
-        self.to_q = nn.Linear(width, width)
-        self.to_k = nn.Linear(width, width)
-        self.to_v = nn.Linear(width, width)
-        self.to_out = nn.Linear(width, width)
+        self.to_q = Linear(width, width)
+        self.to_k = Linear(width, width)
+        self.to_v = Linear(width, width)
+        self.to_out = Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps=eps)
-        self.mlp_in = nn.Linear(width, mlp_width)
-        self.mlp_out = nn.Linear(mlp_width, width)
+        self.mlp_in = Linear(width, mlp_width)
+        self.mlp_out = Linear(mlp_width, width)
 
     def forward(
         self, x: Float[Tensor, "b n c"], visible: Bool[Tensor, "b 1 n n"] | None = None

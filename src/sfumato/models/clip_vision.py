@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sfumato.errors import SizeError
 from sfumato.models.clip_transformer import Activation, CLIPLayer
+from sfumato.models.convolution import Conv2d
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -39,7 +40,7 @@ class CLIPVisionEncoder(nn.Module):
         super().__init__()
         self.config = config
         patches = (config.image_size // config.patch_size) ** 2
-        self.patch_embedding = nn.Conv2d(
+        self.patch_embedding = Conv2d(
             config.in_channels, config.width, config.patch_size, stride=config.patch_size, bias=False
         )
         self.class_embedding = nn.Parameter(torch.randn(config.width) * config.width**-0.5)

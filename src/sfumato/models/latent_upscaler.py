@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from sfumato.errors import OptionError
 from sfumato.models.attention import Attention
+from sfumato.models.convolution import Conv2d
+from sfumato.models.linear import Linear
 from sfumato.models.network import NamedConfig, Network
 from sfumato.models.unet import KeysValues, Told, given
 
@@ -88,9 +90,9 @@ class LatentUpscaler(Network):
         self.attention_slicing: int | None = None
         channels, last = config.channels, len(config.channels) - 1
 
-        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 1)
+        self.conv_in = Conv2d(config.in_channels, channels[0], 1)
         self.time_embedding = FourierTimeEmbedding(config.time_width)
-        self.told_embedding = nn.Linear(config.told_width, config.time_width, bias=False)
+        self.told_embedding = Linear(config.told_width, config.time_width, bias=False)
 
         self.down = nn.ModuleList()
         above = channels[0]
@@ -112,7 +114,7 @@ class LatentUpscaler(Network):
             if level > 0:
                 self.up.append(BlurUp())
 
-        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 1)
+        self.conv_out = Conv2d(channels[0], config.out_channels, 1)
 
     def keys_values(self, context: Float[Tensor, "b n k"], told: Told | None = None) -> KeysValues:
         """Keys and values of a text, and of its pooled vector: they depend on no x and no noise, so once per image is enough.
@@ -176,8 +178,8 @@ class FourierTimeEmbedding(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.frequencies = nn.Parameter(torch.randn(width // 2), requires_grad=False)
-        self.linear1 = nn.Linear(width, width)
-        self.linear2 = nn.Linear(width, width)
+        self.linear1 = Linear(width, width)
+        self.linear2 = Linear(width, width)
 
     def forward(
         self, log_sigmas: Float[Tensor, " b"], dtype: torch.dtype, before: Float[Tensor, "b width"] | None
@@ -195,7 +197,7 @@ class TimedNorm(nn.Module):
     def __init__(self, channels: int, time_width: int) -> None:
         super().__init__()
         self.groups = max(1, channels // GROUP_WIDTH)
-        self.linear = nn.Linear(time_width, 2 * channels)
+        self.linear = Linear(time_width, 2 * channels)
 
     def forward(self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b t"]) -> Float[Tensor, "b c h w"]:
         """Norm x at a time."""
@@ -209,10 +211,10 @@ class TimedResnet(nn.Module):
     def __init__(self, reads: int, inside: int, writes: int, time_width: int) -> None:
         super().__init__()
         self.norm1 = TimedNorm(reads, time_width)
-        self.conv1 = nn.Conv2d(reads, inside, 3, padding=1)
+        self.conv1 = Conv2d(reads, inside, 3, padding=1)
         self.norm2 = TimedNorm(inside, time_width)
-        self.conv2 = nn.Conv2d(inside, writes, 3, padding=1)
-        self.shortcut = nn.Conv2d(reads, writes, 1, bias=False) if reads != writes else None
+        self.conv2 = Conv2d(inside, writes, 3, padding=1)
+        self.shortcut = Conv2d(reads, writes, 1, bias=False) if reads != writes else None
 
     def forward(self, x: Float[Tensor, "b i h w"], time: Float[Tensor, "b t"]) -> Float[Tensor, "b o h w"]:
         """Map x at a time."""

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.models.convolution import Conv2d
+from sfumato.models.linear import Linear
 from sfumato.models.network import Network
 
 if TYPE_CHECKING:
@@ -54,9 +56,9 @@ class Bottleneck(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, expansion: int, stride: int) -> None:
         super().__init__()
         wide = in_channels * expansion
-        self.expand = nn.Conv2d(in_channels, wide, 1) if expansion > 1 else None
-        self.depthwise = nn.Conv2d(wide, wide, 3, stride=stride, padding=1 if stride == 1 else 0, groups=wide)
-        self.project = nn.Conv2d(wide, out_channels, 1)
+        self.expand = Conv2d(in_channels, wide, 1) if expansion > 1 else None
+        self.depthwise = Conv2d(wide, wide, 3, stride=stride, padding=1 if stride == 1 else 0, groups=wide)
+        self.project = Conv2d(wide, out_channels, 1)
         self.adds = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
@@ -72,7 +74,7 @@ class NSFWClassifier(Network):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, STEM, 3, stride=2)
+        self.stem = Conv2d(3, STEM, 3, stride=2)
         self.blocks = nn.ModuleList()
         channels = STEM
         for stage in STAGES:
@@ -80,9 +82,9 @@ class NSFWClassifier(Network):
                 stride = stage.stride if place == 0 else 1
                 self.blocks.append(Bottleneck(channels, stage.channels, expansion=stage.expansion, stride=stride))
                 channels = stage.channels
-        self.head = nn.Conv2d(channels, HEAD, 1)
+        self.head = Conv2d(channels, HEAD, 1)
         widths = (HEAD, *DENSE, len(KINDS))
-        self.dense = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
+        self.dense = nn.ModuleList(Linear(i, o) for i, o in pairwise(widths))
 
     @torch.no_grad()
     def forward(self, pixels: Float[Tensor, "b 3 224 224"]) -> Float[Tensor, "b 5"]:

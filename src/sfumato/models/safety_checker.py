@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.models.clip_vision import CLIPVisionConfig, CLIPVisionEncoder
+from sfumato.models.linear import Linear
 from sfumato.models.network import Network
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class SafetyChecker(Network):
         super().__init__()
         self.config = config
         self.vision = CLIPVisionEncoder(config.vision)
-        self.projection = nn.Linear(config.vision.width, config.projection_dim, bias=False)
+        self.projection = Linear(config.vision.width, config.projection_dim, bias=False)
         self.concepts = nn.Parameter(torch.ones(config.concepts, config.projection_dim), requires_grad=False)
         self.thresholds = nn.Parameter(torch.ones(config.concepts), requires_grad=False)
         self.special_concepts = nn.Parameter(

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.models.linear import Linear
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -26,10 +28,10 @@ class TextEmbedding(nn.Module):
         self.norm_in = nn.LayerNorm(context_width)
         self.position = nn.Parameter(torch.empty(1, context_width))
         nn.init.normal_(self.position, std=context_width**-0.5)
-        self.to_q = nn.Linear(context_width, context_width)
-        self.to_k = nn.Linear(context_width, context_width)
-        self.to_v = nn.Linear(context_width, context_width)
-        self.proj = nn.Linear(context_width, width)
+        self.to_q = Linear(context_width, context_width)
+        self.to_k = Linear(context_width, context_width)
+        self.to_v = Linear(context_width, context_width)
+        self.proj = Linear(context_width, width)
         self.norm_out = nn.LayerNorm(width)
         nn.init.zeros_(self.norm_out.weight)
 

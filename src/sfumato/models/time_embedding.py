@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.models.linear import Linear
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -30,8 +32,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.channels = channels
-        self.linear1 = nn.Linear(channels, width)
-        self.linear2 = nn.Linear(width, width)
+        self.linear1 = Linear(channels, width)
+        self.linear2 = Linear(width, width)
 
     def forward(
         self,
@@ -61,8 +63,8 @@ class SizeEmbedding(nn.Module):
     def __init__(self, in_width: int, number_width: int, width: int) -> None:
         super().__init__()
         self.number_width = number_width
-        self.linear1 = nn.Linear(in_width, width)
-        self.linear2 = nn.Linear(width, width)
+        self.linear1 = Linear(in_width, width)
+        self.linear2 = Linear(width, width)
 
     def forward(self, pooled: Float[Tensor, "b p"], numbers: Float[Tensor, "b n"]) -> Float[Tensor, "b width"]:
         """Embed a pooled text with its numbers: p + n · `number_width` is the layer's width."""

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from sfumato.errors import OptionError
 from sfumato.models.attention import attend
+from sfumato.models.convolution import Conv2d
+from sfumato.models.linear import Linear
 from sfumato.models.network import NamedConfig, Network
 from sfumato.models.resnet import Downsample, ResnetBlock, Upsample
 
@@ -67,10 +69,10 @@ class PositionAttention(nn.Module):
     def __init__(self, channels: int, norm_groups: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(norm_groups, channels, eps=EPS)
-        self.to_q = nn.Linear(channels, channels)
-        self.to_k = nn.Linear(channels, channels)
-        self.to_v = nn.Linear(channels, channels)
-        self.to_out = nn.Linear(channels, channels)
+        self.to_q = Linear(channels, channels)
+        self.to_k = Linear(channels, channels)
+        self.to_v = Linear(channels, channels)
+        self.to_out = Linear(channels, channels)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Map x."""
@@ -86,7 +88,7 @@ class Encoder(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         channels, groups = config.channels, config.norm_groups
-        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.conv_in = Conv2d(config.in_channels, channels[0], 3, padding=1)
 
         self.down = nn.ModuleList()
         above = channels[0]
@@ -99,7 +101,7 @@ class Encoder(nn.Module):
 
         self.middle = middle(config)
         self.norm_out = nn.GroupNorm(groups, channels[-1], eps=EPS)
-        self.conv_out = nn.Conv2d(channels[-1], 2 * config.latent_channels, 3, padding=1)
+        self.conv_out = Conv2d(channels[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c H W"]) -> Float[Tensor, "b 2*l h w"]:
         """Encode pixels in [-1, 1]."""
@@ -115,7 +117,7 @@ class Decoder(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         channels, groups = config.channels, config.norm_groups
-        self.conv_in = nn.Conv2d(config.latent_channels, channels[-1], 3, padding=1)
+        self.conv_in = Conv2d(config.latent_channels, channels[-1], 3, padding=1)
         self.middle = middle(config)
 
         self.up = nn.ModuleList()
@@ -128,7 +130,7 @@ class Decoder(nn.Module):
                 self.up.append(Upsample(width))
 
         self.norm_out = nn.GroupNorm(groups, channels[0], eps=EPS)
-        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
+        self.conv_out = Conv2d(channels[0], config.out_channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b l h w"]) -> Float[Tensor, "b c H W"]:
         """Decode latents (unscaled)."""
@@ -161,8 +163,8 @@ class AutoencoderKL(Network):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
-        self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
-        self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
+        self.quant_conv = Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
+        self.post_quant_conv = Conv2d(config.latent_channels, config.latent_channels, 1)
         self.decoder = Decoder(config)
         self.use_tiling = False
         self.use_slicing = False

@@ -13,7 +13,7 @@ from sfumato.adapters.inversions import Inversions
 from sfumato.adapters.loaded import LoadedAdapters
 from sfumato.checkpoints import Card
 from sfumato.diffusion.noise import NoiseSource
-from sfumato.engine import Event
+from sfumato.engine import Event, reusing_memory
 from sfumato.errors import OptionError, RecipeError
 from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.models.safety_checker import SafetyChecker
@@ -210,6 +210,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
 
     # -- the steps of a call -----------------------------------------------------------------------------------------
 
+    @reusing_memory()
     def _draw(
         self,
         request: Request,

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sfumato.engine import reusing_memory
 from sfumato.errors import TrainingError
 from sfumato.training.run import RunFolder
 
 
+@reusing_memory()
 def run_steps(
     folder: RunFolder,
     optimizer: Optimizer,

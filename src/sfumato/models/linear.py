@@ -1,0 +1,20 @@
+"""The linear layer, computed by the faster of the libraries that PyTorch brings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from sfumato.models.kernels import linear
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class Linear(nn.Linear):
+    """PyTorch's linear layer by `kernels.linear`."""
+
+    def forward(self, input: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:  # noqa: A002 - torch's name
+        """Map the last dimension."""
+        return linear(input, self.weight, self.bias)
