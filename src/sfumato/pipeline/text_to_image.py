@@ -15,7 +15,7 @@ from sfumato.diffusion.conversation import NoisePath
 from sfumato.diffusion.guidance import Guidance, PictureGuidance
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.spacing import Levels
-from sfumato.engine import Conditioning, Engine, Event, Job, evaluating
+from sfumato.engine import Engine, Event, Job, evaluating
 from sfumato.errors import SfumatoError, SizeError
 from sfumato.images import to_pil
 from sfumato.models.unet import UNet
@@ -141,9 +141,6 @@ def _job(
 ) -> Job:
     x = start.x
     guidance = guidance_of(request, parts, rows.weights)
-    first, changes = rows.first, rows.changes
-    if isinstance(guidance, PictureGuidance):
-        first, changes = with_picture(first), {step: with_picture(changed) for step, changed in changes.items()}
     schedule = parts.scheduler.noise_schedule
 
     def path(low: float, high: float, seed: int | None) -> NoisePath:
@@ -153,8 +150,8 @@ def _job(
     return Job(
         sampling=parts.scheduler.start(x, levels, lambda: source.draw().to(x.device), eta=request.eta, path=path),
         steps=parts.scheduler.steps_of(levels),
-        conditionings=first,
-        changes=changes,
+        conditionings=rows.first,
+        changes=rows.changes,
         guidance=guidance,
         timestep=lambda sigma: levels.timestep(sigma, schedule),
         prediction=parts.scheduler.prediction_type,
@@ -162,11 +159,6 @@ def _job(
         beside=start.beside,
         at_step=start.at_step,
     )
-
-
-def with_picture(rows: dict[str, Conditioning]) -> dict[str, Conditioning]:
-    """The rows with that of the picture alone, which hears what the one without it hears."""
-    return {**rows, "image": rows["uncond"]} if "uncond" in rows else rows
 
 
 def guidance_of(request: Request, parts: Parts, weights: tuple[float, ...]) -> Guidance:
