@@ -22,6 +22,7 @@ from sfumato.models.unet import UNet
 from sfumato.pipeline.decoding import Decoder, to_bytes
 from sfumato.pipeline.drive import Bar, Round, drive
 from sfumato.pipeline.encoding import Encoder
+from sfumato.pipeline.guidance_options import options_of
 from sfumato.pipeline.image_to_image import Noises, Start, starts
 from sfumato.pipeline.prompt_rows import Rows
 from sfumato.pipeline.request import Request
@@ -140,7 +141,6 @@ def _job(
     source: NoiseSource,
 ) -> Job:
     x = start.x
-    guidance = guidance_of(request, parts, rows.weights)
     schedule = parts.scheduler.noise_schedule
 
     def path(low: float, high: float, seed: int | None) -> NoisePath:
@@ -152,26 +152,33 @@ def _job(
         steps=parts.scheduler.steps_of(levels),
         conditionings=rows.first,
         changes=rows.changes,
-        guidance=guidance,
+        guidance=guidance_of(request, parts, rows.weights, levels),
         timestep=lambda sigma: levels.timestep(sigma, schedule),
         prediction=parts.scheduler.prediction_type,
         adapters=parts.adapters,
         beside=start.beside,
+        freeu=options_of(request).freeu,
         at_step=start.at_step,
     )
 
 
-def guidance_of(request: Request, parts: Parts, weights: tuple[float, ...]) -> Guidance:
-    """The guidance of the request: by its prompts, in parts of those weights, and where a picture is edited, by that as well."""
+def guidance_of(request: Request, parts: Parts, weights: tuple[float, ...], levels: Levels) -> Guidance:
+    """The guidance of the request: by its prompts, in parts of those weights, and where a picture is edited, by that as well.
+
+    Raises OptionError for options that are not for a run on these levels.
+    """
     # A network that is told its guidance scale answers as if guided.
     scale = 1.0 if parts.unet.config.guidance_width is not None else request.guidance_scale
     unconditioned = parts.scheduler.unconditioned
+    options = options_of(request).of_run(levels, unconditioned=unconditioned)
     if request.workflow is not None and request.workflow.name == "instruct" and scale > 1:
         image_scale = request.workflow.image_guidance
         if image_scale >= 1:
-            return PictureGuidance(scale=scale, image_scale=image_scale, unconditioned=unconditioned, weights=weights)
+            return PictureGuidance(
+                scale=scale, image_scale=image_scale, unconditioned=unconditioned, weights=weights, **options
+            )
         scale = 1.0  # below 1 there is no guidance at all, as in diffusers
-    return Guidance(scale=scale, unconditioned=unconditioned, weights=weights)
+    return Guidance(scale=scale, unconditioned=unconditioned, weights=weights, **options)
 
 
 def _finish(
