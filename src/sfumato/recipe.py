@@ -84,6 +84,7 @@ class Recipe:
     eta_noise_seed_delta       what is added to the seed for the noise of later steps; 0 where the first noise's generator went on
     sampler, scheduler         the sampler's name; the scheduler's config in full, spacing and noise schedule included
     width, height              pixels
+    guidance                   what was asked of guidance and of FreeU beside the scale, by the names of the call's options
     clip_skip                  last layers of the text encoder left out
     emphasis                   in whose words the prompts are written: what of them is markup; "none" as diffusers reads them
     told                       what a model of SDXL was told beside the prompt, by the names of the call's options: a second prompt, sizes
@@ -123,6 +124,7 @@ class Recipe:
     scheduler: Mapping[str, Any]
     steps: int
     guidance_scale: float
+    guidance: Mapping[str, Any] = field(default_factory=dict[str, Any])
     eta: float = 0.0
     width: int
     height: int
@@ -173,7 +175,7 @@ class Recipe:
             # As JSON gives them back: 7 is 7.0, a tuple is a list. So a recipe equals itself after a round trip.
             for name in ("guidance_scale", "eta", "subseed_strength"):
                 object.__setattr__(self, name, float(getattr(self, name)))
-            for name in ("scheduler", "told", "versions", "safety_scores", "inputs", "workflow_options"):
+            for name in ("scheduler", "told", "versions", "safety_scores", "inputs", "workflow_options", "guidance"):
                 object.__setattr__(self, name, json.loads(json.dumps(dict(getattr(self, name)))))
             self.to_json()
         except (TypeError, ValueError, OverflowError) as error:

@@ -5,16 +5,32 @@ in and back on the way out.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sfumato.diffusion.conversation import Query
+from sfumato.diffusion.guidance import Guidance, is_perturbed
 from sfumato.diffusion.prediction import denoised_from, network_scale
 from sfumato.engine.health import first_nonfinite_layer, is_finite
 from sfumato.engine.job import Run
 from sfumato.errors import NumericalError
+from sfumato.models.attention import Perturbed
 from sfumato.models.unet import KeysValues, UNet
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Batch:
+    """Rows of runs that are evaluated at once: what the network reads, and the guidance that asked for them, run by run.
+
+    `run` is one of the runs: in what changes the network they are alike (see `batches`).
+    """
+
+    run: Run
+    rules: Sequence[Guidance]
+    x: Tensor
+    timesteps: Tensor
+    keys_values: KeysValues
 
 
 class Denoiser:
@@ -29,65 +45,80 @@ class Denoiser:
         Raises NumericalError, naming step and layer, if an answer is not finite; only sensible for one run at a time,
         so the engine evaluates a failing batch again run by run.
         """
-        x, timesteps, keys_values = self._rows(runs)
-        output = self._evaluate(x, timesteps, keys_values, runs[0])
-        outputs = torch.split(output.to(torch.float32), [len(run.job.guidance.rows()) for run in runs])
-        answers = [self._answer(run, rows) for run, rows in zip(runs, outputs, strict=True)]
+        batch = self._batch(runs)
+        outputs = torch.split(self._evaluate(batch).to(torch.float32), [len(rule.rows()) for rule in batch.rules])
+        answers = [self._answer(*each) for each in zip(runs, batch.rules, outputs, strict=True)]
         for run, answer in zip(runs, answers, strict=True):
             if not is_finite(answer):
                 raise self._diagnosis(run)
         return answers
 
-    def _rows(self, runs: Sequence[Run]) -> tuple[Tensor, Tensor, KeysValues]:
+    def _batch(self, runs: Sequence[Run]) -> Batch:
         xs: list[Tensor] = []
         timesteps: list[float] = []
+        rules = [run.guidance for run in runs]
         with torch.no_grad():
-            keys_values = [run.keys_values(self.unet) for run in runs]
-        for run in runs:
-            query = pending_query(run)
-            count = len(run.job.guidance.rows())
+            keys_values = [run.keys_values(self.unet, rule.rows()) for run, rule in zip(runs, rules, strict=True)]
+        for run, rule in zip(runs, rules, strict=True):
+            x, names = run.query.x, rule.rows()
             # The network was trained on inputs of unit variance (Karras et al. 2022, Table 1, c_in for VP).
-            rows = (query.x * network_scale(query.sigma)).expand(count, *query.x.shape)
+            rows = (x * network_scale(run.query.sigma)).expand(len(names), *x.shape)
             if (beside := run.job.beside) is not None:
-                further = torch.stack([beside.get(name, beside["cond"]) for name in run.job.guidance.rows()])
+                further = torch.stack([beside.get(name, beside["cond"]) for name in names])
                 rows = torch.cat([rows, further.to(rows.device, rows.dtype)], dim=1)
             xs.append(rows)
-            timesteps += [run.job.timestep(query.sigma)] * count
-        x = torch.cat(xs).to(self.unet.device, self.unet.dtype, memory_format=torch.channels_last)
-        joined = keys_values[0] if len(keys_values) == 1 else KeysValues.concat(keys_values)
-        return x, torch.tensor(timesteps, dtype=torch.float32, device=self.unet.device), joined
+            timesteps += [run.job.timestep(run.query.sigma)] * len(names)
+        return Batch(
+            run=runs[0],
+            rules=rules,
+            x=torch.cat(xs).to(self.unet.device, self.unet.dtype, memory_format=torch.channels_last),
+            timesteps=torch.tensor(timesteps, dtype=torch.float32, device=self.unet.device),
+            keys_values=keys_values[0] if len(keys_values) == 1 else KeysValues.concat(keys_values),
+        )
 
-    def _answer(self, run: Run, rows: Tensor) -> Tensor:
-        query = pending_query(run)
-        by_row = dict(zip(run.job.guidance.rows(), rows.to(query.x.device), strict=True))
-        guided = denoised_from(run.job.guidance.answer(by_row), query.x, query.sigma, run.job.prediction)
+    def _answer(self, run: Run, rule: Guidance, rows: Tensor) -> Tensor:
+        query, prediction = run.query, run.job.prediction
+        by_row = dict(zip(rule.rows(), rows.to(query.x.device), strict=True))
+        guided = denoised_from(rule.answer(by_row), query.x, query.sigma, prediction)
         if not query.unconditioned:
             return guided
-        assert "uncond" in by_row, "a sampler that asks for the unconditioned estimate needs guidance that evaluates it"
-        return torch.stack([guided, denoised_from(by_row["uncond"], query.x, query.sigma, run.job.prediction)])
+        assert run.job.guidance.unconditioned, (
+            "a sampler that asks for the unconditioned estimate needs its guidance to"
+        )
+        if not rule.unconditioned:  # nothing is guided now
+            return torch.stack([guided, guided])
+        return torch.stack([guided, denoised_from(by_row["uncond"], query.x, query.sigma, prediction)])
 
     def _diagnosis(self, run: Run) -> NumericalError:
-        query = pending_query(run)
+        query = run.query
         where = f"at step {run.place} (sigma {query.sigma:.4g})"
         if not is_finite(query.x):
             return NumericalError(
                 f"the latents themselves were not finite {where}, before the network saw them; check the latents "
                 "or the callback that supplied them"
             )
-        x, timesteps, keys_values = self._rows([run])
-        layer = first_nonfinite_layer(self.unet, lambda: self._evaluate(x, timesteps, keys_values, run))
-        dtype = str(x.dtype).removeprefix("torch.")
+        batch = self._batch([run])
+        layer = first_nonfinite_layer(self.unet, lambda: self._evaluate(batch))
+        dtype = str(batch.x.dtype).removeprefix("torch.")
         place = f"U-Net layer {layer!r}" if layer else "guidance, after the U-Net"
-        hint = "use float32 or bfloat16" if x.dtype == torch.float16 else "the weights or the conditioning are damaged"
+        hint = (
+            "use float32 or bfloat16"
+            if batch.x.dtype == torch.float16
+            else "the weights or the conditioning are damaged"
+        )
         return NumericalError(f"NaN or infinity arose in {place} {where}, computing in {dtype}; {hint}")
 
-    def _evaluate(self, x: Tensor, timesteps: Tensor, keys_values: KeysValues, run: Run) -> Tensor:
-        """The network's answer for rows of this run, and of others with the same adapters."""
-        with torch.no_grad(), run.job.adapters.beside("unet", self.unet):
-            return self.unet(x, timesteps, keys_values)
+    def _evaluate(self, batch: Batch) -> Tensor:
+        """The network's answer for the rows of a batch."""
+        with torch.no_grad(), batch.run.job.adapters.beside("unet", self.unet):
+            changes = {"perturbed": self._perturbed(batch), "freeu": batch.run.job.freeu}
+            said = {name: change for name, change in changes.items() if change is not None}
+            return self.unet(batch.x, batch.timesteps, batch.keys_values, **said)
 
-
-def pending_query(run: Run) -> Query:
-    """The question the run's sampler waits on."""
-    assert isinstance(run.pending, Query)
-    return run.pending
+    def _perturbed(self, batch: Batch) -> Perturbed | None:
+        """Which rows of a batch ask for a perturbed network; None for none."""
+        asking = [is_perturbed(name) for rule in batch.rules for name in rule.rows()]
+        perturbation = batch.run.job.guidance.perturbation
+        if perturbation is None or not any(asking):
+            return None
+        return self.unet.perturbing(perturbation.layers, asking)

@@ -1,6 +1,6 @@
 """One image being made: its sampler, its conditioning, and where it stands."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -8,8 +8,9 @@ from torch import Tensor
 
 from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.diffusion.conversation import Query, Sampling, Step
-from sfumato.diffusion.guidance import Guidance
+from sfumato.diffusion.guidance import Guidance, Row, conditioned_as
 from sfumato.diffusion.prediction import PredictionType
+from sfumato.models.freeu import FreeU
 from sfumato.models.unet import KeysValues, Told, UNet
 
 StepRule: TypeAlias = Callable[[Step, bool], Tensor]
@@ -43,11 +44,11 @@ class Job:
     """What the engine has to know to make one image.
 
     `sampling` is a sampler's generator, not yet started, and `steps` how many it will take, None where it finds out on the way;
-    `conditionings` holds one entry for each row that `guidance` asks for; `timestep` turns a sigma into the network's training
+    `conditionings` holds one entry for each row that `guidance` asks for, but for those that hear what another hears; `timestep` turns a sigma into the network's training
     index; `prediction` is what the network predicts; `adapters` run beside the network. `changes` says which rows have other
     conditionings, and after how many finished steps; those are of equal lengths. `beside` are further channels of each row's input,
     `c h w`, for networks that read more than x: a mask, another picture; rows that have none of their own read those of "cond".
-    `at_step` answers every step of the sampler before anybody hears of it.
+    `freeu` weighs what the network reads on its way up. `at_step` answers every step of the sampler before anybody hears of it.
     """
 
     sampling: Sampling
@@ -59,10 +60,11 @@ class Job:
     prediction: PredictionType
     adapters: ActiveAdapters = NO_ADAPTERS
     beside: Mapping[str, Tensor] | None = None
+    freeu: FreeU | None = None
     at_step: StepRule | None = None
 
     def __post_init__(self) -> None:
-        missing = [row for row in self.guidance.rows() if row not in self.conditionings]
+        missing = [row for row in self.guidance.rows() if conditioned_as(row) not in self.conditionings]
         assert not missing, f"guidance needs conditioning for {missing}"
         every = [self.conditionings, *self.changes.values()]
         lengths = {each.context.shape for rows in every for each in rows.values()}
@@ -79,7 +81,26 @@ class Run:
         self.pending: Query | Step | None = None
         self.result: Tensor | None = None
         self._conditionings = dict(job.conditionings)
-        self._keys_values: KeysValues | None = None
+        self._keys_values: dict[tuple[Row, ...], KeysValues] = {}
+
+    @property
+    def query(self) -> Query:
+        """The question its sampler waits on."""
+        assert isinstance(self.pending, Query)
+        return self.pending
+
+    @property
+    def guidance(self) -> Guidance:
+        """The guidance of that question, which depends on how noisy x is by now."""
+        return self.job.guidance.at(self.query.sigma, self.job.timestep(self.query.sigma))
+
+    @property
+    def alike(self) -> Hashable:
+        """What runs must have in common to be evaluated in one batch."""
+        lengths = frozenset(conditioning.context.shape for conditioning in self.job.conditionings.values())
+        perturbation = self.job.guidance.perturbation
+        layers = None if perturbation is None else perturbation.layers
+        return self.query.x.shape, lengths, self.job.adapters, self.job.freeu, layers
 
     @property
     def place(self) -> str:
@@ -103,7 +124,7 @@ class Run:
             self.step += 1
             if changed := self.job.changes.get(self.step):
                 self._conditionings |= changed
-                self._keys_values = None
+                self._keys_values = {}
             if self.job.at_step is not None:
                 # Where the sampler finds out on the way how many steps it takes, its last is the one that leaves no noise.
                 is_last = self.pending.sigma == 0 if self.job.steps is None else self.step == self.job.steps
@@ -114,10 +135,10 @@ class Run:
         self.job.sampling.close()
         self.pending = None
 
-    def keys_values(self, unet: UNet) -> KeysValues:
-        """Keys and values of all the rows that guidance asks for, in its order, joined once until one of them changes."""
-        if self._keys_values is None:
-            conditionings = [self._conditionings[name] for name in self.job.guidance.rows()]
-            rows = [conditioning.keys_values(unet, self.job.adapters) for conditioning in conditionings]
-            self._keys_values = KeysValues.concat(rows)
-        return self._keys_values
+    def keys_values(self, unet: UNet, rows: tuple[Row, ...]) -> KeysValues:
+        """Keys and values of rows that guidance asks for, joined once until one of them changes."""
+        if rows not in self._keys_values:
+            conditionings = [self._conditionings[conditioned_as(row)] for row in rows]
+            parts = [conditioning.keys_values(unet, self.job.adapters) for conditioning in conditionings]
+            self._keys_values[rows] = KeysValues.concat(parts)
+        return self._keys_values[rows]

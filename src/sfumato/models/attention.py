@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,7 @@ from sfumato.models.linear import Linear
 from sfumato.models.resnet import zeroed
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
 
 class Attention(nn.Module):
@@ -42,11 +43,16 @@ class Attention(nn.Module):
         return self._split(self.to_k(context)), self._split(self.to_v(context))
 
     def forward(
-        self, x: Float[Tensor, "b m c"], keys_values: tuple[Tensor, Tensor] | None = None
+        self,
+        x: Float[Tensor, "b m c"],
+        keys_values: tuple[Tensor, Tensor] | None = None,
+        identity: Bool[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b m c"]:
-        """Attend from x to the given keys and values, or to x itself."""
+        """Attend from x to the given keys and values, or to x itself; in rows where `identity`, each position of x to itself alone."""
         k, v = self.keys_values(x) if keys_values is None else keys_values
         attended = attend(self._split(self.to_q(x)), k, v, self.slice_size)
+        if identity is not None:
+            attended = torch.where(identity[:, None, None, None], v, attended)
         return self.to_out(attended.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -59,6 +65,18 @@ def attend(q: Tensor, k: Tensor, v: Tensor, slice_size: int | None = None) -> Te
         return F.scaled_dot_product_attention(q, k, v)
     slices = zip(q.split(slice_size, 1), k.split(slice_size, 1), v.split(slice_size, 1), strict=True)
     return torch.cat([F.scaled_dot_product_attention(*heads) for heads in slices], dim=1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Perturbed:
+    """Self-attentions that are switched off in some rows of a batch: there every position attends to itself alone.
+
+    `attentions` are of one network; `rows` says of each row, `b`, whether it is one.
+    Source: Ahn et al. 2024, arXiv:2403.17377, section 4 (the attention map replaced by the identity).
+    """
+
+    attentions: frozenset[nn.Module]
+    rows: Tensor
 
 
 class FeedForward(nn.Module):
@@ -96,10 +114,14 @@ class TransformerBlock(nn.Module):
         return [self.self_attention, self.cross_attention] if self.only_cross else [self.cross_attention]
 
     def forward(
-        self, x: Float[Tensor, "b m c"], keys_values: Iterator[tuple[Tensor, Tensor]]
+        self,
+        x: Float[Tensor, "b m c"],
+        keys_values: Iterator[tuple[Tensor, Tensor]],
+        perturbed: Perturbed | None = None,
     ) -> Float[Tensor, "b m c"]:
         """Run the three layers on x; each attention to the text takes its keys and values from `keys_values`."""
-        x = x + self.self_attention(self.norm1(x), next(keys_values) if self.only_cross else None)
+        identity = perturbed.rows if perturbed is not None and self.self_attention in perturbed.attentions else None
+        x = x + self.self_attention(self.norm1(x), next(keys_values) if self.only_cross else None, identity)
         x = x + self.cross_attention(self.norm2(x), next(keys_values))
         return x + self.feed_forward(self.norm3(x))
 
@@ -133,12 +155,15 @@ class SpatialTransformer(nn.Module):
         self.proj_out = zeroed(Linear(channels, channels) if linear else Conv2d(channels, channels, 1))
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], keys_values: Iterator[tuple[Tensor, Tensor]]
+        self,
+        x: Float[Tensor, "b c h w"],
+        keys_values: Iterator[tuple[Tensor, Tensor]],
+        perturbed: Perturbed | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """Map x; its blocks take the text's keys and values from `keys_values`."""
         tokens = self._to_tokens(x)
         for block in self.blocks:
-            tokens = block(tokens, keys_values)
+            tokens = block(tokens, keys_values, perturbed)
         return x + self._to_map(tokens, x.shape[-2:])
 
     def _to_tokens(self, x: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.errors import ConfigError, OptionError
-from sfumato.models.attention import Attention, SpatialTransformer, TransformerBlock
+from sfumato.models.attention import Attention, Perturbed, SpatialTransformer, TransformerBlock
 from sfumato.models.convolution import Conv2d
+from sfumato.models.freeu import FreeU
 from sfumato.models.linear import Linear
 from sfumato.models.network import NamedConfig, Network
 from sfumato.models.resnet import Downsample, ResnetBlock, Upsample, zeroed
@@ -157,10 +158,16 @@ class Block(nn.Module):
         self.resnet = resnet
         self.attention = attention
 
-    def forward(self, x: Tensor, time: Tensor, keys_values: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        time: Tensor,
+        keys_values: Iterator[tuple[Tensor, Tensor]],
+        perturbed: Perturbed | None = None,
+    ) -> Tensor:
         """Map `b c h w` at a time, towards a text."""
         x = self.resnet(x, time)
-        return x if self.attention is None else self.attention(x, keys_values)
+        return x if self.attention is None else self.attention(x, keys_values, perturbed)
 
 
 class UNet(Network):
@@ -255,10 +262,13 @@ class UNet(Network):
         x: Float[Tensor, "b c h w"],
         timesteps: Tensor | float,
         context: Float[Tensor, "b n k"] | KeysValues,
+        perturbed: Perturbed | None = None,
+        freeu: FreeU | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """Answer for noisy latents already scaled to unit variance, at one timestep (0–999, fractions allowed) per row, or for all.
 
-        Where the U-Net is told more than a text, `context` has to be of `keys_values`.
+        Where the U-Net is told more than a text, `context` has to be of `keys_values`. `perturbed` is of `perturbing`; `freeu` weighs what
+        the two innermost levels of the way up read.
         """
         text = context if isinstance(context, KeysValues) else self.keys_values(context)
         keys_values = iter(text.layers)
@@ -268,15 +278,18 @@ class UNet(Network):
         x = self.conv_in(x)
         kept = [x]
         for layer in self.down:
-            x = layer(x) if isinstance(layer, Downsample) else layer(x, time, keys_values)
+            x = layer(x) if isinstance(layer, Downsample) else layer(x, time, keys_values, perturbed)
             kept.append(x)
         for block in self.middle:
-            x = block(x, time, keys_values)
+            x = block(x, time, keys_values, perturbed)
+        stage = 0
         for layer in self.up:
             if isinstance(layer, Upsample):
                 x = layer(x, kept[-1].shape[-2:])
+                stage += 1
             else:
-                x = layer(torch.cat([x, kept.pop()], dim=1), time, keys_values)
+                pair = (x, kept.pop()) if freeu is None else freeu(x, kept.pop(), stage)
+                x = layer(torch.cat(pair, dim=1), time, keys_values, perturbed)
         return self.conv_out(F.silu(self.norm_out(x)))
 
     def set_attention_slicing(self, heads: int | None) -> None:
@@ -285,6 +298,16 @@ class UNet(Network):
         for module in self.modules():
             if isinstance(module, Attention):
                 module.slice_size = heads
+
+    def perturbing(self, names: Sequence[str], rows: Sequence[bool]) -> Perturbed:
+        """What `forward` takes to switch off the self-attentions of these names, in the rows where it says so."""
+        attentions = frozenset[nn.Module](self.get_submodule(name) for name in names)
+        return Perturbed(attentions, torch.tensor(rows, device=self.device))
+
+    def self_attentions(self) -> list[str]:
+        """The names of the attentions of positions to each other, in the order they are called."""
+        blocks = ((name, block) for name, block in self.named_modules() if isinstance(block, TransformerBlock))
+        return [f"{name}.self_attention" for name, block in blocks if not block.only_cross]
 
     def _cross_attentions(self) -> Iterator[Attention]:
         # Registration order is call order: down, middle, up, and the blocks of each in turn.

@@ -14,6 +14,14 @@ from sfumato.pipeline.image_pipelines import (
 )
 from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
+from sfumato.pipeline.pag import (
+    StableDiffusionPAGImg2ImgPipeline,
+    StableDiffusionPAGInpaintPipeline,
+    StableDiffusionPAGPipeline,
+    StableDiffusionXLPAGImg2ImgPipeline,
+    StableDiffusionXLPAGInpaintPipeline,
+    StableDiffusionXLPAGPipeline,
+)
 from sfumato.pipeline.pipeline import DiffusionPipeline, StableDiffusionPipeline
 from sfumato.pipeline.replay import ReplayResult
 from sfumato.pipeline.xl import StableDiffusionXLPipeline
@@ -29,10 +37,16 @@ __all__ = [
     "ReplayResult",
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionInpaintPipeline",
+    "StableDiffusionPAGImg2ImgPipeline",
+    "StableDiffusionPAGInpaintPipeline",
+    "StableDiffusionPAGPipeline",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",
     "StableDiffusionXLImg2ImgPipeline",
     "StableDiffusionXLInpaintPipeline",
+    "StableDiffusionXLPAGImg2ImgPipeline",
+    "StableDiffusionXLPAGInpaintPipeline",
+    "StableDiffusionXLPAGPipeline",
     "StableDiffusionXLPipeline",
     "hires_fix",
     "recipe_from",

@@ -128,7 +128,7 @@ def callback_of(
     """
     legacy, every = others.pop("callback", None), others.pop("callback_steps", 1)
     for name, value in others.items():
-        if value is not None and (name, value) not in (("guidance_rescale", 0.0),):
+        if value is not None:
             raise UnsupportedError(f"the option {name}={value!r} is not available in this pipeline; leave it out")
     if legacy is None:
         return on_step_end, names

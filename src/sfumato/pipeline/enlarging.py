@@ -77,9 +77,9 @@ def hires_fix(
 
 def words_pipeline(pipe: "StableDiffusionPipeline") -> "StableDiffusionPipeline":
     """The pipeline by the class that takes words and pictures, whatever class of its kin it is."""
-    from sfumato.pipeline.pipeline import StableDiffusionPipeline
+    from sfumato.pipeline.image_pipelines import AutoPipelineForText2Image
 
-    return StableDiffusionPipeline.from_pipe(pipe)
+    return AutoPipelineForText2Image.from_pipe(pipe)
 
 
 def enlarged(

@@ -131,6 +131,8 @@ class _Auto:
     """A name that stands for the class that a model's family decides on. Not made by itself."""
 
     _kind: ClassVar[type[StableDiffusionPipeline]]
+    _perturbing: ClassVar[type[StableDiffusionPipeline]]
+    """The same with perturbed-attention guidance."""
 
     def __init__(self) -> None:
         self._refuse()
@@ -141,15 +143,19 @@ class _Auto:
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_or_path: str | os.PathLike[str], **options: Any
+        cls, pretrained_model_or_path: str | os.PathLike[str], *, enable_pag: bool = False, **options: Any
     ) -> StableDiffusionPipeline:
         """The pipeline for a model folder, hub id or file, as its own class's `from_pretrained`."""
-        return cls._kind.from_pretrained(pretrained_model_or_path, **options)
+        kind = cls._perturbing if enable_pag else cls._kind
+        return kind.from_pretrained(pretrained_model_or_path, **options)
 
     @classmethod
-    def from_pipe(cls, pipeline: StableDiffusionPipeline, **parts: Any) -> StableDiffusionPipeline:
-        """The same model, drawing in this way; see `StableDiffusionPipeline.from_pipe`."""
-        return cls._kind.from_pipe(pipeline, **parts)
+    def from_pipe(
+        cls, pipeline: StableDiffusionPipeline, *, enable_pag: bool | None = None, **parts: Any
+    ) -> StableDiffusionPipeline:
+        """The same model, drawing in this way; see `StableDiffusionPipeline.from_pipe`. With perturbed-attention guidance if it had that."""
+        keeps = pipeline._pag_scale > 0 if enable_pag is None else enable_pag
+        return (cls._perturbing if keeps else cls._kind).from_pipe(pipeline, **parts)
 
 
 class AutoPipelineForText2Image(_Auto):

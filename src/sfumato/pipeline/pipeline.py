@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.adapters.inversions import Inversions
 from sfumato.adapters.loaded import LoadedAdapters
 from sfumato.checkpoints import Card
+from sfumato.checkpoints.families import is_told_guidance
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.engine import Event, reusing_memory
 from sfumato.errors import OptionError, RecipeError
@@ -27,6 +29,8 @@ from sfumato.pipeline.conditioning import stacked
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.encoding import Encoder
 from sfumato.pipeline.enlarging import made_again
+from sfumato.pipeline.guidance_options import GuidanceOptions, options_of
+from sfumato.pipeline.guiding import Guiding
 from sfumato.pipeline.image_to_image import Noises, levels_of
 from sfumato.pipeline.inverting import Inverting
 from sfumato.pipeline.loading import Kept
@@ -56,7 +60,7 @@ logger = logging.getLogger("sfumato")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
+class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inverting):
     """Text to image with a Stable Diffusion checkpoint.
 
         pipe = StableDiffusionPipeline.from_pretrained("path/or/hub-id").to("cuda")
@@ -140,7 +144,8 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         "a1111_no_norm", "comfy", "compel"); unset, they are plain, as in diffusers. Noise comes from `generator` (one, or one an image),
         else from `seeds` (one an image), else from torch's global generator; it is always drawn on the CPU: as torch's CPU generator does,
         or with `rng="nv"`, or a generator of CUDA's, as CUDA's. `subseed`, `subseed_strength`, `seed_resize` and `eta_noise_seed_delta`
-        are as in `NoiseRules`. `latents` are unit noise to start from instead. `cross_attention_kwargs={"scale": s}` scales the adapters
+        are as in `NoiseRules`. `guidance_rescale`, `guidance_interval`, `pag_scale`, `pag_adaptive_scale`, `pag_applied_layers` and `freeu` are
+        as in `GuidanceOptions`. `latents` are unit noise to start from instead. `cross_attention_kwargs={"scale": s}` scales the adapters
         of this call; `adapters`, such as {"name": 0.8}, are used for it instead of those that `set_adapters` chose. `exact` evaluates each
         image by itself on an accelerator too. `on_event` hears the engine's events.
         A step callback is called once a step: PLMS's first, which evaluates the second timestep to correct itself, is two in diffusers.
@@ -149,6 +154,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         Raises UsageError for what can't be drawn as asked, and an image's own error when no image could be made.
         """
         noise = NoiseOptions.taken_from(others)
+        guidance = self._guidance_options(others)
         told = {name: others.pop(name) for name in self._also_told if name in others}
         asked = Asked.taken_from(others)
         on_step_end, tensor_inputs = callback_of(others, callback_on_step_end, callback_on_step_end_tensor_inputs)
@@ -158,6 +164,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
             prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, height, width,
             num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip, emphasis, told, asked,
         )  # fmt: skip
+        request = replace(request, guidance=guidance)
         check_tensor("latents", latents)
         called = called_adapters(request.texts, request.emphasis, self._adapters)
         active = self._active_adapters(cross_attention_kwargs, adapters, called)
@@ -227,6 +234,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
     ) -> tuple[StableDiffusionPipelineOutput, list[NoiseSource]]:
         """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
         notes = self._settle_precision()
+        notes += options_of(request).notes(1.0 if is_told_guidance(self.unet.config) else request.guidance_scale)
         parts = self._parts(adapters, exact=exact)
         rows, words_notes = self._rows(request, embeds, adapters)
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
@@ -285,6 +293,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
             recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
             recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip, recipe.emphasis, self._told_again(recipe), asked,
         )  # fmt: skip
+        request = replace(request, guidance=GuidanceOptions.of_recipe(recipe, self.unet))
         sliced = self.unet.attention_slicing
         self.unet.set_attention_slicing(recipe.attention_slicing)
         try:

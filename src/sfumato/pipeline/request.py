@@ -15,6 +15,7 @@ from sfumato.text.prompts import check_emphasis
 
 if TYPE_CHECKING:
     from sfumato.pipeline.beside import Beside
+    from sfumato.pipeline.guidance_options import GuidanceOptions
     from sfumato.pipeline.workflow import Workflow
 
 MULTIPLE = 8
@@ -55,7 +56,8 @@ class Request:
     """A checked request for one image per entry of `texts`; sizes in pixels.
 
     `guided` says whether guidance asks for a second answer: a network that is told its guidance scale needs none.
-    `beside` is for models of SDXL. `workflow` is what is asked for beside words; None for a picture from words alone.
+    `beside` is for models of SDXL. `workflow` is what is asked for beside words; None for a picture from words alone. `guidance` is what is
+    asked of guidance beside its scale; None for nothing.
     """
 
     texts: tuple[Text, ...]
@@ -70,6 +72,7 @@ class Request:
     emphasis: Emphasis = "none"
     beside: "Beside | None" = None
     workflow: "Workflow | None" = None
+    guidance: "GuidanceOptions | None" = None
 
 
 def check_size(height: object, width: object, vae_scale: int) -> tuple[int, int]:

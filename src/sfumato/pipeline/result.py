@@ -12,6 +12,7 @@ import torch
 from sfumato.images import to_pil
 from sfumato.pipeline.adapter_recipe import Uses, hashed
 from sfumato.pipeline.decoding import to_unit
+from sfumato.pipeline.guidance_options import options_of
 from sfumato.pipeline.noise_options import noise_fields
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.picture import Picture
@@ -124,6 +125,7 @@ def recipe_of(
         scheduler=dict(parts.scheduler.config),
         steps=request.steps,
         guidance_scale=request.guidance_scale,
+        guidance=options_of(request).recorded(),
         eta=request.eta,
         width=request.width,
         height=request.height,

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import torch
 
-from sfumato.errors import OptionError, UnsupportedError
+from sfumato.errors import OptionError
 from sfumato.models.unet import UNet
 from sfumato.models.vae import AutoencoderKL
 
@@ -100,13 +100,6 @@ class Switches:
 
     def reset_device_map(self) -> None:
         """Nothing to reset: a pipeline is on one device."""
-
-    def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
-        """FreeU changes the picture and is not available: raises UnsupportedError rather than ignore it."""
-        raise UnsupportedError("FreeU is not available yet; leave out enable_freeu(…)")
-
-    def disable_freeu(self) -> None:
-        """Nothing to switch: FreeU is never on."""
 
     def fuse_qkv_projections(self, unet: bool = True, vae: bool = True) -> None:
         """Nothing to switch: it would only be a matter of speed."""

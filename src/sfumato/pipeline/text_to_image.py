@@ -15,13 +15,14 @@ from sfumato.diffusion.conversation import NoisePath
 from sfumato.diffusion.guidance import Guidance, PictureGuidance
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.spacing import Levels
-from sfumato.engine import Conditioning, Engine, Event, Job, evaluating
+from sfumato.engine import Engine, Event, Job, evaluating
 from sfumato.errors import SfumatoError, SizeError
 from sfumato.images import to_pil
 from sfumato.models.unet import UNet
 from sfumato.pipeline.decoding import Decoder, to_bytes
 from sfumato.pipeline.drive import Bar, Round, drive
 from sfumato.pipeline.encoding import Encoder
+from sfumato.pipeline.guidance_options import options_of
 from sfumato.pipeline.image_to_image import Noises, Start, starts
 from sfumato.pipeline.prompt_rows import Rows
 from sfumato.pipeline.request import Request
@@ -140,10 +141,6 @@ def _job(
     source: NoiseSource,
 ) -> Job:
     x = start.x
-    guidance = guidance_of(request, parts, rows.weights)
-    first, changes = rows.first, rows.changes
-    if isinstance(guidance, PictureGuidance):
-        first, changes = with_picture(first), {step: with_picture(changed) for step, changed in changes.items()}
     schedule = parts.scheduler.noise_schedule
 
     def path(low: float, high: float, seed: int | None) -> NoisePath:
@@ -153,33 +150,35 @@ def _job(
     return Job(
         sampling=parts.scheduler.start(x, levels, lambda: source.draw().to(x.device), eta=request.eta, path=path),
         steps=parts.scheduler.steps_of(levels),
-        conditionings=first,
-        changes=changes,
-        guidance=guidance,
+        conditionings=rows.first,
+        changes=rows.changes,
+        guidance=guidance_of(request, parts, rows.weights, levels),
         timestep=lambda sigma: levels.timestep(sigma, schedule),
         prediction=parts.scheduler.prediction_type,
         adapters=parts.adapters,
         beside=start.beside,
+        freeu=options_of(request).freeu,
         at_step=start.at_step,
     )
 
 
-def with_picture(rows: dict[str, Conditioning]) -> dict[str, Conditioning]:
-    """The rows with that of the picture alone, which hears what the one without it hears."""
-    return {**rows, "image": rows["uncond"]} if "uncond" in rows else rows
+def guidance_of(request: Request, parts: Parts, weights: tuple[float, ...], levels: Levels) -> Guidance:
+    """The guidance of the request: by its prompts, in parts of those weights, and where a picture is edited, by that as well.
 
-
-def guidance_of(request: Request, parts: Parts, weights: tuple[float, ...]) -> Guidance:
-    """The guidance of the request: by its prompts, in parts of those weights, and where a picture is edited, by that as well."""
+    Raises OptionError for options that are not for a run on these levels.
+    """
     # A network that is told its guidance scale answers as if guided.
     scale = 1.0 if parts.unet.config.guidance_width is not None else request.guidance_scale
     unconditioned = parts.scheduler.unconditioned
+    options = options_of(request).of_run(levels, unconditioned=unconditioned)
     if request.workflow is not None and request.workflow.name == "instruct" and scale > 1:
         image_scale = request.workflow.image_guidance
         if image_scale >= 1:
-            return PictureGuidance(scale=scale, image_scale=image_scale, unconditioned=unconditioned, weights=weights)
+            return PictureGuidance(
+                scale=scale, image_scale=image_scale, unconditioned=unconditioned, weights=weights, **options
+            )
         scale = 1.0  # below 1 there is no guidance at all, as in diffusers
-    return Guidance(scale=scale, unconditioned=unconditioned, weights=weights)
+    return Guidance(scale=scale, unconditioned=unconditioned, weights=weights, **options)
 
 
 def _finish(
