@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.models.convolution import Conv2d, padded
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -26,12 +28,12 @@ class ResnetBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(norm_groups, in_channels, eps=eps)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = Conv2d(in_channels, out_channels, 3, padding=1)
         self.time_proj = nn.Linear(time_width, out_channels) if time_width is not None else None
         self.norm2 = nn.GroupNorm(norm_groups, out_channels, eps=eps)
-        conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        conv2 = Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv2 = conv2 if time_width is None else zeroed(conv2)
-        self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+        self.shortcut = Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(
         self, x: Float[Tensor, "b i h w"], time: Float[Tensor, "b t"] | None = None
@@ -53,11 +55,11 @@ class Downsample(nn.Module):
     def __init__(self, channels: int, *, asymmetric: bool = False) -> None:
         super().__init__()
         self.asymmetric = asymmetric
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if asymmetric else 1)
+        self.conv = Conv2d(channels, channels, 3, stride=2, padding=0 if asymmetric else 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h/2 w/2"]:
         """Map x; the U-Net's rounds an odd size up, the autoencoder's down."""
-        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
+        return self.conv(padded(x, (0, 1, 0, 1)) if self.asymmetric else x)
 
 
 class Upsample(nn.Module):
@@ -65,7 +67,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"], size: torch.Size | None = None) -> Float[Tensor, "b c H W"]:
         """Enlarge x; `size` (height, width) undoes a `Downsample` of an odd size."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.errors import OptionError
+from sfumato.models.convolution import Conv2d
 from sfumato.models.network import NamedConfig, Network
 from sfumato.models.vae import LatentDistribution
 
@@ -45,9 +46,9 @@ class TinyBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv3 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv1 = Conv2d(width, width, 3, padding=1)
+        self.conv2 = Conv2d(width, width, 3, padding=1)
+        self.conv3 = Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Map x."""
@@ -65,21 +66,19 @@ class TinyAutoencoder(Network):
         self.config = config
         width = config.width
 
-        layers: list[nn.Module] = [nn.Conv2d(config.in_channels, width, 3, padding=1)]
+        layers: list[nn.Module] = [Conv2d(config.in_channels, width, 3, padding=1)]
         for level, blocks in enumerate(config.encoder_blocks):
             if level > 0:
-                layers.append(nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False))
+                layers.append(Conv2d(width, width, 3, stride=2, padding=1, bias=False))
             layers += [TinyBlock(width) for _ in range(blocks)]
-        self.encoder = (
-            nn.Sequential(*layers, nn.Conv2d(width, config.latent_channels, 3, padding=1)) if encoder else None
-        )
+        self.encoder = nn.Sequential(*layers, Conv2d(width, config.latent_channels, 3, padding=1)) if encoder else None
 
-        layers = [nn.Conv2d(config.latent_channels, width, 3, padding=1), nn.ReLU()]
+        layers = [Conv2d(config.latent_channels, width, 3, padding=1), nn.ReLU()]
         for level, blocks in reversed(list(enumerate(config.decoder_blocks))):
             layers += [TinyBlock(width) for _ in range(blocks)]
             if level > 0:
-                layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1, bias=False)]
-        self.decoder = nn.Sequential(*layers, nn.Conv2d(width, config.out_channels, 3, padding=1))
+                layers += [nn.Upsample(scale_factor=2), Conv2d(width, width, 3, padding=1, bias=False)]
+        self.decoder = nn.Sequential(*layers, Conv2d(width, config.out_channels, 3, padding=1))
         self.use_tiling = False
         self.use_slicing = False
 
@@ -113,6 +112,7 @@ class TinyAutoencoder(Network):
         return self.decoder(torch.tanh(latents / LIMIT) * LIMIT).mul(2).sub(1)
 
     decode_tiled = decode_whole
+    encode_tiled = encode_whole = encode
 
     def enable_tiling(self) -> None:
         """Nothing to switch: see `decode_whole`."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sfumato.errors import ConfigError, OptionError
 from sfumato.models.attention import Attention, SpatialTransformer, TransformerBlock
+from sfumato.models.convolution import Conv2d
 from sfumato.models.network import NamedConfig, Network
 from sfumato.models.resnet import Downsample, ResnetBlock, Upsample, zeroed
 from sfumato.models.text_embedding import TextEmbedding
@@ -180,7 +181,7 @@ class UNet(Network):
         last = len(channels) - 1
         time_width = 4 * channels[0]
 
-        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.conv_in = Conv2d(config.in_channels, channels[0], 3, padding=1)
         self.time_embedding = TimeEmbedding(channels[0], time_width)
         self.size_embedding = (
             SizeEmbedding(config.sizes_width, config.size_width, time_width) if config.sizes_width else None
@@ -222,7 +223,7 @@ class UNet(Network):
                 self.up.append(Upsample(width))
 
         self.norm_out = nn.GroupNorm(config.norm_groups, channels[0], eps=config.norm_eps)
-        self.conv_out = zeroed(nn.Conv2d(channels[0], config.out_channels, 3, padding=1))
+        self.conv_out = zeroed(Conv2d(channels[0], config.out_channels, 3, padding=1))
 
     def keys_values(self, context: Float[Tensor, "b n k"], told: Told | None = None) -> KeysValues:
         """Keys and values of a text, and what is told beside it: they depend on no x and no timestep, so once per image is enough.
