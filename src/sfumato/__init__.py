@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         StableDiffusionXLInpaintPipeline,
         StableDiffusionXLPipeline,
         hires_fix,
+        tiled_upscale,
     )
     from sfumato.recipe import Recipe
     from sfumato.schedulers import (
@@ -74,6 +75,7 @@ _HOMES = {
         "StableDiffusionXLInpaintPipeline",
         "StableDiffusionXLPipeline",
         "hires_fix",
+        "tiled_upscale",
     ),
     "sfumato.recipe": ("Recipe",),
     "sfumato.schedulers": (
@@ -136,6 +138,7 @@ __all__ = [
     "bundled_model",
     "hires_fix",
     "image_grid",
+    "tiled_upscale",
 ]
 
 

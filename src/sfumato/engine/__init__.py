@@ -4,5 +4,17 @@ from sfumato.engine.engine import Engine
 from sfumato.engine.events import Event, ImageDone, ImageFailed, StepDone
 from sfumato.engine.frontier import evaluating
 from sfumato.engine.job import Conditioning, Job, StepRule
+from sfumato.engine.windows import Windows
 
-__all__ = ["Conditioning", "Engine", "Event", "ImageDone", "ImageFailed", "Job", "StepDone", "StepRule", "evaluating"]
+__all__ = [
+    "Conditioning",
+    "Engine",
+    "Event",
+    "ImageDone",
+    "ImageFailed",
+    "Job",
+    "StepDone",
+    "StepRule",
+    "Windows",
+    "evaluating",
+]

@@ -14,6 +14,7 @@ from sfumato.diffusion.prediction import denoised_from, network_scale
 from sfumato.engine.health import first_nonfinite_layer, is_finite
 from sfumato.engine.job import Run
 from sfumato.errors import NumericalError
+from sfumato.models.convolution import wrapping
 from sfumato.models.unet import KeysValues, UNet
 
 
@@ -29,6 +30,15 @@ class Denoiser:
         Raises NumericalError, naming step and layer, if an answer is not finite; only sensible for one run at a time,
         so the engine evaluates a failing batch again run by run.
         """
+        windows = runs[0].job.windows
+        if windows is None:
+            return self._whole(runs)
+        with torch.no_grad():
+            for run in runs:
+                run.keys_values(self.unet)  # once for all windows
+        return windows.answers(runs, self._whole)
+
+    def _whole(self, runs: Sequence[Run]) -> list[Tensor]:
         x, timesteps, keys_values = self._rows(runs)
         output = self._evaluate(x, timesteps, keys_values, runs[0])
         outputs = torch.split(output.to(torch.float32), [len(run.job.guidance.rows()) for run in runs])
@@ -83,7 +93,8 @@ class Denoiser:
 
     def _evaluate(self, x: Tensor, timesteps: Tensor, keys_values: KeysValues, run: Run) -> Tensor:
         """The network's answer for rows of this run, and of others with the same adapters."""
-        with torch.no_grad(), run.job.adapters.beside("unet", self.unet):
+        adapters, wraps = run.job.adapters.beside("unet", self.unet), wrapping(run.job.wraps, self.unet)
+        with torch.no_grad(), adapters, wraps:
             return self.unet(x, timesteps, keys_values)
 
 

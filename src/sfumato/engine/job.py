@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor
 
@@ -10,7 +10,11 @@ from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.diffusion.conversation import Query, Sampling, Step
 from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.prediction import PredictionType
+from sfumato.models.convolution import NOWHERE, Axes
 from sfumato.models.unet import KeysValues, Told, UNet
+
+if TYPE_CHECKING:
+    from sfumato.engine.windows import Windows
 
 StepRule: TypeAlias = Callable[[Step, bool], Tensor]
 """What x becomes at the end of a step, and whether it is the last: an inpainting mask is one."""
@@ -47,7 +51,8 @@ class Job:
     index; `prediction` is what the network predicts; `adapters` run beside the network. `changes` says which rows have other
     conditionings, and after how many finished steps; those are of equal lengths. `beside` are further channels of each row's input,
     `c h w`, for networks that read more than x: a mask, another picture; rows that have none of their own read those of "cond".
-    `at_step` answers every step of the sampler before anybody hears of it.
+    `at_step` answers every step of the sampler before anybody hears of it. Through `windows`, the network sees one part of x at a time;
+    along the axes of `wraps`, what it sees has no edge.
     """
 
     sampling: Sampling
@@ -60,6 +65,8 @@ class Job:
     adapters: ActiveAdapters = NO_ADAPTERS
     beside: Mapping[str, Tensor] | None = None
     at_step: StepRule | None = None
+    windows: "Windows | None" = None
+    wraps: Axes = NOWHERE
 
     def __post_init__(self) -> None:
         missing = [row for row in self.guidance.rows() if row not in self.conditionings]

@@ -16,6 +16,7 @@ from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.pipeline import DiffusionPipeline, StableDiffusionPipeline
 from sfumato.pipeline.replay import ReplayResult
+from sfumato.pipeline.upscaling import tiled_upscale
 from sfumato.pipeline.xl import StableDiffusionXLPipeline
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "StableDiffusionXLPipeline",
     "hires_fix",
     "recipe_from",
+    "tiled_upscale",
 ]

@@ -22,7 +22,12 @@ class Encoder:
     def __init__(self, vae: AutoencoderKL, *, tiled: bool = False, axes: Axes = NOWHERE) -> None:
         self._vae = vae
         self._tiled = tiled
-        self._axes = axes
+        self.axes = axes
+
+    @property
+    def scale(self) -> int:
+        """Pixels a latent, along each side."""
+        return self._vae.scale
 
     def sampled(self, pixels: Tensor, noise: Tensor) -> Tensor:
         """Latents `c h w` drawn from the picture's distribution by unit noise, scaled as the network has them; float32 on the CPU."""
@@ -33,6 +38,10 @@ class Encoder:
     def mode(self, pixels: Tensor) -> Tensor:
         """The likeliest latents, unscaled, as networks that edit pictures read them; float32 on the CPU."""
         return self.distribution(pixels).mode()[0].to("cpu", torch.float32)
+
+    def scaled(self, pixels: Tensor) -> Tensor:
+        """The likeliest latents, scaled as the network has them; float32 on the CPU."""
+        return self.mode(pixels) * self._vae.config.scaling_factor
 
     def distribution(self, pixels: Tensor) -> LatentDistribution:
         """The distribution of latents, in a batch of one. Raises NumericalError where it is not finite, EvaluationError."""
@@ -48,6 +57,6 @@ class Encoder:
 
     def _encode(self, pixels: Tensor) -> LatentDistribution:
         vae = self._vae
-        with torch.no_grad(), evaluating("the picture's latents"), wrapping(self._axes, vae):
+        with torch.no_grad(), evaluating("the picture's latents"), wrapping(self.axes, vae):
             encode = vae.encode_tiled if self._tiled else vae.encode_whole
             return encode(pixels[None].to(vae.device, vae.dtype))

@@ -15,6 +15,7 @@ from sfumato.text.prompts import check_emphasis
 
 if TYPE_CHECKING:
     from sfumato.pipeline.beside import Beside
+    from sfumato.pipeline.canvas import Canvas
     from sfumato.pipeline.workflow import Workflow
 
 MULTIPLE = 8
@@ -55,7 +56,8 @@ class Request:
     """A checked request for one image per entry of `texts`; sizes in pixels.
 
     `guided` says whether guidance asks for a second answer: a network that is told its guidance scale needs none.
-    `beside` is for models of SDXL. `workflow` is what is asked for beside words; None for a picture from words alone.
+    `beside` is for models of SDXL. `workflow` is what is asked for beside words; None for a picture from words alone. `canvas` says
+    whether it is drawn through windows, and wraps.
     """
 
     texts: tuple[Text, ...]
@@ -70,6 +72,7 @@ class Request:
     emphasis: Emphasis = "none"
     beside: "Beside | None" = None
     workflow: "Workflow | None" = None
+    canvas: "Canvas | None" = None
 
 
 def check_size(height: object, width: object, vae_scale: int) -> tuple[int, int]:
