@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         StableDiffusionXLPAGPipeline,
         StableDiffusionXLPipeline,
         hires_fix,
+        tiled_upscale,
     )
     from sfumato.recipe import Recipe
     from sfumato.schedulers import (
@@ -86,6 +87,7 @@ _HOMES = {
         "StableDiffusionXLPAGPipeline",
         "StableDiffusionXLPipeline",
         "hires_fix",
+        "tiled_upscale",
     ),
     "sfumato.recipe": ("Recipe",),
     "sfumato.schedulers": (
@@ -154,6 +156,7 @@ __all__ = [
     "bundled_model",
     "hires_fix",
     "image_grid",
+    "tiled_upscale",
 ]
 
 

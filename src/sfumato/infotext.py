@@ -123,6 +123,11 @@ def infotext(recipe: Recipe) -> str:
         # As a card with so many threads draws is what the web UI calls the GPU's.
         "RNG": "GPU" if ":" in recipe.rng else recipe.rng.upper(),
         "Noise": noise,
+        # The web UI's is of both axes; it has no name for one.
+        "Tiling": True if recipe.seamless == "both" else None,
+        "Seamless": None if recipe.seamless == "both" else recipe.seamless,
+        "Tile size": f"{recipe.tile[0]}x{recipe.tile[1]}" if recipe.tile else None,
+        "Tile overlap": recipe.tile_overlap if recipe.tile else None,
         "Denoising strength": recipe.workflow_options.get("strength"),
         **_schedule_settings(recipe),
         "Safety": _safety(recipe),

@@ -25,6 +25,8 @@ Judge = Literal["model", "filter", "function"]
 Emphasis = Literal["none", "a1111", "a1111_no_norm", "comfy", "compel"]
 """In whose words a prompt is written: what of it is markup, and what becomes of its weights."""
 WorkflowName = Literal["txt2img", "img2img", "inpaint", "instruct", "depth"]
+Seamless = Literal["x", "y", "both"]
+"""Along which axes a picture can be laid beside itself: from left to right, from top to bottom."""
 
 
 # What a recipe found somewhere may ask a machine for.
@@ -40,6 +42,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "safety_threshold": (0, 1),
     "width": (1, 2**20),
     "height": (1, 2**20),
+    "tile_overlap": (0, 2**20),
 }
 
 _RNG = re.compile(r"cpu|nv(:[1-9][0-9]{0,9})?")
@@ -85,6 +88,8 @@ class Recipe:
     sampler, scheduler         the sampler's name; the scheduler's config in full, spacing and noise schedule included
     width, height              pixels
     guidance                   what was asked of guidance and of FreeU beside the scale, by the names of the call's options
+    tile, tile_overlap         width and height in pixels of the windows it was drawn through, None for none, and by how much they overlap
+    seamless                   along which axes it wraps
     clip_skip                  last layers of the text encoder left out
     emphasis                   in whose words the prompts are written: what of them is markup; "none" as diffusers reads them
     told                       what a model of SDXL was told beside the prompt, by the names of the call's options: a second prompt, sizes
@@ -128,6 +133,9 @@ class Recipe:
     eta: float = 0.0
     width: int
     height: int
+    tile: tuple[int, int] | None = None
+    tile_overlap: int = 0
+    seamless: Seamless | None = None
     clip_skip: int | None = None
     emphasis: Emphasis = "none"
     told: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -167,8 +175,10 @@ class Recipe:
             raise RecipeError(
                 f"the recipe's rng is {_brief(self.rng)}; expected 'cpu', 'nv' or 'nv:' and a number of threads"
             )
-        if self.seed_resize is not None and (len(self.seed_resize) != 2 or not min(self.seed_resize) >= 8):
-            raise RecipeError(f"the recipe's seed_resize is {_brief(self.seed_resize)}; expected a width and a height")
+        for name in ("seed_resize", "tile"):
+            sides = getattr(self, name)
+            if sides is not None and (len(sides) != 2 or not min(sides) >= 8):
+                raise RecipeError(f"the recipe's {name} is {_brief(sides)}; expected a width and a height")
         if self.subseed_strength and self.subseed is None:
             raise RecipeError("the recipe has a subseed_strength and no subseed")
         try:
@@ -210,9 +220,10 @@ class Recipe:
         if isinstance(listed, list) and all(isinstance(one, Mapping) for one in cast("list[object]", listed)):
             adapters = tuple(_made(UsedAdapter, one) for one in cast("list[Mapping[str, Any]]", listed))
             values = {**values, "adapters": adapters}
-        resize: object = values.get("seed_resize")
-        if isinstance(resize, list):
-            values = {**values, "seed_resize": tuple(cast("list[object]", resize))}
+        for name in ("seed_resize", "tile"):
+            sides: object = values.get(name)
+            if isinstance(sides, list):
+                values = {**values, name: tuple(cast("list[object]", sides))}
         return _made(cls, values)
 
 

@@ -61,6 +61,22 @@ def test_a_picture_is_drawn_over_larger_and_replayed(capsys: OUTPUT) -> None:
     assert "bit-identical" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("here")
+def test_a_picture_is_drawn_over_in_tiles_and_a_texture_without_seams(capsys: OUTPUT) -> None:
+    assert sfumato("generate", "a fox", *COMMON, "--image", "photo.png", "--upscale", 2, "--out", "large.png") == 0
+    recipe = read_recipe(Path("large.png"))
+    assert (recipe.width, recipe.height, recipe.tile, recipe.tile_overlap) == (128, 96, (64, 64), 16)
+    assert recipe.workflow_options["strength"] == 0.3
+    canvas = ["--size", "96x64", "--tile", "64x48", "--tile-overlap", 8, "--seamless", "both"]
+    assert sfumato("generate", "a fox", *COMMON, *canvas, "--out", "texture.png") == 0
+    recipe = read_recipe(Path("texture.png"))
+    assert (recipe.tile, recipe.tile_overlap, recipe.seamless) == ((64, 48), 8, "both")
+    capsys.readouterr()
+    for name in ("large.png", "texture.png"):
+        assert sfumato("replay", name) == 0
+        assert "bit-identical" in capsys.readouterr().out
+
+
 def test_what_needs_a_picture_says_so_before_a_model_is_opened(here: Path, capsys: OUTPUT) -> None:
     for options, message in (
         (["--strength", 0.5], "--strength needs --image FILE"),
@@ -68,6 +84,11 @@ def test_what_needs_a_picture_says_so_before_a_model_is_opened(here: Path, capsy
         (["--hires-steps", 2], "--hires-steps needs --hires SCALE"),
         (["--hires", 2, "--image", "photo.png"], "takes no --image"),
         (["--image", "photo.png", "--extend", "8,8"], "expected LEFT,TOP,RIGHT,BOTTOM"),
+        (["--upscale", 2], "--upscale needs --image FILE"),
+        (["--upscale", 2, "--image", "photo.png", "--size", "64x64"], "leave out --size"),
+        (["--upscale", 99, "--image", "photo.png"], "scale must be from 1 to 16"),
+        (["--tile", "big"], "expected pixels of a side, WIDTHxHEIGHT, or 'model'"),
+        (["--seamless", "z"], "seamless must be one of x, y, both"),
         (["--image", "absent.png"], "no picture at absent.png"),
         (["--image", "photo.png", "--strength", 2], "strength must be from 0 to 1"),
     ):

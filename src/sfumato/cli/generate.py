@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sfumato.cli.adapters import load_adapters, parse_embedding, parse_lora
+from sfumato.cli.canvas import canvas_options
 from sfumato.cli.outputs import Shot, plan_outputs
 from sfumato.cli.parsing import parse_grid, parse_size
 from sfumato.cli.pictures import picture_options, second_pass
@@ -134,6 +135,26 @@ def generate(
     hires_enlarge: Annotated[
         str | None, typer.Option(metavar="WHAT", help="What is enlarged: latent or pixel. (default: latent)")
     ] = None,
+    upscale: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCALE", help="Draw the image over at so many times its size, in tiles, at a strength of 0.3."
+        ),
+    ] = None,
+    tile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Draw a picture larger than the model in overlapping tiles: pixels of a side, WxH, or 'model' for its own size.",
+        ),
+    ] = None,
+    tile_overlap: Annotated[
+        int | None,
+        typer.Option(metavar="PIXELS", help="How far tiles overlap at least. (default: a quarter of a tile)"),
+    ] = None,
+    seamless: Annotated[
+        str | None, typer.Option(metavar="AXES", help="Draw a texture that can be laid beside itself: x, y or both.")
+    ] = None,
     image_guidance: Annotated[
         float | None, typer.Option(help="How closely an edited image follows the one given, from 1 up. (default: 1.5)")
     ] = None,
@@ -227,6 +248,9 @@ def generate(
         image=image, strength=strength, resize=resize, mask=mask, mask_blur=mask_blur, soft_mask=soft_mask,
         mask_content=mask_content, only_masked=only_masked, extend=extend, image_guidance=image_guidance, depth=depth,
     )  # fmt: skip
+    canvas = canvas_options(
+        pictures, upscale=upscale, size=size, tile=tile, tile_overlap=tile_overlap, seamless=seamless
+    )
     second = second_pass(
         scale=hires,
         strength=hires_strength,
@@ -273,6 +297,7 @@ def generate(
             "emphasis": mode,
             **noise,
             **pictures,
+            **canvas,
         }
         drawing = Drawing(pipe, shots, outputs, progress, overwrite=overwrite, second=second)
         drawing.run(settings)

@@ -13,6 +13,17 @@ def parse_size(text: str) -> tuple[int, int]:
     return pair
 
 
+def parse_tile(text: str) -> int | tuple[int, int] | str:
+    """`512`, `512x768` (width and height) or `model`, as a call takes them. Raises SizeError."""
+    if text.strip().lower() == "model":
+        return "model"
+    side = re.fullmatch(r"\s*(\d{1,6})\s*", text, re.ASCII)
+    tile = int(side[1]) if side else _pair(text)
+    if tile is None:
+        raise SizeError(f"the tile is {text!r}; expected pixels of a side, WIDTHxHEIGHT, or 'model'")
+    return tile
+
+
 def parse_grid(text: str) -> tuple[int, int]:
     """Rows and columns of `2x3`. Raises OptionError."""
     pair = _pair(text)

@@ -5,6 +5,7 @@ from sfumato.engine.engine import Engine
 from sfumato.engine.events import Event, ImageDone, ImageFailed, StepDone
 from sfumato.engine.frontier import evaluating
 from sfumato.engine.job import Conditioning, Job, StepRule
+from sfumato.engine.windows import Windows
 
 __all__ = [
     "Conditioning",
@@ -15,6 +16,7 @@ __all__ = [
     "Job",
     "StepDone",
     "StepRule",
+    "Windows",
     "evaluating",
     "reusing_memory",
 ]

@@ -16,6 +16,7 @@ from sfumato.engine.health import first_nonfinite_layer, is_finite
 from sfumato.engine.job import Run
 from sfumato.errors import NumericalError
 from sfumato.models.attention import Perturbed
+from sfumato.models.convolution import wrapping
 from sfumato.models.unet import KeysValues, UNet
 
 
@@ -45,6 +46,10 @@ class Denoiser:
         Raises NumericalError, naming step and layer, if an answer is not finite; only sensible for one run at a time,
         so the engine evaluates a failing batch again run by run.
         """
+        windows = runs[0].job.windows
+        return self._whole(runs) if windows is None else windows.answers(runs, self._whole)
+
+    def _whole(self, runs: Sequence[Run]) -> list[Tensor]:
         batch = self._batch(runs)
         outputs = torch.split(self._evaluate(batch).to(torch.float32), [len(rule.rows()) for rule in batch.rules])
         answers = [self._answer(*each) for each in zip(runs, batch.rules, outputs, strict=True)]
@@ -110,8 +115,9 @@ class Denoiser:
 
     def _evaluate(self, batch: Batch) -> Tensor:
         """The network's answer for the rows of a batch."""
-        with torch.no_grad(), batch.run.job.adapters.beside("unet", self.unet):
-            changes = {"perturbed": self._perturbed(batch), "freeu": batch.run.job.freeu}
+        job = batch.run.job
+        with torch.no_grad(), job.adapters.beside("unet", self.unet), wrapping(job.wraps, self.unet):
+            changes = {"perturbed": self._perturbed(batch), "freeu": job.freeu}
             said = {name: change for name, change in changes.items() if change is not None}
             return self.unet(batch.x, batch.timesteps, batch.keys_values, **said)
 

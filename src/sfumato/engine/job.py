@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor
 
@@ -10,8 +10,12 @@ from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.diffusion.conversation import Query, Sampling, Step
 from sfumato.diffusion.guidance import Guidance, Row, conditioned_as
 from sfumato.diffusion.prediction import PredictionType
+from sfumato.models.convolution import NOWHERE, Axes
 from sfumato.models.freeu import FreeU
 from sfumato.models.unet import KeysValues, Told, UNet
+
+if TYPE_CHECKING:
+    from sfumato.engine.windows import Windows
 
 StepRule: TypeAlias = Callable[[Step, bool], Tensor]
 """What x becomes at the end of a step, and whether it is the last: an inpainting mask is one."""
@@ -48,7 +52,8 @@ class Job:
     index; `prediction` is what the network predicts; `adapters` run beside the network. `changes` says which rows have other
     conditionings, and after how many finished steps; those are of equal lengths. `beside` are further channels of each row's input,
     `c h w`, for networks that read more than x: a mask, another picture; rows that have none of their own read those of "cond".
-    `freeu` weighs what the network reads on its way up. `at_step` answers every step of the sampler before anybody hears of it.
+    `freeu` weighs what the network reads on its way up. `at_step` answers every step of the sampler before anybody hears of it. Through
+    `windows`, the network sees one part of x at a time; along the axes of `wraps`, what it sees has no edge.
     """
 
     sampling: Sampling
@@ -62,6 +67,8 @@ class Job:
     beside: Mapping[str, Tensor] | None = None
     freeu: FreeU | None = None
     at_step: StepRule | None = None
+    windows: "Windows | None" = None
+    wraps: Axes = NOWHERE
 
     def __post_init__(self) -> None:
         missing = [row for row in self.guidance.rows() if conditioned_as(row) not in self.conditionings]
@@ -100,7 +107,8 @@ class Run:
         lengths = frozenset(conditioning.context.shape for conditioning in self.job.conditionings.values())
         perturbation = self.job.guidance.perturbation
         layers = None if perturbation is None else perturbation.layers
-        return self.query.x.shape, lengths, self.job.adapters, self.job.freeu, layers
+        job = self.job
+        return self.query.x.shape, lengths, job.adapters, job.freeu, layers, job.windows, job.wraps
 
     @property
     def place(self) -> str:

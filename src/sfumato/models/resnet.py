@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.models.convolution import Conv2d
+from sfumato.models.convolution import Conv2d, padded
 from sfumato.models.linear import Linear
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h/2 w/2"]:
         """Map x; the U-Net's rounds an odd size up, the autoencoder's down."""
-        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
+        return self.conv(padded(x, (0, 1, 0, 1)) if self.asymmetric else x)
 
 
 class Upsample(nn.Module):

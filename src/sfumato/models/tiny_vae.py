@@ -112,6 +112,7 @@ class TinyAutoencoder(Network):
         return self.decoder(torch.tanh(latents / LIMIT) * LIMIT).mul(2).sub(1)
 
     decode_tiled = decode_whole
+    encode_tiled = encode_whole = encode
 
     def enable_tiling(self) -> None:
         """Nothing to switch: see `decode_whole`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, overload
 
@@ -16,11 +16,15 @@ from sfumato.models.convolution import Conv2d
 from sfumato.models.linear import Linear
 from sfumato.models.network import NamedConfig, Network
 from sfumato.models.resnet import Downsample, ResnetBlock, Upsample
+from sfumato.models.vae_tiles import in_tiles, joined
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 EPS = 1e-6
+
+SCORES = 1 << 28
+"""How many numbers attention over positions weighs at once, where PyTorch has no kernel that keeps none of them: latents of 128 × 128."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,10 +79,11 @@ class PositionAttention(nn.Module):
         self.to_out = Linear(channels, channels)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Map x."""
+        """Map x, with at most `SCORES` of queries by keys at a time."""
         tokens = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)
         q, k, v = (project(tokens)[:, None] for project in (self.to_q, self.to_k, self.to_v))
-        attended = self.to_out(attend(q, k, v)[:, 0])
+        queries = max(1, SCORES // k.shape[2])
+        attended = self.to_out(torch.cat([attend(some, k, v) for some in q.split(queries, dim=2)], dim=2)[:, 0])
         return x + attended.unflatten(1, x.shape[-2:]).permute(0, 3, 1, 2)
 
 
@@ -170,11 +175,11 @@ class AutoencoderKL(Network):
         self.use_slicing = False
 
     def enable_tiling(self) -> None:
-        """Let `decode` work in tiles, as `decode_tiled` does by default."""
+        """Let `decode` and `encode` work in tiles, as `decode_tiled` and `encode_tiled` do by default."""
         self.use_tiling = True
 
     def disable_tiling(self) -> None:
-        """Let `decode` decode pictures whole."""
+        """Let `decode` and `encode` take pictures whole."""
         self.use_tiling = False
 
     def enable_slicing(self) -> None:
@@ -191,8 +196,15 @@ class AutoencoderKL(Network):
         return 2 ** (len(self.config.channels) - 1)
 
     def encode(self, pixels: Float[Tensor, "b c H W"]) -> LatentDistribution:
-        """The distribution of latents (unscaled) for pixels in [-1, 1]."""
-        mean, logvar = self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)
+        """The distribution of latents (unscaled) for pixels in [-1, 1]; in tiles where that was switched on."""
+        return self.encode_tiled(pixels) if self.use_tiling else self.encode_whole(pixels)
+
+    def encode_whole(self, pixels: Float[Tensor, "b c H W"]) -> LatentDistribution:
+        """Encode pixels without tiles, whatever is switched on."""
+        return self._distribution(self.encoder(pixels))
+
+    def _distribution(self, encoded: Float[Tensor, "b 2*l h w"]) -> LatentDistribution:
+        mean, logvar = self.quant_conv(encoded).chunk(2, dim=1)
         # exp(20) is beyond what any latent means; the clamp keeps a bad start of a training run finite.
         return LatentDistribution(mean, logvar.clamp(-30.0, 20.0))
 
@@ -227,49 +239,43 @@ class AutoencoderKL(Network):
         latents = distribution.mode() if noise is None else distribution.sample(noise)
         return self.decode(latents), distribution
 
-    def decode_tiled(
-        self, latents: Float[Tensor, "b l h w"], tile: int | None = None, overlap: float = 0.25
-    ) -> Float[Tensor, "b c H W"]:
-        """Decode in square tiles of `tile` latents, each blended into its neighbours above and left over a fraction of its size.
+    def decode_tiled(self, latents: Float[Tensor, "b l h w"], tile: int | None = None) -> Float[Tensor, "b c H W"]:
+        """What `decode_whole` gives, but for the last bits, in tiles of `tile` by `tile` latents: less memory, and half as long again.
 
-        By default a tile is as large as the pictures of training.
-        Memory stays that of one tile. The picture differs a little from `decode`'s, as each tile is normed by itself.
-        Raises OptionError unless tile >= 1 and 0 <= overlap < 1.
+        By default pictures larger than those of training are tiled, in tiles half as high and wide. Raises OptionError unless tile >= 1.
         """
-        tile = self.config.sample_size // self.scale if tile is None else tile
-        stride = int(tile * (1 - overlap)) if 0 <= overlap < 1 else 0
-        if tile < 1 or stride < 1:
-            raise OptionError(
-                f"tile {tile} with overlap {overlap} makes no tiles; give a tile of at least 1 and an overlap in [0, 1)"
-            )
-        if max(latents.shape[-2:]) <= tile:
+        edge = self._edge(latents.shape[-2:], tile)
+        if edge is None:
             return self.decode_whole(latents)
-        kept = stride * self.scale
-        blend = (tile - stride) * self.scale
+        decoder = self.decoder
+        x = decoder.conv_in(self.post_quant_conv(latents))
+        for layer in decoder.middle:
+            x = layer(x)
+        stages = [*joined(list(decoder.up)), [decoder.norm_out, nn.SiLU(), decoder.conv_out]]
+        return in_tiles(stages, x, edge, self._least(latents.shape[-2] * latents.shape[-1]))
 
-        rows: list[Tensor] = []
-        above: list[Tensor] = []
-        for top in range(0, latents.shape[-2], stride):
-            row: list[Tensor] = []
-            for column, left in enumerate(range(0, latents.shape[-1], stride)):
-                pixels = self.decode_whole(latents[..., top : top + tile, left : left + tile])
-                if above:
-                    pixels = cross_fade(above[column], pixels, blend, dim=-2)
-                if row:
-                    pixels = cross_fade(row[-1], pixels, blend, dim=-1)
-                row.append(pixels)
-            rows.append(torch.cat([pixels[..., :kept, :kept] for pixels in row], dim=-1))
-            above = row
-        return torch.cat(rows, dim=-2)
+    def encode_tiled(self, pixels: Float[Tensor, "b c H W"], tile: int | None = None) -> LatentDistribution:
+        """What `encode_whole` gives, but for the last bits, in tiles, as `decode_tiled`. Raises OptionError unless tile >= 1."""
+        height, width = (side // self.scale for side in pixels.shape[-2:])
+        edge = self._edge((height, width), tile)
+        if edge is None:
+            return self.encode_whole(pixels)
+        encoder = self.encoder
+        stages = [[layer] for layer in (encoder.conv_in, *encoder.down)]
+        x = in_tiles(stages, pixels, edge * self.scale, self._least(height * width))
+        for layer in (*encoder.middle, encoder.norm_out, nn.SiLU(), encoder.conv_out):
+            x = layer(x)
+        return self._distribution(x)
 
+    def _edge(self, size: Sequence[int], tile: int | None) -> int | None:
+        """Latents along the edge of a tile for latents of a size; None where they are not tiled."""
+        usual = self.config.sample_size // self.scale
+        if tile is None:
+            return max(usual // 2, 1) if max(size) > usual else None
+        if tile < 1:
+            raise OptionError(f"a tile of {tile} latents makes no picture; give a tile of at least 1")
+        return tile if max(size) > tile else None
 
-def cross_fade(before: Tensor, after: Tensor, extent: int, dim: int) -> Tensor:
-    """`after`, its first `extent` entries along a dimension faded in from the last ones of `before`."""
-    extent = min(extent, before.shape[dim], after.shape[dim])
-    if extent == 0:
-        return after
-    weight = torch.arange(extent, device=after.device, dtype=after.dtype) / extent
-    weight = weight[:, None] if dim == -2 else weight
-    start = after.narrow(dim, 0, extent)
-    faded = before.narrow(dim, before.shape[dim] - extent, extent) * (1 - weight) + start * weight
-    return torch.cat([faded, after.narrow(dim, extent, after.shape[dim] - extent)], dim=dim)
+    def _least(self, latents: int) -> int:
+        """Maps of so many numbers are not worth a tile: the largest that are held whole have four times as many."""
+        return self.config.channels[0] * latents * self.scale**2 // 4

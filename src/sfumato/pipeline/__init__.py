@@ -24,6 +24,7 @@ from sfumato.pipeline.pag import (
 )
 from sfumato.pipeline.pipeline import DiffusionPipeline, StableDiffusionPipeline
 from sfumato.pipeline.replay import ReplayResult
+from sfumato.pipeline.upscaling import tiled_upscale
 from sfumato.pipeline.xl import StableDiffusionXLPipeline
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "StableDiffusionXLPipeline",
     "hires_fix",
     "recipe_from",
+    "tiled_upscale",
 ]

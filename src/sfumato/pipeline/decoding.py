@@ -11,6 +11,7 @@ from torch import Tensor
 from sfumato.engine.health import first_nonfinite_layer, is_finite
 from sfumato.errors import NumericalError, OptionError
 from sfumato.images import to_pil
+from sfumato.models.convolution import NOWHERE, Axes, wrapping
 from sfumato.models.vae import AutoencoderKL
 from sfumato.pipeline.parts import unwrapped
 
@@ -18,14 +19,15 @@ from sfumato.pipeline.parts import unwrapped
 class Decoder:
     """Decodes latents one image at a time, so that memory stays that of one and no image depends on another.
 
-    `tiled` decodes large pictures in overlapping tiles. An autoencoder that overflows in float16, as SDXL's does, is computed in float32
+    `tiled` decodes large pictures in tiles; along `axes` the picture wraps. An autoencoder that overflows in float16, as SDXL's does, is computed in float32
     from then on, in a copy; `widened` says so.
     """
 
-    def __init__(self, vae: AutoencoderKL, *, tiled: bool = False) -> None:
+    def __init__(self, vae: AutoencoderKL, *, tiled: bool = False, axes: Axes = NOWHERE) -> None:
         self._vae = vae
         self._wide: AutoencoderKL | None = None
         self.tiled = tiled
+        self._axes = axes
 
     @property
     def widened(self) -> bool:
@@ -48,7 +50,7 @@ class Decoder:
 
     def _decode(self, vae: AutoencoderKL, latents: Tensor) -> Tensor:
         unscaled = unscale(vae, latents)
-        with torch.no_grad():
+        with torch.no_grad(), wrapping(self._axes, vae):
             return vae.decode_tiled(unscaled) if self.tiled else vae.decode_whole(unscaled)
 
     def _diagnosis(self, vae: AutoencoderKL, latents: Tensor) -> NumericalError:

@@ -8,15 +8,26 @@ from torch import Tensor
 from sfumato.engine import evaluating
 from sfumato.engine.health import is_finite
 from sfumato.errors import NumericalError
+from sfumato.models.convolution import NOWHERE, Axes, wrapping
 from sfumato.models.vae import AutoencoderKL, LatentDistribution
 from sfumato.pipeline.parts import unwrapped
 
 
 class Encoder:
-    """Encodes pixels `3 h w` in [-1, 1]; one that overflows in float16 is computed in float32 from then on, in a copy."""
+    """Encodes pixels `3 h w` in [-1, 1]; one that overflows in float16 is computed in float32 from then on, in a copy.
 
-    def __init__(self, vae: AutoencoderKL) -> None:
+    `tiled` encodes large pictures in tiles; along `axes` the picture wraps.
+    """
+
+    def __init__(self, vae: AutoencoderKL, *, tiled: bool = False, axes: Axes = NOWHERE) -> None:
         self._vae = vae
+        self._tiled = tiled
+        self.axes = axes
+
+    @property
+    def scale(self) -> int:
+        """Pixels a latent, along each side."""
+        return self._vae.scale
 
     def sampled(self, pixels: Tensor, noise: Tensor) -> Tensor:
         """Latents `c h w` drawn from the picture's distribution by unit noise, scaled as the network has them; float32 on the CPU."""
@@ -27,6 +38,10 @@ class Encoder:
     def mode(self, pixels: Tensor) -> Tensor:
         """The likeliest latents, unscaled, as networks that edit pictures read them; float32 on the CPU."""
         return self.distribution(pixels).mode()[0].to("cpu", torch.float32)
+
+    def scaled(self, pixels: Tensor) -> Tensor:
+        """The likeliest latents, scaled as the network has them; float32 on the CPU."""
+        return self.mode(pixels) * self._vae.config.scaling_factor
 
     def distribution(self, pixels: Tensor) -> LatentDistribution:
         """The distribution of latents, in a batch of one. Raises NumericalError where it is not finite, EvaluationError."""
@@ -41,5 +56,7 @@ class Encoder:
         return found
 
     def _encode(self, pixels: Tensor) -> LatentDistribution:
-        with torch.no_grad(), evaluating("the picture's latents"):
-            return self._vae.encode(pixels[None].to(self._vae.device, self._vae.dtype))
+        vae = self._vae
+        with torch.no_grad(), evaluating("the picture's latents"), wrapping(self.axes, vae):
+            encode = vae.encode_tiled if self._tiled else vae.encode_whole
+            return encode(pixels[None].to(vae.device, vae.dtype))

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from sfumato.errors import OptionError, RecipeError
+from sfumato.models.convolution import NOWHERE
+from sfumato.pipeline.canvas import AXES
 from sfumato.pipeline.decoding import Decoder, to_bytes
 from sfumato.pipeline.pictures import Pictures
 from sfumato.pipeline.request import check_number, check_size
-from sfumato.pipeline.resizing import resized
+from sfumato.pipeline.resizing import resized, stretched
 from sfumato.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def hires_fix(
     down, across = (int(side * pipe.vae.scale * scale) // 8 * 8 for side in first.images.shape[-2:])
     down, across = check_size(down, across, pipe.vae.scale)
     records = tuple({"recipe": json.loads(recipe.to_json()), "enlarge": enlarge} for recipe in first.recipes)
-    image = enlarged(pipe, first.images, across, down, enlarge, records)
+    image = enlarged(pipe, first.images, across, down, enlarge, records, first.recipes[0])
     return small(
         prompt if second_prompt is None else second_prompt,
         image=image,
@@ -89,15 +90,17 @@ def enlarged(
     height: int,
     enlarge: str,
     records: tuple[Mapping[str, Any], ...],
+    first: Recipe,
 ) -> Pictures:
-    """Latents `n c h w`, or the pictures they are, in another size of pixels."""
+    """Latents `n c h w`, drawn as the recipe of the `first` says, or the pictures they are, in another size of pixels."""
+    axes = NOWHERE if first.seamless is None else AXES[first.seamless]
     if enlarge == "latent":
-        size = (height // pipe.vae.scale, width // pipe.vae.scale)
-        larger = F.interpolate(latents.to("cpu", torch.float32), size=size, mode="bilinear")
+        scale = pipe.vae.scale
+        larger = stretched(latents.to("cpu", torch.float32), width // scale, height // scale, axes)
         return Pictures(tensor=larger, records=records)
-    decoder = Decoder(pipe.vae)
+    decoder = Decoder(pipe.vae, tiled=first.vae_tiling, axes=axes)
     images = [Image.fromarray(to_bytes(decoder.pixels(one))) for one in latents]
-    return Pictures(images=tuple(resized(one, width, height) for one in images), records=records)
+    return Pictures(images=tuple(resized(one, width, height, axes=axes) for one in images), records=records)
 
 
 def made_again(
@@ -120,6 +123,6 @@ def made_again(
             )
         latents = draw(first)
         made[role] = enlarged(
-            pipe, latents, recipe.width, recipe.height, enlarge, ({"recipe": dict(values), "enlarge": enlarge},)
+            pipe, latents, recipe.width, recipe.height, enlarge, ({"recipe": dict(values), "enlarge": enlarge},), first
         )
     return made

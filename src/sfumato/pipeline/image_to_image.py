@@ -19,6 +19,7 @@ from sfumato.pipeline.encoding import Encoder
 from sfumato.pipeline.inpainting import keep_outside, masked_away, under_mask
 from sfumato.pipeline.masks import latent_mask
 from sfumato.pipeline.pictures import Pictures
+from sfumato.pipeline.resizing import stretched
 from sfumato.pipeline.workflow import Workflow
 from sfumato.schedulers import Scheduler
 
@@ -139,8 +140,11 @@ class _Latents:
         height, width = size
         self._encoder, self._workflow, self._noises = encoder, workflow, noises
         image, mask = workflow.image, workflow.mask
-        self._pixels = image.tensor if image.is_latent() else image.pixels(width, height, workflow.mode, workflow.box)
         self._grey = None if mask is None else mask.grey(width, height, workflow.mode, workflow.box)
+        if workflow.mode == "latent" and not image.is_latent():
+            width, height = (max(side // encoder.scale, 1) * encoder.scale for side in image.size)
+        where = workflow.mode, workflow.box, encoder.axes
+        self._pixels = image.tensor if image.is_latent() else image.pixels(width, height, *where)
         self._among = workflow.among or len(image)
 
     def pixels(self, i: int) -> Tensor:
@@ -154,11 +158,18 @@ class _Latents:
     def begun(self, i: int) -> Tensor:
         """What image i begins from, without its noise."""
         image, pixels = self._workflow.image, self.pixels(i)
+        height, width = self._noises.sources[i].shape[-2:]
         if image is not None and image.is_latent():
-            return pixels.to("cpu", torch.float32)
+            begun = pixels.to("cpu", torch.float32)
+            return self._stretched(begun, width, height) if self._workflow.mode == "latent" else begun
         if self._grey is not None:
             pixels = masked_away(pixels, self.grey(i), self._workflow.content)
+        if self._workflow.mode == "latent":
+            return self._stretched(self._encoder.scaled(pixels), width, height)
         return self._encoder.sampled(pixels, self._noises.sources[i].draw_shared(self._among))
+
+    def _stretched(self, latents: Tensor, width: int, height: int) -> Tensor:
+        return stretched(latents[None], width, height, self._encoder.axes)[0]
 
     def without_masked(self, i: int) -> Tensor:
         """The latents of the picture with what is masked in mid-grey."""

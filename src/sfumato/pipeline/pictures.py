@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato.errors import OptionError
+from sfumato.models.convolution import NOWHERE, Axes
 from sfumato.pipeline.resizing import ResizeMode, resized
 from sfumato.recipe import pixels_sha256
 
@@ -69,10 +70,12 @@ class Pictures:
             return self.images[0].size
         return self.tensor.shape[-1], self.tensor.shape[-2]
 
-    def pixels(self, width: int, height: int, mode: ResizeMode = "resize", box: Box | None = None) -> Tensor:
-        """Pixels `n 3 h w` in [-1, 1], float32 on the CPU, of the pictures, or of a part of each, in that size."""
+    def pixels(
+        self, width: int, height: int, mode: ResizeMode = "resize", box: Box | None = None, axes: Axes = NOWHERE
+    ) -> Tensor:
+        """Pixels `n 3 h w` in [-1, 1], float32 on the CPU, of the pictures, which wrap along `axes`, or of a part of each, in that size."""
         if self.tensor is None:
-            scaled = [resized(one if box is None else one.crop(box), width, height, mode) for one in self.images]
+            scaled = [resized(one if box is None else one.crop(box), width, height, mode, axes) for one in self.images]
             return torch.stack([to_pixels(one) for one in scaled])
         tensor = _sized(self.tensor, width, height)
         return tensor if bool((tensor < 0).any()) else tensor * 2 - 1

@@ -18,6 +18,7 @@ from sfumato.diffusion.noise import NoiseSource
 from sfumato.engine import Event, reusing_memory
 from sfumato.errors import OptionError, RecipeError
 from sfumato.models.clip_text import CLIPTextEncoder
+from sfumato.models.convolution import NOWHERE, Axes
 from sfumato.models.safety_checker import SafetyChecker
 from sfumato.models.unet import UNet
 from sfumato.models.vae import AutoencoderKL
@@ -25,6 +26,7 @@ from sfumato.pipeline.adapter_recipe import uses_of
 from sfumato.pipeline.adapting import Adapting
 from sfumato.pipeline.callbacks import StepCallback, callback_of
 from sfumato.pipeline.called_adapters import called_adapters
+from sfumato.pipeline.canvas import CanvasOptions, canvas_of
 from sfumato.pipeline.conditioning import stacked
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.encoding import Encoder
@@ -145,7 +147,8 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         else from `seeds` (one an image), else from torch's global generator; it is always drawn on the CPU: as torch's CPU generator does,
         or with `rng="nv"`, or a generator of CUDA's, as CUDA's. `subseed`, `subseed_strength`, `seed_resize` and `eta_noise_seed_delta`
         are as in `NoiseRules`. `guidance_rescale`, `guidance_interval`, `pag_scale`, `pag_adaptive_scale`, `pag_applied_layers` and `freeu` are
-        as in `GuidanceOptions`. `latents` are unit noise to start from instead. `cross_attention_kwargs={"scale": s}` scales the adapters
+        as in `GuidanceOptions`, `tile`, `tile_overlap` and `seamless` as in `CanvasOptions`. `latents` are unit noise to start from instead.
+        `cross_attention_kwargs={"scale": s}` scales the adapters
         of this call; `adapters`, such as {"name": 0.8}, are used for it instead of those that `set_adapters` chose. `exact` evaluates each
         image by itself on an accelerator too. `on_event` hears the engine's events.
         A step callback is called once a step: PLMS's first, which evaluates the second timestep to correct itself, is two in diffusers.
@@ -156,7 +159,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         noise = NoiseOptions.taken_from(others)
         guidance = self._guidance_options(others)
         told = {name: others.pop(name) for name in self._also_told if name in others}
-        asked = Asked.taken_from(others)
+        asked, canvas = Asked.taken_from(others), CanvasOptions.taken_from(others)
         on_step_end, tensor_inputs = callback_of(others, callback_on_step_end, callback_on_step_end_tensor_inputs)
         if output_type not in OUTPUT_TYPES:
             raise OptionError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
@@ -164,7 +167,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
             prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, height, width,
             num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip, emphasis, told, asked,
         )  # fmt: skip
-        request = replace(request, guidance=guidance)
+        request = canvas.on(replace(request, guidance=guidance), self)
         check_tensor("latents", latents)
         called = called_adapters(request.texts, request.emphasis, self._adapters)
         active = self._active_adapters(cross_attention_kwargs, adapters, called)
@@ -235,7 +238,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
         notes = self._settle_precision()
         notes += options_of(request).notes(1.0 if is_told_guidance(self.unet.config) else request.guidance_scale)
-        parts = self._parts(adapters, exact=exact)
+        parts = self._parts(adapters, exact=exact, axes=canvas_of(request).axes)
         rows, words_notes = self._rows(request, embeds, adapters)
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
         guided = any("uncond" in row.first for row in rows)
@@ -294,6 +297,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
             recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip, recipe.emphasis, self._told_again(recipe), asked,
         )  # fmt: skip
         request = replace(request, guidance=GuidanceOptions.of_recipe(recipe, self.unet))
+        request = CanvasOptions.of(recipe).on(request, again)
         sliced = self.unet.attention_slicing
         self.unet.set_attention_slicing(recipe.attention_slicing)
         try:
@@ -355,14 +359,15 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
             workflow=workflow,
         )
 
-    def _parts(self, adapters: ActiveAdapters, *, exact: bool) -> Parts:
+    def _parts(self, adapters: ActiveAdapters, *, exact: bool, axes: Axes = NOWHERE) -> Parts:
         safety = None
         if self.safety_checker is not None:
             safety = SafetyFilter(self.safety_checker, self.feature_extractor, self.safety_mode)
+        tiled = self.vae.use_tiling if self._tiled is None else self._tiled
         return Parts(
             unet=self.unet,
-            decoder=Decoder(self.vae, tiled=self.vae.use_tiling if self._tiled is None else self._tiled),
-            encoder=Encoder(self.vae),
+            decoder=Decoder(self.vae, tiled=tiled, axes=axes),
+            encoder=Encoder(self.vae, tiled=tiled, axes=axes),
             vae_scale=self.vae.scale,
             scheduler=self.scheduler,
             safety=safety,

@@ -15,6 +15,7 @@ from sfumato.text.prompts import check_emphasis
 
 if TYPE_CHECKING:
     from sfumato.pipeline.beside import Beside
+    from sfumato.pipeline.canvas import Canvas
     from sfumato.pipeline.guidance_options import GuidanceOptions
     from sfumato.pipeline.workflow import Workflow
 
@@ -57,7 +58,7 @@ class Request:
 
     `guided` says whether guidance asks for a second answer: a network that is told its guidance scale needs none.
     `beside` is for models of SDXL. `workflow` is what is asked for beside words; None for a picture from words alone. `guidance` is what is
-    asked of guidance beside its scale; None for nothing.
+    asked of guidance beside its scale; None for nothing. `canvas` says whether it is drawn through windows, and wraps.
     """
 
     texts: tuple[Text, ...]
@@ -73,6 +74,7 @@ class Request:
     beside: "Beside | None" = None
     workflow: "Workflow | None" = None
     guidance: "GuidanceOptions | None" = None
+    canvas: "Canvas | None" = None
 
 
 def check_size(height: object, width: object, vae_scale: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import torch
 
 from sfumato.images import to_pil
 from sfumato.pipeline.adapter_recipe import Uses, hashed
+from sfumato.pipeline.canvas import canvas_of
 from sfumato.pipeline.decoding import to_unit
 from sfumato.pipeline.guidance_options import options_of
 from sfumato.pipeline.noise_options import noise_fields
@@ -129,6 +130,7 @@ def recipe_of(
         eta=request.eta,
         width=request.width,
         height=request.height,
+        **canvas_of(request).recorded(),
         clip_skip=request.clip_skip,
         emphasis=request.emphasis,
         **({} if request.workflow is None else request.workflow.recorded(index)),

@@ -47,11 +47,11 @@ class Switches:
         self.unet.set_attention_slicing(None)
 
     def enable_vae_tiling(self) -> None:
-        """Decode large pictures in overlapping tiles: memory stays that of one tile."""
+        """Decode and encode pictures larger than those of training in tiles: the same pictures, in a fraction of the memory."""
         self.vae.enable_tiling()
 
     def disable_vae_tiling(self) -> None:
-        """Decode pictures whole."""
+        """Decode and encode pictures whole."""
         self.vae.disable_tiling()
 
     def enable_vae_slicing(self) -> None:

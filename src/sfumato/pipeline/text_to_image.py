@@ -19,6 +19,7 @@ from sfumato.engine import Engine, Event, Job, evaluating
 from sfumato.errors import SfumatoError, SizeError
 from sfumato.images import to_pil
 from sfumato.models.unet import UNet
+from sfumato.pipeline.canvas import canvas_of
 from sfumato.pipeline.decoding import Decoder, to_bytes
 from sfumato.pipeline.drive import Bar, Round, drive
 from sfumato.pipeline.encoding import Encoder
@@ -159,6 +160,8 @@ def _job(
         beside=start.beside,
         freeu=options_of(request).freeu,
         at_step=start.at_step,
+        windows=canvas_of(request).windows(parts.vae_scale),
+        wraps=canvas_of(request).axes,
     )
 
 

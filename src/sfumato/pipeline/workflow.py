@@ -119,6 +119,10 @@ class Asked:
         name = self._name(family, image, mask, depth)
         if name == "txt2img" and start is None and end is None:
             return None
+        if mode == "latent" and name not in ("img2img", "depth"):
+            raise OptionError(
+                'resize_mode="latent" stretches what an image begins from; leave it out with a mask or an instruction'
+            )
         if start is not None and end is not None and start >= end:
             raise OptionError(f"denoising_start {start} must be less than denoising_end {end}")
         strength = check_number("strength", self._strength(name), least=0.0, most=1.0)

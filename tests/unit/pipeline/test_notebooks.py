@@ -170,6 +170,7 @@ def test_tiling_is_switched_on_the_vae_too(pipe: Any) -> None:
     pipe.vae.enable_tiling()
     tiled = pipe("a fox", **run).images
     assert not np.array_equal(tiled, whole)
+    np.testing.assert_allclose(tiled, whole, atol=0.01 / 255)
     pipe.disable_vae_tiling()
     pipe.vae.enable_slicing()
     assert np.array_equal(pipe("a fox", **run).images, whole)

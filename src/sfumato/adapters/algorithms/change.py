@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.models.convolution import convolved
+
 Layer = nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm | nn.Embedding
 
 
@@ -69,7 +71,7 @@ def applied(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
         case nn.Linear():
             return F.linear(x, weight, bias)
         case nn.Conv2d():
-            return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+            return convolved(layer, x, weight, bias)
         case nn.GroupNorm():
             return F.group_norm(x, layer.num_groups, weight, bias, layer.eps)
         case nn.LayerNorm():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.adapters.algorithms.change import Change, Layer
+from sfumato.models.convolution import convolved
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,10 +54,8 @@ class LoRA(Change):
             return Change.side(self, layer, x)
         rank = self.down.shape[0]
         if self.mid is None:
-            y = F.conv2d(
-                x, self.down.reshape(rank, *layer.weight.shape[1:]), None, layer.stride, layer.padding, layer.dilation
-            )
+            y = convolved(layer, x, self.down.reshape(rank, *layer.weight.shape[1:]), None)
         else:
             y = F.conv2d(x, self.down.reshape(rank, -1, 1, 1))
-            y = F.conv2d(y, self.mid, None, layer.stride, layer.padding, layer.dilation)
+            y = convolved(layer, y, self.mid, None)
         return F.conv2d(y, self.up.reshape(-1, rank, 1, 1), self.up_bias) * self.scale
