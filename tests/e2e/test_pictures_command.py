@@ -54,7 +54,11 @@ def test_a_part_of_a_picture_is_painted_and_replayed(here: Path, capsys: OUTPUT)
 
 @pytest.mark.usefixtures("here")
 def test_a_picture_is_drawn_over_larger_and_replayed(capsys: OUTPUT) -> None:
-    assert sfumato("generate", "a fox", *COMMON, "--hires", 1.5, "--hires-steps", 3, "--out", "out.png") == 0
+    assert sfumato("generate", "a fox", *COMMON, "--hires", 1.5, "--hires-steps", 3, "--out", "plain.png") == 0
+    assert sfumato("generate", "a fox", *COMMON, "--hires", 1.5, "--hires-steps", 3, "--hires-sampler", "Euler a", "--out", "out.png") == 0  # fmt: skip
+    recipe = read_recipe(Path("out.png"))
+    assert (recipe.sampler, recipe.inputs["image"]["recipe"]["sampler"]) == ("euler_a", "plms")
+    assert read_recipe(Path("plain.png")).pixels_sha256 != recipe.pixels_sha256
     with Image.open("out.png") as drawn:
         assert drawn.size == (96, 96)
     assert sfumato("replay", "out.png") == 0
@@ -66,6 +70,8 @@ def test_what_needs_a_picture_says_so_before_a_model_is_opened(here: Path, capsy
         (["--strength", 0.5], "--strength needs --image FILE"),
         (["--image", "photo.png", "--mask-blur", 2], "--mask-blur needs --mask FILE"),
         (["--hires-steps", 2], "--hires-steps needs --hires SCALE"),
+        (["--hires-sampler", "Euler"], "--hires-sampler needs --hires SCALE"),
+        (["--hires", 2, "--hires-sampler", "Eulr"], "unknown sampler 'Eulr'"),
         (["--hires", 2, "--image", "photo.png"], "takes no --image"),
         (["--image", "photo.png", "--extend", "8,8"], "expected LEFT,TOP,RIGHT,BOTTOM"),
         (["--image", "absent.png"], "no picture at absent.png"),

@@ -128,6 +128,9 @@ def generate(
     hires_steps: Annotated[
         int | None, typer.Option(help="Steps of the second pass. (default: those of the first)")
     ] = None,
+    hires_sampler: Annotated[
+        str | None, typer.Option(metavar="SAMPLER", help="Sampler of the second pass. (default: that of the first)")
+    ] = None,
     hires_prompt: Annotated[
         str | None, typer.Option(help="Prompt of the second pass. (default: that of the first)")
     ] = None,
@@ -231,6 +234,7 @@ def generate(
         scale=hires,
         strength=hires_strength,
         second_steps=hires_steps,
+        second_sampler=hires_sampler,
         second_prompt=None if hires_prompt is None else worded.prompt(hires_prompt, shots[0].seed),
         enlarge=hires_enlarge,
     )
@@ -249,8 +253,9 @@ def generate(
         from sfumato.pipeline import NSFWFilter
         from sfumato.schedulers import scheduler_for
 
-        if sampler is not None:
-            find_sampler_and_spacing(sampler)  # a wrong name is said before a large model is opened
+        for named in (sampler, hires_sampler):
+            if named is not None:
+                find_sampler_and_spacing(named)  # a wrong name is said before a large model is opened
         if spacing is not None:
             find_spacing(spacing)
         if rng is not None:

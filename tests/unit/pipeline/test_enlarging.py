@@ -1,5 +1,6 @@
 """Pictures made larger: hires fix, and margins painted around one."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 import sfumato
-from sfumato.errors import OptionError, RecipeError, SizeError
+from sfumato.errors import OptionError, RecipeError, SizeError, UnknownNameError
 from sfumato.recipe import Recipe
 
 RUN: dict[str, Any] = {"num_inference_steps": 3, "seeds": [1]}
@@ -36,6 +37,24 @@ def test_hires_fix_yields_the_size_goes_on_from_the_first_picture_and_replays(pi
         pipe, "a house", scale=1.5, enlarge=enlarge, second_steps=5, second_prompt="a red fox", **RUN
     )
     assert not np.array_equal(np.asarray(other.images[0]), np.asarray(result.images[0]))
+
+
+def test_the_second_pass_has_a_sampler_of_its_own(pipe: Any) -> None:
+    drawn = {
+        second: sfumato.hires_fix(pipe, "a fox", scale=1.5, second_sampler=second, **RUN)
+        for second in (None, "DPM++ 2M Karras", "Euler a")
+    }
+    pictures = [np.asarray(result.images[0]) for result in drawn.values()]
+    assert not any(np.array_equal(one, other) for one, other in itertools.combinations(pictures, 2))
+    recipe = Recipe.from_json(drawn["DPM++ 2M Karras"].recipes[0].to_json())
+    assert (recipe.sampler, recipe.inputs["image"]["recipe"]["sampler"]) == ("dpmpp_2m", "plms")
+    assert pipe.replay(recipe).identical
+    assert pipe.scheduler.sampler == "plms", "the pipeline's own stays"
+    euler = sfumato.EulerAncestralDiscreteScheduler.from_config(pipe.scheduler.config)
+    by_value = sfumato.hires_fix(pipe, "a fox", scale=1.5, second_sampler=euler, **RUN)
+    assert np.array_equal(by_value.images[0], drawn["Euler a"].images[0])
+    with pytest.raises(UnknownNameError, match="Eulr"):
+        sfumato.hires_fix(pipe, "a fox", second_sampler="Eulr", **RUN)
 
 
 def test_a_recipe_that_is_made_from_too_many_others_is_refused(pipe: Any) -> None:
