@@ -1,5 +1,6 @@
 """`--image`, `--mask` and what goes with them as a person uses them, on a tiny random model."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,18 @@ def test_what_needs_a_picture_says_so_before_a_model_is_opened(here: Path, capsy
         assert sfumato("generate", "a fox", *COMMON, *options) == 2
         assert message in capsys.readouterr().err
     assert not list((here / "outputs").glob("*.png"))
+
+
+def test_a_picture_is_enlarged_and_replayed(here: Path, family_folders: Callable[[str], Path], capsys: OUTPUT) -> None:
+    (here / "upscaler").symlink_to(family_folders("x4-upscaler"))
+    Image.open("photo.png").resize((16, 12)).save("small.png")
+    common = [*COMMON[2:], "--model", "upscaler", "--image", "small.png", "--noise-level", 10]
+    assert sfumato("generate", "a fox", *common, "--out", "out.png") == 0
+    with Image.open("out.png") as drawn:
+        assert drawn.size == (64, 48)
+    assert read_recipe(here / "out.png").workflow_options == {"noise_level": 10}
+    (here / family_folders("x4-upscaler").name).symlink_to(family_folders("x4-upscaler"))
+    assert sfumato("replay", "out.png") == 0
+    assert "bit-identical" in capsys.readouterr().out
+    assert sfumato("generate", "a fox", *COMMON, "--noise-level", 10) == 2
+    assert "--noise-level needs --image FILE" in capsys.readouterr().err

@@ -143,6 +143,10 @@ def generate(
     depth: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A depth map for models that read one: brighter is nearer.")
     ] = None,
+    noise_level: Annotated[
+        int | None,
+        typer.Option(help="How noisy the ×4 upscaler makes the image before it enlarges it, 0 to 350. (default: 20)"),
+    ] = None,
     eta: Annotated[
         float,
         typer.Option(help="Noise renewed at each step, 0 to 1, for DDIM and others that can do with more or less."),
@@ -229,6 +233,7 @@ def generate(
     pictures = picture_options(
         image=image, strength=strength, resize=resize, mask=mask, mask_blur=mask_blur, soft_mask=soft_mask,
         mask_content=mask_content, only_masked=only_masked, extend=extend, image_guidance=image_guidance, depth=depth,
+        noise_level=noise_level,
     )  # fmt: skip
     second = second_pass(
         scale=hires,

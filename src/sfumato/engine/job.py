@@ -9,7 +9,7 @@ from torch import Tensor
 from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.diffusion.conversation import Query, Sampling, Step
 from sfumato.diffusion.guidance import Guidance
-from sfumato.diffusion.prediction import PredictionType
+from sfumato.diffusion.prediction import Answer
 from sfumato.models.unet import KeysValues, Told, UNet
 
 StepRule: TypeAlias = Callable[[Step, bool], Tensor]
@@ -44,7 +44,7 @@ class Job:
 
     `sampling` is a sampler's generator, not yet started, and `steps` how many it will take, None where it finds out on the way;
     `conditionings` holds one entry for each row that `guidance` asks for; `timestep` turns a sigma into the network's training
-    index; `prediction` is what the network predicts; `adapters` run beside the network. `changes` says which rows have other
+    index, or whatever else it is told of it; `prediction` is what it answers; `adapters` run beside the network. `changes` says which rows have other
     conditionings, and after how many finished steps; those are of equal lengths. `beside` are further channels of each row's input,
     `c h w`, for networks that read more than x: a mask, another picture; rows that have none of their own read those of "cond".
     `at_step` answers every step of the sampler before anybody hears of it.
@@ -56,7 +56,7 @@ class Job:
     changes: Mapping[int, Mapping[str, Conditioning]] = field(default_factory=dict[int, Mapping[str, Conditioning]])
     guidance: Guidance
     timestep: Callable[[float], float]
-    prediction: PredictionType
+    prediction: Answer
     adapters: ActiveAdapters = NO_ADAPTERS
     beside: Mapping[str, Tensor] | None = None
     at_step: StepRule | None = None

@@ -18,6 +18,12 @@ from sfumato.pipeline.pipeline import DiffusionPipeline, StableDiffusionPipeline
 from sfumato.pipeline.replay import ReplayResult
 from sfumato.pipeline.xl import StableDiffusionXLPipeline
 
+# Last: each adds itself to the classes that StableDiffusionPipeline opens, in this order.
+from sfumato.pipeline.upscaling_pipelines import (  # isort: skip
+    StableDiffusionLatentUpscalePipeline,
+    StableDiffusionUpscalePipeline,
+)
+
 __all__ = [
     "AutoPipelineForImage2Image",
     "AutoPipelineForInpainting",
@@ -29,8 +35,10 @@ __all__ = [
     "ReplayResult",
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionInpaintPipeline",
+    "StableDiffusionLatentUpscalePipeline",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",
+    "StableDiffusionUpscalePipeline",
     "StableDiffusionXLImg2ImgPipeline",
     "StableDiffusionXLInpaintPipeline",
     "StableDiffusionXLPipeline",

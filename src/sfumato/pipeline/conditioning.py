@@ -42,8 +42,8 @@ class Reader:
 class PromptEncoder:
     """Encodes prompts one by one, so that a context never depends on its neighbours; equal prompts are encoded once.
 
-    The contexts of several `readers` are put side by side. They are `early`, as SDXL's are, where the last layer and the final norm are
-    left out; the pooled vector is the last reader's. `telling` says what the network is told beside a text.
+    The contexts of several `readers` are put side by side. They are `early`, as SDXL's are, where the last layer is left out, and not
+    `normed`, as SDXL's and the latent upscaler's are not, where the final norm is; the pooled vector is the last reader's. `telling` says what the network is told beside a text.
     `notes` collects what was cut from prompts that were too long, and the words that are not among the model's `words`, each note once.
     `adapters` run beside the encoders.
     """
@@ -55,12 +55,13 @@ class PromptEncoder:
         adapters: ActiveAdapters = NO_ADAPTERS,
         *,
         early: bool = False,
+        normed: bool = True,
         telling: Telling = nothing_told,
     ) -> None:
         self._readers = readers
         self._words = words
         self._adapters = adapters
-        self._early = early
+        self._early, self._normed = early, normed
         self._telling = telling
         self._known: dict[tuple[tuple[str, ...], int | None, bool], Conditioning] = {}
         self._weighted: dict[tuple[str, Emphasis, int | None, int, bool], Conditioning] = {}
@@ -106,7 +107,7 @@ class PromptEncoder:
 
     def _evaluate(self, reader: Reader, ids: Tensor, clip_skip: int | None, seen: Tensor | None = None) -> TextEncoding:
         skip = (clip_skip or 0) + 1 if self._early else clip_skip
-        return reader.encoder(ids, clip_skip=skip, normed=not self._early, seen=seen)
+        return reader.encoder(ids, clip_skip=skip, normed=self._normed, seen=seen)
 
     def windows(self, text: str, emphasis: Emphasis) -> int:
         """How many windows a text takes, at the reader for which it takes the most."""

@@ -19,6 +19,7 @@ from sfumato.pipeline.encoding import Encoder
 from sfumato.pipeline.inpainting import keep_outside, masked_away, under_mask
 from sfumato.pipeline.masks import latent_mask
 from sfumato.pipeline.pictures import Pictures
+from sfumato.pipeline.upscaling import shown
 from sfumato.pipeline.workflow import Workflow
 from sfumato.schedulers import Scheduler
 
@@ -74,6 +75,10 @@ def starts(
     """
     if workflow is None or workflow.image is None:
         return [Start(x=(noise * scheduler.initial_scale(levels)).to(device)) for noise in noises.units()]
+    if workflow.name == "upscale":
+        beside = [one.to(device) for one in shown(workflow, encoder, noises.sources, size)]
+        begun = [(unit * scheduler.initial_scale(levels)).to(device) for unit in noises.units()]
+        return [Start(x=x, beside={"cond": one}) for x, one in zip(begun, beside, strict=True)]
     latents = _Latents(encoder, workflow, noises, size)
     sigma, writes = levels.sigmas[0], noises.channels
     needs_picture = not workflow.fresh or (workflow.mask is not None and reads == writes)

@@ -44,6 +44,7 @@ from sfumato.pipeline.safety_choice import judge_of
 from sfumato.pipeline.source import Source
 from sfumato.pipeline.switches import Switches
 from sfumato.pipeline.text_to_image import Parts, latent_shape, run, starts_of, steps_ahead, unit_noise
+from sfumato.pipeline.upscaling import enlargement_of
 from sfumato.pipeline.wording import Wording
 from sfumato.pipeline.workflow import Asked, asked_again, is_recordable
 from sfumato.recipe import Emphasis, Recipe, SafetyMode
@@ -69,7 +70,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
     it needs beside a prompt.
     """
 
-    _makes: ClassVar[tuple[Make, ...]] = ("sd1", "sd2", "upscaler", "latent-upscaler")
+    _makes: ClassVar[tuple[Make, ...]] = ("sd1", "sd2")
 
     def __init__(
         self,
@@ -319,14 +320,15 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         check_fit(self.unet, self.vae, self._encoders())
         own = self.unet.config.sample_size * self.vae.scale
         usual = self.defaults.get("height", own), self.defaults.get("width", own)
-        height, width = check_size(*asked.size(height, width, usual, self.vae.scale), self.vae.scale)
+        enlargement = enlargement_of(self.unet.config, self.vae.scale, self._kept.options, self._kept.low_res_scheduler)
+        height, width = check_size(*asked.size(height, width, usual, self.vae.scale, enlargement), enlargement.multiple)
         guidance = self.defaults.get("guidance_scale", family.guidance) if guidance_scale is None else guidance_scale
         guidance = check_number("guidance_scale", guidance, least=0.0)
         # A network that was distilled with guidance is told the scale, and answers as if guided (Meng et al. 2023, arXiv:2210.03142).
         guided = (guidance > 1 and self.unet.config.guidance_width is None) or self.scheduler.unconditioned
         texts, told = self._texts(prompt, negative, (embeds, negative_embeds), beside, (height, width), guided=guided)
         images = check_count("num_images_per_prompt", images)
-        workflow = asked.checked(family, height, width, len(texts) * images)
+        workflow = asked.checked(family, height, width, len(texts) * images, enlargement)
         usual = self.defaults.get("num_inference_steps", family.steps)
         return Request(
             texts=texts,

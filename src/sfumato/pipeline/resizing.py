@@ -11,17 +11,23 @@ ResizeMode: TypeAlias = Literal["resize", "crop", "fill"]
 RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)
 
 
-def resized(image: Image.Image, width: int, height: int, mode: ResizeMode = "resize") -> Image.Image:
-    """The picture in that size, sampled by Lanczos's filter; as it is where it has the size already."""
+def resized(
+    image: Image.Image,
+    width: int,
+    height: int,
+    mode: ResizeMode = "resize",
+    by: Image.Resampling = Image.Resampling.LANCZOS,
+) -> Image.Image:
+    """The picture in that size, sampled by Lanczos's filter or another; as it is where it has the size already."""
     if image.size == (width, height):
         return image
     if mode == "resize":
-        return image.resize((width, height), Image.Resampling.LANCZOS)
+        return image.resize((width, height), by)
     is_wider = image.width * height > width * image.height
     by_height = is_wider if mode == "crop" else not is_wider
     across = image.width * height // image.height if by_height else width
     down = height if by_height else image.height * width // image.width
-    scaled = image.resize((max(across, 1), max(down, 1)), Image.Resampling.LANCZOS)
+    scaled = image.resize((max(across, 1), max(down, 1)), by)
     left, top = width // 2 - scaled.width // 2, height // 2 - scaled.height // 2
     if mode == "crop":
         return scaled.crop((-left, -top, width - left, height - top))

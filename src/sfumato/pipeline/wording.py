@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sfumato.adapters import ActiveAdapters
 from sfumato.engine import Conditioning
+from sfumato.models import LatentUpscalerConfig
 from sfumato.pipeline.beside import Beside, Pair, told_of
 from sfumato.pipeline.conditioning import Embeds, PromptEncoder, condition, conditioned
 from sfumato.pipeline.face import Face
@@ -53,17 +54,24 @@ class Wording(Face):
 
     def _rows(self, request: Request, embeds: Given, adapters: ActiveAdapters) -> tuple[list[Rows], list[str]]:
         """The rows of each text of a request, and what has to be said about them."""
-        encode = self._prompt_encoder(request.beside, request.guidance_scale, adapters)
+        noise_level = None if request.workflow is None else request.workflow.noise_level
+        encode = self._prompt_encoder(request.beside, request.guidance_scale, adapters, noise_level)
         return conditioned(request, encode, given_embeds(embeds, request.beside)), encode.notes
 
-    def _prompt_encoder(self, beside: Beside | None, guidance_scale: float, adapters: ActiveAdapters) -> PromptEncoder:
+    def _prompt_encoder(
+        self, beside: Beside | None, guidance_scale: float, adapters: ActiveAdapters, noise_level: int | None = None
+    ) -> PromptEncoder:
         config = self.unet.config
         return PromptEncoder(
             self._readers(),
             self._known_words(adapters),
             adapters,
             early=self._early,
-            telling=lambda pooled, negative: told_of(config, beside, guidance_scale, pooled, negative=negative),
+            # The latent upscaler was trained on the last layer as it is; only the pooled text is normed.
+            normed=not self._early and not isinstance(config, LatentUpscalerConfig),
+            telling=lambda pooled, negative: told_of(
+                config, beside, guidance_scale, pooled, negative=negative, noise_level=noise_level
+            ),
         )
 
     def _encoded(
