@@ -37,7 +37,7 @@ from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.parts import as_scheduler, check_fit
 from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_for
 from sfumato.pipeline.replay import ReplayResult, autocast_as, replay, seed_of
-from sfumato.pipeline.request import Request, check_count, check_number, check_size, check_tensor, emphasis_of
+from sfumato.pipeline.request import Request, check_count, check_number, check_size, check_tensor
 from sfumato.pipeline.result import dtypes_of, result_of
 from sfumato.pipeline.safety import SafetyFilter
 from sfumato.pipeline.safety_choice import judge_of
@@ -49,6 +49,7 @@ from sfumato.pipeline.wording import Wording
 from sfumato.pipeline.workflow import Asked, asked_again, is_recordable
 from sfumato.recipe import Emphasis, Recipe, SafetyMode
 from sfumato.schedulers import Scheduler, scheduler_from_config
+from sfumato.text.prompts import check_emphasis
 from sfumato.text.tokenizer import Tokenizer
 from sfumato.variants import Make
 
@@ -183,15 +184,16 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         negative_prompt_embeds: Tensor | None = None,
         lora_scale: float | None = None,
         clip_skip: int | None = None,
+        emphasis: Emphasis = "none",
     ) -> tuple[Tensor | None, ...]:
         """The embeddings of prompts and of negative prompts, `b tokens dim` each, as a call takes them.
 
-        One row for each image, those of a prompt together; without guidance the second is None.
-        Raises PromptError or OptionError for what can't be encoded.
+        One row for each image, those of a prompt together; without guidance the second is None. Prompts are read as a call reads them with
+        `emphasis`; one that changes on the way, or is in parts, is refused. Raises PromptError or OptionError for what can't be encoded.
         """
         rows, count = self._encoded(
             prompt, negative_prompt, (prompt_embeds, negative_prompt_embeds), num_images_per_prompt,
-            do_classifier_free_guidance, lora_scale, clip_skip, {},
+            do_classifier_free_guidance, lora_scale, clip_skip, {}, emphasis,
         )  # fmt: skip
         device = self.device if device is None else device
         negative = stacked(rows, "uncond", count).to(device) if do_classifier_free_guidance else None
@@ -342,7 +344,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
             guided=guided,
             eta=check_number("eta", eta, least=0.0, most=1.0),
             clip_skip=self._skipped(clip_skip),
-            emphasis=emphasis_of(texts, emphasis),
+            emphasis=check_emphasis(emphasis),
             beside=told,
             workflow=workflow,
         )

@@ -19,6 +19,7 @@ from sfumato.pipeline.pipeline import StableDiffusionPipeline
 from sfumato.pipeline.prompt_rows import Rows
 from sfumato.pipeline.request import Request, Text, check_count
 from sfumato.pipeline.wording import Given
+from sfumato.recipe import Emphasis
 from sfumato.schedulers import Scheduler, scheduler_from_config
 from sfumato.text.tokenizer import Tokenizer
 from sfumato.variants import UPSCALER, Make
@@ -192,14 +193,17 @@ class StableDiffusionLatentUpscalePipeline(StableDiffusionPipeline):
         negative_prompt_embeds: Tensor | None = None,
         pooled_prompt_embeds: Tensor | None = None,
         negative_pooled_prompt_embeds: Tensor | None = None,
+        emphasis: Emphasis = "none",
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         """Embeddings as a call takes them: of prompts and negative prompts, `b tokens dim`, and the pooled ones of both, `b dim`.
 
-        Without guidance the second and the fourth are None. Raises PromptError or OptionError for what can't be encoded.
+        Without guidance the second and the fourth are None; `emphasis` as in `StableDiffusionPipeline`. Raises PromptError or OptionError for what can't be encoded.
         """
         told = dict(zip(POOLED, (pooled_prompt_embeds, negative_pooled_prompt_embeds), strict=True))
         given = (prompt_embeds, negative_prompt_embeds)
-        rows, count = self._encoded(prompt, negative_prompt, given, 1, do_classifier_free_guidance, None, None, told)
+        rows, count = self._encoded(
+            prompt, negative_prompt, given, 1, do_classifier_free_guidance, None, None, told, emphasis
+        )
         device = self.device if device is None else device
 
         def side(name: str) -> tuple[Tensor, Tensor]:
