@@ -44,8 +44,8 @@ class Job:
 
     `sampling` is a sampler's generator, not yet started, and `steps` how many it will take, None where it finds out on the way;
     `conditionings` holds one entry for each row that `guidance` asks for; `timestep` turns a sigma into the network's training
-    index, or whatever else it is told of it; `prediction` is what it answers; `adapters` run beside the network. `changes` says which rows have other
-    conditionings, and after how many finished steps; those are of equal lengths. `beside` are further channels of each row's input,
+    index, or whatever else it is told of it; `prediction` is what it answers; `adapters` run beside the network. `changes` says which rows
+    have other conditionings, and after how many finished steps; those are of equal lengths. `beside` are further channels of each row's input,
     `c h w`, for networks that read more than x: a mask, another picture; rows that have none of their own read those of "cond".
     `at_step` answers every step of the sampler before anybody hears of it.
     """

@@ -43,7 +43,8 @@ class PromptEncoder:
     """Encodes prompts one by one, so that a context never depends on its neighbours; equal prompts are encoded once.
 
     The contexts of several `readers` are put side by side. They are `early`, as SDXL's are, where the last layer is left out, and not
-    `normed`, as SDXL's and the latent upscaler's are not, where the final norm is; the pooled vector is the last reader's. `telling` says what the network is told beside a text.
+    `normed`, as SDXL's and the latent upscaler's are not, where the final norm is; the pooled vector is the last reader's. `telling` says
+    what the network is told beside a text.
     `notes` collects what was cut from prompts that were too long, and the words that are not among the model's `words`, each note once.
     `adapters` run beside the encoders.
     """

@@ -65,9 +65,9 @@ def emphasised_rows(
 
     `guided` says whether guidance asks for a second answer whatever the parts' weights, `zeros` that what to keep away from is a text of zeros.
 
-    All contexts have the length of the longest, or of `least` windows: the shorter ones are filled up with those of an empty text. Negative prompts keep every
-    layer, as in diffusers. Raises PromptError where embeddings meet a text that is longer than they are, or where a second prompt's parts
-    don't go with the first's.
+    All contexts have the length of the longest, or of `least` windows: the shorter ones are filled up with those of an empty text.
+    Negative prompts keep every layer, as in diffusers. Raises PromptError where embeddings meet a text that is longer than they are, or
+    where a second prompt's parts don't go with the first's.
     """
     prompt = None if text.prompt is None else read_pair(text.prompt, text.prompt_2, emphasis)
     weights = WHOLE if prompt is None else prompt.weights

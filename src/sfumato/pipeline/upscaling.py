@@ -18,6 +18,7 @@ from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.noise_schedule import NoiseSchedule
 from sfumato.diffusion.prediction import Answer
 from sfumato.diffusion.spacing import Levels
+from sfumato.errors import SizeError
 from sfumato.models import AnyUNetConfig, LatentUpscalerConfig
 from sfumato.pipeline.encoding import Encoder
 from sfumato.pipeline.request import MULTIPLE, check_count, whole
@@ -82,12 +83,20 @@ def shown(
     """What each image's network is shown beside x, `c h w` as large as its latents, float32 on the CPU; `size` is drawn, height and width.
 
     Noise is drawn before that of the images, one for all that begin from one picture, as in diffusers.
+    Raises SizeError for latents that are not the size drawn, made smaller; NumericalError for a picture that can't be encoded.
     """
     image, enlargement = workflow.image, workflow.enlargement
     assert image is not None
     height, width = (side // enlargement.times for side in size)
     latents = image.tensor if image.is_latent() else None
     pixels = None if latents is not None else image.pixels(width, height, workflow.mode, by=Image.Resampling.BICUBIC)
+    if latents is not None and any(
+        side * enlargement.times != drawn for side, drawn in zip(latents.shape[-2:], sources[0].shape[-2:], strict=True)
+    ):
+        raise SizeError(
+            f"latents of {latents.shape[-2]} × {latents.shape[-1]} can't be enlarged to {size[0]} × {size[1]} pixels, of which this model "
+            f"draws multiples of {enlargement.multiple}; give latents of another size, or a picture, which is brought to one"
+        )
     made: list[Tensor] = []
     for i, source in enumerate(sources):
 

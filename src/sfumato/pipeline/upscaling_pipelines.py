@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sfumato.adapters import ActiveAdapters
+from sfumato.errors import UnsupportedError
 from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.models.unet import UNet
 from sfumato.models.vae import AutoencoderKL
@@ -57,9 +58,10 @@ class StableDiffusionUpscalePipeline(StableDiffusionPipeline):
         requires_safety_checker: bool = False,
         safety_mode: Any = "block",
     ) -> None:
+        if watermarker is not None:
+            raise UnsupportedError("invisible watermarks are not available; leave out watermarker")
         self._build(vae, unet, as_scheduler(scheduler), text_encoder=text_encoder, tokenizer=tokenizer)
         self._judged_by(safety_checker, feature_extractor, requires_safety_checker, safety_mode)
-        del watermarker  # there is none: a mark is not for a library to put into pictures
         most = check_count("max_noise_level", max_noise_level, least=0)
         self._kept = Kept({"max_noise_level": most}, dict(as_scheduler(low_res_scheduler).config))
 
@@ -199,7 +201,10 @@ class StableDiffusionLatentUpscalePipeline(StableDiffusionPipeline):
 
         Without guidance the second and the fourth are None; `emphasis` as in `StableDiffusionPipeline`. Raises PromptError or OptionError for what can't be encoded.
         """
-        told = dict(zip(POOLED, (pooled_prompt_embeds, negative_pooled_prompt_embeds), strict=True))
+        told = {
+            "pooled_prompt_embeds": pooled_prompt_embeds,
+            "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
+        }
         given = (prompt_embeds, negative_prompt_embeds)
         rows, count = self._encoded(
             prompt, negative_prompt, given, 1, do_classifier_free_guidance, None, None, told, emphasis

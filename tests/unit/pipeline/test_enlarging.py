@@ -10,6 +10,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.errors import OptionError, RecipeError, SizeError, UnknownNameError
+from sfumato.infotext import infotext, parse_infotext
 from sfumato.recipe import Recipe
 
 RUN: dict[str, Any] = {"num_inference_steps": 3, "seeds": [1]}
@@ -50,6 +51,15 @@ def test_the_second_pass_has_a_sampler_of_its_own(pipe: Any) -> None:
     assert (recipe.sampler, recipe.inputs["image"]["recipe"]["sampler"]) == ("dpmpp_2m", "plms")
     assert pipe.replay(recipe).identical
     assert pipe.scheduler.sampler == "plms", "the pipeline's own stays"
+    said = parse_infotext(infotext(recipe)).settings
+    assert {name: said.get(name) for name in ("Sampler", "Size", "Steps", "Denoising strength")} == {
+        "Sampler": "PLMS", "Size": "64x64", "Steps": "3", "Denoising strength": "0.7",
+    }  # fmt: skip
+    assert {name: value for name, value in said.items() if name.startswith("Hires")} == {
+        "Hires upscale": "1.5", "Hires steps": "3", "Hires upscaler": "Latent", "Hires sampler": "DPM++ 2M", "Hires schedule type": "Karras",
+    }  # fmt: skip
+    plain = parse_infotext(infotext(drawn[None].recipes[0])).settings
+    assert [name for name in plain if name.startswith("Hires")] == ["Hires upscale", "Hires steps", "Hires upscaler"]
     euler = sfumato.EulerAncestralDiscreteScheduler.from_config(pipe.scheduler.config)
     by_value = sfumato.hires_fix(pipe, "a fox", scale=1.5, second_sampler=euler, **RUN)
     assert np.array_equal(by_value.images[0], drawn["Euler a"].images[0])

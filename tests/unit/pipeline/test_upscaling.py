@@ -164,6 +164,9 @@ def test_the_latent_upscaler_goes_on_from_latents(twice: Any, tiny_folder: Path)
     assert result.images[0].size == (128, 128)
     assert seen == [(1, 4, 16, 16)] * 2
     assert "given as a tensor" in str(result.recipes[0].unrecorded)
+    for wrong in ({"image": latents[..., :7]}, {"height": 64}):
+        with pytest.raises(SizeError, match="can't be enlarged to"):
+            twice(**{**RUN, "image": latents, **wrong})
     with pytest.raises(PromptError, match="pass prompt_embeds and pooled_prompt_embeds together"):
         twice(image=latents, prompt_embeds=torch.zeros(1, 77, 64), num_inference_steps=1)
 
