@@ -12,7 +12,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
+from typing import cast
 
+from sfumato.errors import RecipeError
 from sfumato.recipe import Recipe
 
 NEGATIVE = "Negative prompt:"
@@ -66,6 +68,8 @@ SPACING_NAMES: Mapping[str, str] = {
     "align_your_steps": "Align Your Steps",
     "align_your_steps_xl": "Align Your Steps XL",
 }
+# What hires fix enlarges by, as the web UI calls it.
+UPSCALER_NAMES: Mapping[str, str] = {"latent": "Latent", "pixel": "Lanczos"}
 # Settings of a scheduler's that the web UI has too, by its names; left out where they are None or do nothing.
 SCHEDULE_SETTINGS: Mapping[str, str] = {
     "Schedule max sigma": "sigma_max",
@@ -101,16 +105,17 @@ class Infotext:
 def infotext(recipe: Recipe) -> str:
     """The `parameters` text of a recipe. Characters that no text can hold (lone surrogates) become question marks.
 
-    `Seed` is there only where the seed alone gives the noise, as other tools take it; else `Noise` says what did.
+    `Seed` is there only where the seed alone gives the noise, as other tools take it; else `Noise` says what did. Of a picture drawn twice
+    (hires fix) it tells the first pass, and the second under the names that begin with "Hires".
     """
-    noise = _noise(recipe)
+    noise, first = _noise(recipe), _first_pass(recipe)
     settings: dict[str, object] = {
-        "Steps": recipe.steps,
-        "Sampler": SAMPLER_NAMES.get(recipe.sampler, recipe.sampler),
-        "Schedule type": _schedule_type(recipe.scheduler),
+        "Steps": first.steps,
+        "Sampler": SAMPLER_NAMES.get(first.sampler, first.sampler),
+        "Schedule type": _schedule_type(first.scheduler),
         "CFG scale": _number(recipe.guidance_scale),
         "Seed": recipe.seed if noise is None else None,
-        "Size": f"{recipe.width}x{recipe.height}",
+        "Size": f"{first.width}x{first.height}",
         "Model hash": (recipe.model_sha256 or "")[:10] or None,
         "Model": PurePath(recipe.model).name or None,
         "Variation seed": recipe.subseed if recipe.subseed_strength else None,
@@ -129,12 +134,13 @@ def infotext(recipe: Recipe) -> str:
         "Tile size": f"{recipe.tile[0]}x{recipe.tile[1]}" if recipe.tile else None,
         "Tile overlap": recipe.tile_overlap if recipe.tile else None,
         "Denoising strength": recipe.workflow_options.get("strength"),
-        **_schedule_settings(recipe),
+        **_schedule_settings(first),
+        **({} if first is recipe else _second_pass(first, recipe)),
         "Safety": _safety(recipe),
         "NSFW score": recipe.safety_scores.get("nsfw"),
         "Version": f"Sfumato {recipe.versions['sfumato']}" if "sfumato" in recipe.versions else "Sfumato",
     }
-    lines = [recipe.prompt or ""]
+    lines = [first.prompt or ""]
     if recipe.negative_prompt:
         lines.append(f"{NEGATIVE} {recipe.negative_prompt}")
     lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in settings.items() if value is not None))
@@ -187,6 +193,34 @@ def _noise(recipe: Recipe) -> str | None:
     if recipe.noise_index > 0 or recipe.noise_count > 1:
         return f"row {recipe.noise_index + 1} of {recipe.noise_count} from seed {recipe.seed}"
     return None
+
+
+def _first_pass(recipe: Recipe) -> Recipe:
+    """The recipe of the picture that hires fix drew over; the recipe itself where there is none, or none that can be read."""
+    record = recipe.inputs.get("image")
+    values: object = cast("Mapping[str, object]", record).get("recipe") if isinstance(record, Mapping) else None
+    try:
+        return Recipe.from_dict(cast("Mapping[str, object]", values)) if isinstance(values, Mapping) else recipe
+    except RecipeError:
+        return recipe
+
+
+def _second_pass(first: Recipe, second: Recipe) -> dict[str, object]:
+    """What the web UI says of a second pass: its sampler, schedule and prompt where they are others than the first's."""
+    own = {
+        "Hires sampler": (SAMPLER_NAMES.get(second.sampler, second.sampler), second.sampler != first.sampler),
+        "Hires schedule type": (
+            _schedule_type(second.scheduler),
+            _schedule_type(second.scheduler) != _schedule_type(first.scheduler),
+        ),
+        "Hires prompt": (second.prompt, second.prompt != first.prompt),
+    }
+    return {
+        "Hires upscale": _number(round(second.width / first.width, 4)),
+        "Hires steps": second.steps,
+        "Hires upscaler": UPSCALER_NAMES.get(str(second.inputs["image"].get("enlarge"))),
+        **{name: value for name, (value, differs) in own.items() if differs},
+    }
 
 
 def _emphasis(recipe: Recipe) -> str | None:

@@ -24,7 +24,7 @@ SafetyMode = Literal["block", "blur", "flag"]
 Judge = Literal["model", "filter", "function"]
 Emphasis = Literal["none", "a1111", "a1111_no_norm", "comfy", "compel"]
 """In whose words a prompt is written: what of it is markup, and what becomes of its weights."""
-WorkflowName = Literal["txt2img", "img2img", "inpaint", "instruct", "depth"]
+WorkflowName = Literal["txt2img", "img2img", "inpaint", "instruct", "depth", "upscale"]
 Seamless = Literal["x", "y", "both"]
 """Along which axes a picture can be laid beside itself: from left to right, from top to bottom."""
 

@@ -245,6 +245,7 @@ LCM_SDXL = replace(
 
 MASKED = "a picture and a mask of what to paint anew"
 INSTRUCTED = "a picture to change as the prompt says"
+ENLARGED = "a picture to enlarge"
 
 SD1_INPAINT = replace(
     SD1,
@@ -320,7 +321,7 @@ UPSCALER = replace(
     pipeline="StableDiffusionUpscalePipeline",
     options={"max_noise_level": 350},
     low_res_scheduler=NOISY_PICTURE,
-    needs="a picture to enlarge",
+    needs=ENLARGED,
     steps=75,
     guidance=9.0,
 )
@@ -335,7 +336,7 @@ LATENT_UPSCALER = replace(
     size=1024,
     pipeline="StableDiffusionLatentUpscalePipeline",
     options={},
-    needs="a picture to enlarge",
+    needs=ENLARGED,
     steps=20,
     guidance=0.0,
 )

@@ -1,5 +1,6 @@
 """`--image`, `--mask` and what goes with them as a person uses them, on a tiny random model."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,11 @@ def test_a_part_of_a_picture_is_painted_and_replayed(here: Path, capsys: OUTPUT)
 
 @pytest.mark.usefixtures("here")
 def test_a_picture_is_drawn_over_larger_and_replayed(capsys: OUTPUT) -> None:
-    assert sfumato("generate", "a fox", *COMMON, "--hires", 1.5, "--hires-steps", 3, "--out", "out.png") == 0
+    assert sfumato("generate", "a fox", *COMMON, "--hires", 1.5, "--hires-steps", 3, "--out", "plain.png") == 0
+    assert sfumato("generate", "a fox", *COMMON, "--hires", 1.5, "--hires-steps", 3, "--hires-sampler", "Euler a", "--out", "out.png") == 0  # fmt: skip
+    recipe = read_recipe(Path("out.png"))
+    assert (recipe.sampler, recipe.inputs["image"]["recipe"]["sampler"]) == ("euler_a", "plms")
+    assert read_recipe(Path("plain.png")).pixels_sha256 != recipe.pixels_sha256
     with Image.open("out.png") as drawn:
         assert drawn.size == (96, 96)
     assert sfumato("replay", "out.png") == 0
@@ -82,6 +87,8 @@ def test_what_needs_a_picture_says_so_before_a_model_is_opened(here: Path, capsy
         (["--strength", 0.5], "--strength needs --image FILE"),
         (["--image", "photo.png", "--mask-blur", 2], "--mask-blur needs --mask FILE"),
         (["--hires-steps", 2], "--hires-steps needs --hires SCALE"),
+        (["--hires-sampler", "Euler"], "--hires-sampler needs --hires SCALE"),
+        (["--hires", 2, "--hires-sampler", "Eulr"], "unknown sampler 'Eulr'"),
         (["--hires", 2, "--image", "photo.png"], "takes no --image"),
         (["--image", "photo.png", "--extend", "8,8"], "expected LEFT,TOP,RIGHT,BOTTOM"),
         (["--upscale", 2], "--upscale needs --image FILE"),
@@ -95,3 +102,18 @@ def test_what_needs_a_picture_says_so_before_a_model_is_opened(here: Path, capsy
         assert sfumato("generate", "a fox", *COMMON, *options) == 2
         assert message in capsys.readouterr().err
     assert not list((here / "outputs").glob("*.png"))
+
+
+def test_a_picture_is_enlarged_and_replayed(here: Path, family_folders: Callable[[str], Path], capsys: OUTPUT) -> None:
+    (here / "upscaler").symlink_to(family_folders("x4-upscaler"))
+    Image.open("photo.png").resize((16, 12)).save("small.png")
+    common = [*COMMON[2:], "--model", "upscaler", "--image", "small.png", "--noise-level", 10]
+    assert sfumato("generate", "a fox", *common, "--out", "out.png") == 0
+    with Image.open("out.png") as drawn:
+        assert drawn.size == (64, 48)
+    assert read_recipe(here / "out.png").workflow_options == {"noise_level": 10}
+    (here / family_folders("x4-upscaler").name).symlink_to(family_folders("x4-upscaler"))
+    assert sfumato("replay", "out.png") == 0
+    assert "bit-identical" in capsys.readouterr().out
+    assert sfumato("generate", "a fox", *COMMON, "--noise-level", 10) == 2
+    assert "--noise-level needs --image FILE" in capsys.readouterr().err

@@ -100,7 +100,7 @@ def make_of(unet: AnyUNetConfig) -> tuple[Make, str]:
 
 def reads_beside(unet: AnyUNetConfig) -> int:
     """How many channels a U-Net reads beside the noisy latents."""
-    return unet.in_channels - (unet.latent_channels if isinstance(unet, LatentUpscalerConfig) else unet.out_channels)
+    return unet.in_channels - unet.latent_channels
 
 
 def is_told_guidance(unet: AnyUNetConfig) -> bool:

@@ -36,7 +36,7 @@ def _larger(pictures: Mapping[str, Any], scale: float, size: str | None) -> dict
     others = {"--size": size, "--mask": pictures.get("mask_image"), "--extend": pictures.get("extend")}
     if contradicting := [name for name, value in others.items() if value is not None]:
         raise OptionError(f"--upscale draws all of the image at {scale:g} times its size; leave out {contradicting[0]}")
-    from sfumato.pipeline.upscaling import STRENGTH, check_scale, enlarged_size
+    from sfumato.pipeline.tiled_upscaling import STRENGTH, check_scale, enlarged_size
 
     width, height = enlarged_size(pictures["image"].size, check_scale(scale))
     return {"width": width, "height": height, "tile": "model", "strength": pictures.get("strength", STRENGTH)}

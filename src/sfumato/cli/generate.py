@@ -129,6 +129,9 @@ def generate(
     hires_steps: Annotated[
         int | None, typer.Option(help="Steps of the second pass. (default: those of the first)")
     ] = None,
+    hires_sampler: Annotated[
+        str | None, typer.Option(metavar="SAMPLER", help="Sampler of the second pass. (default: that of the first)")
+    ] = None,
     hires_prompt: Annotated[
         str | None, typer.Option(help="Prompt of the second pass. (default: that of the first)")
     ] = None,
@@ -160,6 +163,10 @@ def generate(
     ] = None,
     depth: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A depth map for models that read one: brighter is nearer.")
+    ] = None,
+    noise_level: Annotated[
+        int | None,
+        typer.Option(help="How noisy the ×4 upscaler makes the image before it enlarges it, 0 to 350. (default: 20)"),
     ] = None,
     eta: Annotated[
         float,
@@ -247,6 +254,7 @@ def generate(
     pictures = picture_options(
         image=image, strength=strength, resize=resize, mask=mask, mask_blur=mask_blur, soft_mask=soft_mask,
         mask_content=mask_content, only_masked=only_masked, extend=extend, image_guidance=image_guidance, depth=depth,
+        noise_level=noise_level,
     )  # fmt: skip
     canvas = canvas_options(
         pictures, upscale=upscale, size=size, tile=tile, tile_overlap=tile_overlap, seamless=seamless
@@ -255,6 +263,7 @@ def generate(
         scale=hires,
         strength=hires_strength,
         second_steps=hires_steps,
+        second_sampler=hires_sampler,
         second_prompt=None if hires_prompt is None else worded.prompt(hires_prompt, shots[0].seed),
         enlarge=hires_enlarge,
     )
@@ -273,8 +282,9 @@ def generate(
         from sfumato.pipeline import NSFWFilter
         from sfumato.schedulers import scheduler_for
 
-        if sampler is not None:
-            find_sampler_and_spacing(sampler)  # a wrong name is said before a large model is opened
+        for named in (sampler, hires_sampler):
+            if named is not None:
+                find_sampler_and_spacing(named)  # a wrong name is said before a large model is opened
         if spacing is not None:
             find_spacing(spacing)
         if rng is not None:

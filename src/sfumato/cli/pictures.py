@@ -40,6 +40,7 @@ def picture_options(
     extend: str | None,
     image_guidance: float | None,
     depth: Path | None,
+    noise_level: int | None,
 ) -> dict[str, Any]:
     """The options of a call for what the command was given; where there is a mask, the picture is laid back around it.
 
@@ -52,6 +53,7 @@ def picture_options(
         "--mask": mask,
         "--image-guidance": image_guidance,
         "--depth": depth,
+        "--noise-level": noise_level,
     }
     of_mask = {
         "--mask-blur": mask_blur, "--soft-mask": soft_mask or None, "--mask-content": mask_content, "--only-masked": only_masked,
@@ -75,6 +77,7 @@ def picture_options(
         "extend": None if extend is None else parse_margins(extend),
         "image_guidance_scale": image_guidance,
         "depth_map": None if depth is None else open_picture(depth),
+        "noise_level": noise_level,
     }
     return {name: value for name, value in options.items() if value is not None}
 

@@ -99,13 +99,14 @@ class NoiseSource:
             seed = self.seed if self._start is None else int.from_bytes(hashlib.sha256(self._start).digest()[:8], "big")
         return BrownianPath(seed, low, high, draw)
 
-    def draw_shared(self, rows: int) -> Tensor:
+    def draw_shared(self, rows: int, shape: tuple[int, ...] | None = None) -> Tensor:
         """The next noise, of `rows` that a batch's images share by turns: one for all where the batch begins from a single picture.
 
-        It is not the first draw that the rules are about: that is the noise of the picture to be made.
+        It is of another `shape` where that is given. It is not the first draw that the rules are about: that is the noise of the picture
+        to be made.
         """
         rows = min(rows, self.count)
-        return self._generator.row(self.shape, self.index % rows, rows)
+        return self._generator.row(self.shape if shape is None else shape, self.index % rows, rows)
 
     def generator_state(self) -> bytes:
         """The generator's state, as `state` takes it: a source made with it draws what this one would draw next, rules aside."""

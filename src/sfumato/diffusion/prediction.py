@@ -13,6 +13,10 @@ PredictionType: TypeAlias = Literal["epsilon", "v_prediction", "sample"]
 """What a network predicts: the noise; `v = (noise - sigma * x0) / sqrt(1 + sigma**2)`; or x0 itself."""
 
 
+Answer: TypeAlias = PredictionType | Literal["minus_v"]
+"""What a network answers: what those of latent diffusion predict, or -v, which is Karras' F for data of variance 1."""
+
+
 def network_scale(sigma: float) -> float:
     """What x is multiplied by before the network sees it, so that its variance is the one of training.
 
@@ -21,7 +25,7 @@ def network_scale(sigma: float) -> float:
     return 1.0 / math.sqrt(1.0 + sigma * sigma)
 
 
-def denoised_from(output: Tensor, x: Tensor, sigma: float, prediction: PredictionType) -> Tensor:
+def denoised_from(output: Tensor, x: Tensor, sigma: float, prediction: Answer) -> Tensor:
     """The network's answer `output` about `x` at `sigma`, as an estimate of x0; all of one shape, in float32.
 
     Source: Karras et al. 2022, arXiv:2206.00364, Eq. 7 with Table 1 (VP); Salimans & Ho 2022, arXiv:2202.00512, appendix D (v).
@@ -31,6 +35,8 @@ def denoised_from(output: Tensor, x: Tensor, sigma: float, prediction: Predictio
             return x - sigma * output
         case "v_prediction":
             return x / (1.0 + sigma * sigma) - (sigma * network_scale(sigma)) * output
+        case "minus_v":  # Table 1 (EDM): c_skip x + c_out F
+            return x / (1.0 + sigma * sigma) + (sigma * network_scale(sigma)) * output
         case "sample":
             return output
 

@@ -70,7 +70,6 @@ def _glibc() -> ctypes.CDLL | None:
         return None
     try:
         libc = ctypes.CDLL(None)
-        libc.gnu_get_libc_version, libc.mallopt, libc.malloc_trim  # noqa: B018 - whether they are there
-    except (OSError, AttributeError, TypeError):
+    except (OSError, TypeError):  # on Windows there is no such library
         return None
-    return libc
+    return libc if all(hasattr(libc, name) for name in ("gnu_get_libc_version", "mallopt", "malloc_trim")) else None

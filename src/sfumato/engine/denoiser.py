@@ -51,7 +51,9 @@ class Denoiser:
 
     def _whole(self, runs: Sequence[Run]) -> list[Tensor]:
         batch = self._batch(runs)
-        outputs = torch.split(self._evaluate(batch).to(torch.float32), [len(rule.rows()) for rule in batch.rules])
+        # One network writes a channel more, which nobody reads.
+        output = self._evaluate(batch)[:, : runs[0].query.x.shape[0]]
+        outputs = torch.split(output.to(torch.float32), [len(rule.rows()) for rule in batch.rules])
         answers = [self._answer(*each) for each in zip(runs, batch.rules, outputs, strict=True)]
         for run, answer in zip(runs, answers, strict=True):
             if not is_finite(answer):

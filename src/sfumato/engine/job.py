@@ -9,7 +9,7 @@ from torch import Tensor
 from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.diffusion.conversation import Query, Sampling, Step
 from sfumato.diffusion.guidance import Guidance, Row, conditioned_as
-from sfumato.diffusion.prediction import PredictionType
+from sfumato.diffusion.prediction import Answer
 from sfumato.models.convolution import NOWHERE, Axes
 from sfumato.models.freeu import FreeU
 from sfumato.models.unet import KeysValues, Told, UNet
@@ -48,9 +48,10 @@ class Job:
     """What the engine has to know to make one image.
 
     `sampling` is a sampler's generator, not yet started, and `steps` how many it will take, None where it finds out on the way;
-    `conditionings` holds one entry for each row that `guidance` asks for, but for those that hear what another hears; `timestep` turns a sigma into the network's training
-    index; `prediction` is what the network predicts; `adapters` run beside the network. `changes` says which rows have other
-    conditionings, and after how many finished steps; those are of equal lengths. `beside` are further channels of each row's input,
+    `conditionings` holds one entry for each row that `guidance` asks for, but for those that hear what another hears; `timestep` turns a
+    sigma into the network's training index, or whatever else it is told of it; `prediction` is what it answers; `adapters` run beside the
+    network. `changes` says which rows have other conditionings, and after how many finished steps; those are of equal lengths. `beside` are
+    further channels of each row's input,
     `c h w`, for networks that read more than x: a mask, another picture; rows that have none of their own read those of "cond".
     `freeu` weighs what the network reads on its way up. `at_step` answers every step of the sampler before anybody hears of it. Through
     `windows`, the network sees one part of x at a time; along the axes of `wraps`, what it sees has no edge.
@@ -62,7 +63,7 @@ class Job:
     changes: Mapping[int, Mapping[str, Conditioning]] = field(default_factory=dict[int, Mapping[str, Conditioning]])
     guidance: Guidance
     timestep: Callable[[float], float]
-    prediction: PredictionType
+    prediction: Answer
     adapters: ActiveAdapters = NO_ADAPTERS
     beside: Mapping[str, Tensor] | None = None
     freeu: FreeU | None = None

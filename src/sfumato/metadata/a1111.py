@@ -13,6 +13,9 @@ FROM_A_PICTURE = "it began from another picture, which the file does not hold"
 PARTS = "Sfumato has no such part; the picture is drawn without it"
 SECOND_PASS = "only the first pass is drawn"
 
+NO_NORM = "No norm"
+"""The web UI's way to weigh words that does not bring their mean back to what it was."""
+
 # What has no say in the picture, or is said again by another setting.
 IRRELEVANT = frozenset({"User", "Size-1", "Size-2", "Seed resize from-1", "Seed resize from-2", "Safety", "NSFW score", "Created Date"})  # fmt: skip
 
@@ -69,6 +72,9 @@ def read_a1111(text: str) -> Settings:
     _numbers(draft, said)
     _noise(draft, said)
     _sampler(draft, said)
+    if said.get("Emphasis") == NO_NORM:
+        draft.values["emphasis"] = "a1111_no_norm"
+        said.pop("Emphasis")
     for name, field in (("Model", "model"), ("Model hash", "model_hash")):
         if name in said:
             draft.values[field] = said.pop(name)

@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 Program: TypeAlias = Literal["AUTOMATIC1111", "ComfyUI", "InvokeAI", "NovelAI"]
 """Who wrote it, or whose form it has: others write the web UI's too."""
 
-Emphasis: TypeAlias = Literal["a1111", "comfy", "compel", "novelai"]
-"""Whose marks in a prompt weigh its words: `(word:1.2)`, `(word:1.2)` otherwise reckoned, `word++`, `{word}`."""
+Emphasis: TypeAlias = Literal["a1111", "a1111_no_norm", "comfy", "compel", "novelai"]
+"""Whose marks in a prompt weigh its words: `(word:1.2)`, the same in two other ways reckoned, `word++`, `{word}`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -66,8 +66,8 @@ def cheapest(images: int, channels: int, outputs: int, height: int, width: int) 
     costs: dict[Algorithm, float] = {
         "direct": 2 * 9 * images * height * width * weights / DIRECT + 2 * 4 * 9 * weights / LAID
     }
-    tiles: Tile
-    for name, tiles in (("winograd 2", 2), ("winograd 4", 4)):
+    sizes: tuple[tuple[Algorithm, Tile], ...] = (("winograd 2", 2), ("winograd 4", 4))
+    for name, tiles in sizes:
         count = images * -(-height // tiles) * -(-width // tiles)
         places = (tiles + 2) ** 2
         moved = 4 * places * (count * (3 * channels + 2 * outputs) + 2 * weights)

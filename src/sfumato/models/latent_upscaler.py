@@ -51,6 +51,11 @@ class LatentUpscalerConfig(NamedConfig):
         "cross_attention_dim": "context_dim",
     }
 
+    guidance_width: ClassVar[None] = None
+    """It is told no guidance scale."""
+    sizes_width: ClassVar[None] = None
+    """Nor sizes of pictures."""
+
     @property
     def latent_channels(self) -> int:
         """Channels of the latents that it writes, without the one that nobody reads: training's guess at its own error."""

@@ -74,6 +74,11 @@ class UNetConfig(NamedConfig):
         "addition_embed_type_num_heads": "text_heads",
     }
 
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents that it writes."""
+        return self.out_channels
+
     def __post_init__(self) -> None:
         only_cross = self.only_cross or (False,) * len(self.channels)
         levels = {len(values) for values in (self.channels, self.attention, self.heads, self.depth, only_cross)}

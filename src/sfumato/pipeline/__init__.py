@@ -24,8 +24,14 @@ from sfumato.pipeline.pag import (
 )
 from sfumato.pipeline.pipeline import DiffusionPipeline, StableDiffusionPipeline
 from sfumato.pipeline.replay import ReplayResult
-from sfumato.pipeline.upscaling import tiled_upscale
+from sfumato.pipeline.tiled_upscaling import tiled_upscale
 from sfumato.pipeline.xl import StableDiffusionXLPipeline
+
+# Last: each adds itself to the classes that StableDiffusionPipeline opens, in this order.
+from sfumato.pipeline.upscaling_pipelines import (  # isort: skip
+    StableDiffusionLatentUpscalePipeline,
+    StableDiffusionUpscalePipeline,
+)
 
 __all__ = [
     "AutoPipelineForImage2Image",
@@ -38,11 +44,13 @@ __all__ = [
     "ReplayResult",
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionInpaintPipeline",
+    "StableDiffusionLatentUpscalePipeline",
     "StableDiffusionPAGImg2ImgPipeline",
     "StableDiffusionPAGInpaintPipeline",
     "StableDiffusionPAGPipeline",
     "StableDiffusionPipeline",
     "StableDiffusionPipelineOutput",
+    "StableDiffusionUpscalePipeline",
     "StableDiffusionXLImg2ImgPipeline",
     "StableDiffusionXLInpaintPipeline",
     "StableDiffusionXLPAGImg2ImgPipeline",

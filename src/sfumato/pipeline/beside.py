@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.errors import OptionError, PromptError, RecipeError, UnsupportedError
+from sfumato.errors import OptionError, PromptError, RecipeError
 from sfumato.models import AnyUNetConfig, LatentUpscalerConfig
 from sfumato.models.unet import Told
 from sfumato.pipeline.request import Text, check_number, check_tensor, strings, whole
@@ -198,17 +198,17 @@ def told_again(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def told_of(
-    config: AnyUNetConfig, beside: Beside | None, guidance_scale: float, pooled: Tensor | None, *, negative: bool
-) -> Told | None:
+    config: AnyUNetConfig, beside: Beside | None, guidance_scale: float, pooled: Tensor | None, *, negative: bool,
+    noise_level: int | None = None,
+) -> Told | None:  # fmt: skip
     """What a U-Net is told beside a text, in one row; None if nothing. `pooled` is the text's, `p` numbers.
 
-    Raises UnsupportedError for the latent upscaler's.
+    `noise_level` is that of the picture which the ×4 upscaler reads.
     """
     if isinstance(config, LatentUpscalerConfig):
-        raise UnsupportedError(
-            "the latent upscaler reads prompts without the text encoder's final norm; encoding them so is not available yet: "
-            "it can be opened, saved, converted and inspected"
-        )
+        return Told(pooled=None if pooled is None else pooled[None])
+    if noise_level is not None:
+        return Told(noise_level=torch.tensor([noise_level]))
     scale = torch.tensor([guidance_scale]) if config.guidance_width is not None else None
     if config.sizes_width is None or beside is None or pooled is None:
         return None if scale is None else Told(guidance_scale=scale)

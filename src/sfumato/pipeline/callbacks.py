@@ -38,7 +38,7 @@ class StepCallback:
         levels: Levels,
         rows: Sequence[Mapping[str, Conditioning]],
     ) -> None:
-        told = rows[0]["cond"].told is not None and rows[0]["cond"].told.pooled is not None
+        told = rows[0]["cond"].told is not None and rows[0]["cond"].told.sizes is not None
         known = (*TENSOR_INPUTS, *BESIDE_INPUTS) if told else TENSOR_INPUTS
         if unknown := [name for name in names if name not in known]:
             raise OptionError(

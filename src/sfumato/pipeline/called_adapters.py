@@ -13,11 +13,19 @@ from sfumato.text.prompts import NetworkCall, parse_prompt
 def called_adapters(
     texts: Sequence[Text], emphasis: Emphasis, loaded: LoadedAdapters
 ) -> dict[str, Mapping[str, float]]:
-    """The weights by network of each loaded adapter that the prompts of one call name, by its own name or its file's.
+    """The weights by network of each loaded adapter that the prompts of one call name, second ones too, by its own name or its file's.
 
     Raises PromptError for one that is not loaded, or where the prompts don't all call the same.
     """
-    calls = [() if text.prompt is None else parse_prompt(text.prompt, emphasis).networks for text in texts]
+    calls = [
+        tuple(
+            call
+            for words in (text.prompt, text.prompt_2)
+            if words is not None
+            for call in parse_prompt(words, emphasis).networks
+        )
+        for text in texts
+    ]
     if any(each != calls[0] for each in calls):
         raise PromptError(
             "the prompts of one call name different networks, or other weights; draw them in calls of their own"

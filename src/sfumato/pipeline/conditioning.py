@@ -12,7 +12,7 @@ from sfumato.engine import Conditioning, evaluating
 from sfumato.models.clip_text import CLIPTextEncoder, TextEncoding
 from sfumato.models.unet import Told
 from sfumato.pipeline.emphasis import weighted_context
-from sfumato.pipeline.prompt_rows import Rows, emphasised_rows
+from sfumato.pipeline.prompt_rows import Rows, emphasised_rows, steady_rows
 from sfumato.pipeline.request import Request, Text
 from sfumato.recipe import Emphasis
 from sfumato.text.prompts import Span, empty_window, read_windows
@@ -42,8 +42,9 @@ class Reader:
 class PromptEncoder:
     """Encodes prompts one by one, so that a context never depends on its neighbours; equal prompts are encoded once.
 
-    The contexts of several `readers` are put side by side. They are `early`, as SDXL's are, where the last layer and the final norm are
-    left out; the pooled vector is the last reader's. `telling` says what the network is told beside a text.
+    The contexts of several `readers` are put side by side. They are `early`, as SDXL's are, where the last layer is left out, and not
+    `normed`, as SDXL's and the latent upscaler's are not, where the final norm is; the pooled vector is the last reader's. `telling` says
+    what the network is told beside a text.
     `notes` collects what was cut from prompts that were too long, and the words that are not among the model's `words`, each note once.
     `adapters` run beside the encoders.
     """
@@ -55,15 +56,16 @@ class PromptEncoder:
         adapters: ActiveAdapters = NO_ADAPTERS,
         *,
         early: bool = False,
+        normed: bool = True,
         telling: Telling = nothing_told,
     ) -> None:
         self._readers = readers
         self._words = words
         self._adapters = adapters
-        self._early = early
+        self._early, self._normed = early, normed
         self._telling = telling
         self._known: dict[tuple[tuple[str, ...], int | None, bool], Conditioning] = {}
-        self._weighted: dict[tuple[str, Emphasis, int | None, int, bool], Conditioning] = {}
+        self._weighted: dict[tuple[tuple[str, ...], Emphasis, int | None, int, bool], Conditioning] = {}
         self.notes: list[str] = []
 
     def __call__(
@@ -106,22 +108,26 @@ class PromptEncoder:
 
     def _evaluate(self, reader: Reader, ids: Tensor, clip_skip: int | None, seen: Tensor | None = None) -> TextEncoding:
         skip = (clip_skip or 0) + 1 if self._early else clip_skip
-        return reader.encoder(ids, clip_skip=skip, normed=not self._early, seen=seen)
+        return reader.encoder(ids, clip_skip=skip, normed=self._normed, seen=seen)
 
-    def windows(self, text: str, emphasis: Emphasis) -> int:
-        """How many windows a text takes, at the reader for which it takes the most."""
-        return max(len(read_windows(text, emphasis, reader.tokenizer).windows) for reader in self._readers)
+    def windows(self, texts: tuple[str, str], emphasis: Emphasis) -> int:
+        """How many windows texts take, at the reader that takes the most for its own."""
+        read = zip(self._readers, texts, strict=False)
+        return max(len(read_windows(text, emphasis, reader.tokenizer).windows) for reader, text in read)
 
     def weighted(
-        self, text: str, emphasis: Emphasis, clip_skip: int | None, *, windows: int, negative: bool
+        self, texts: tuple[str, str], emphasis: Emphasis, clip_skip: int | None, *, windows: int, negative: bool
     ) -> Conditioning:
-        """The conditioning of a text with weights, filled up to so many windows with those of an empty text.
+        """The conditioning of texts with weights, one for each reader, filled up to so many windows with those of an empty text.
 
         The pooled vector is that of the first window, at the last reader. Negative texts are told apart by what is told beside them.
         """
-        key = text, emphasis, clip_skip, windows, negative
+        key = texts[: len(self._readers)], emphasis, clip_skip, windows, negative
         if key not in self._weighted:
-            encodings = [self._encode_weighted(reader, text, emphasis, clip_skip, windows) for reader in self._readers]
+            encodings = [
+                self._encode_weighted(reader, text, emphasis, clip_skip, windows)
+                for reader, text in zip(self._readers, texts, strict=False)
+            ]
             context = torch.cat([encoding.hidden[0] for encoding in encodings], dim=-1)
             self._weighted[key] = self.given(context, encodings[-1].pooled[0], negative=negative)
         return self._weighted[key]
@@ -213,6 +219,29 @@ def conditioned(request: Request, encode: PromptEncoder, embeds: Embeds) -> list
         )
         for i, text in enumerate(request.texts)
     ]  # fmt: skip
+
+
+def steady(
+    texts: Sequence[Text],
+    encode: PromptEncoder,
+    embeds: Embeds,
+    emphasis: Emphasis,
+    *,
+    clip_skip: int | None,
+    guided: bool,
+    zeros: bool,
+) -> list[dict[str, Conditioning]]:
+    """The rows of texts as embeddings say them, for a whole run. Raises PromptError for a text of which they can't."""
+    if emphasis == "none":
+        return condition(texts, encode, embeds, clip_skip=clip_skip, guided=guided, zeros=zeros)
+    given = [
+        (
+            given_row(encode, embeds.prompt, embeds.pooled, i, negative=False),
+            given_row(encode, embeds.negative, embeds.negative_pooled, i, negative=True),
+        )
+        for i in range(len(texts))
+    ]
+    return steady_rows(texts, encode, emphasis, given, guided=guided, clip_skip=clip_skip, zeros=zeros)
 
 
 def row_of(embeds: Tensor | None, index: int) -> Tensor:

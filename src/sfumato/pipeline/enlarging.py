@@ -19,6 +19,7 @@ from sfumato.pipeline.pictures import Pictures
 from sfumato.pipeline.request import check_number, check_size
 from sfumato.pipeline.resizing import resized, stretched
 from sfumato.recipe import Recipe
+from sfumato.schedulers import Scheduler, scheduler_for
 
 if TYPE_CHECKING:
     from sfumato.pipeline.output import StableDiffusionPipelineOutput
@@ -40,6 +41,7 @@ def hires_fix(
     strength: float = STRENGTH,
     second_steps: int | None = None,
     second_prompt: str | list[str] | None = None,
+    second_sampler: str | Scheduler | None = None,
     height: int | None = None,
     width: int | None = None,
     num_inference_steps: int | None = None,
@@ -48,13 +50,15 @@ def hires_fix(
 ) -> "StableDiffusionPipelineOutput":
     """Draw pictures of `height` and `width`, and draw them over at `scale` times that, which is cut to a multiple of 8.
 
-    `strength` is that of the second pass; its steps and prompt are those of the first unless given. The other options are those of a call.
-    Raises OptionError for a scale that is not above 1 and at most 16, and as a call.
+    `strength` is that of the second pass; its steps, prompt and sampler are those of the first unless given. The sampler is given by any
+    of its names, or as a scheduler. The other options are those of a call.
+    Raises OptionError for a scale that is not above 1 and at most 16, UnknownNameError for no sampler's name, and as a call.
     """
     scale = check_number("scale", scale, least=1.0, most=MOST)
     if enlarge not in get_args(Enlarge):
         raise OptionError(f"enlarge must be one of {', '.join(get_args(Enlarge))}, not {enlarge!r}")
     small = words_pipeline(pipe)
+    large = small if second_sampler is None else with_sampler(small, second_sampler)
     if isinstance(second_prompt, str) and not isinstance(prompt, str):
         second_prompt = [second_prompt] * len(prompt)
     first = small(
@@ -64,7 +68,7 @@ def hires_fix(
     down, across = check_size(down, across, pipe.vae.scale)
     records = tuple({"recipe": json.loads(recipe.to_json()), "enlarge": enlarge} for recipe in first.recipes)
     image = enlarged(pipe, first.images, across, down, enlarge, records, first.recipes[0])
-    return small(
+    return large(
         prompt if second_prompt is None else second_prompt,
         image=image,
         height=down,
@@ -81,6 +85,12 @@ def words_pipeline(pipe: "StableDiffusionPipeline") -> "StableDiffusionPipeline"
     from sfumato.pipeline.image_pipelines import AutoPipelineForText2Image
 
     return AutoPipelineForText2Image.from_pipe(pipe)
+
+
+def with_sampler(pipe: "StableDiffusionPipeline", sampler: str | Scheduler) -> "StableDiffusionPipeline":
+    """The same model, drawing by another sampler on its own noise schedule, or by a scheduler as it is."""
+    scheduler = scheduler_for(base=pipe.scheduler, sampler=sampler) if isinstance(sampler, str) else sampler
+    return type(pipe).from_pipe(pipe, scheduler=scheduler)
 
 
 def enlarged(

@@ -20,6 +20,7 @@ from sfumato.pipeline.inpainting import keep_outside, masked_away, under_mask
 from sfumato.pipeline.masks import latent_mask
 from sfumato.pipeline.pictures import Pictures
 from sfumato.pipeline.resizing import stretched
+from sfumato.pipeline.upscaling import shown
 from sfumato.pipeline.workflow import Workflow
 from sfumato.schedulers import Scheduler
 
@@ -75,6 +76,10 @@ def starts(
     """
     if workflow is None or workflow.image is None:
         return [Start(x=(noise * scheduler.initial_scale(levels)).to(device)) for noise in noises.units()]
+    if workflow.name == "upscale":
+        beside = [one.to(device) for one in shown(workflow, encoder, noises.sources, size)]
+        begun = [(unit * scheduler.initial_scale(levels)).to(device) for unit in noises.units()]
+        return [Start(x=x, beside={"cond": one}) for x, one in zip(begun, beside, strict=True)]
     latents = _Latents(encoder, workflow, noises, size)
     sigma, writes = levels.sigmas[0], noises.channels
     needs_picture = not workflow.fresh or (workflow.mask is not None and reads == writes)
@@ -143,8 +148,10 @@ class _Latents:
         self._grey = None if mask is None else mask.grey(width, height, workflow.mode, workflow.box)
         if workflow.mode == "latent" and not image.is_latent():
             width, height = (max(side // encoder.scale, 1) * encoder.scale for side in image.size)
-        where = workflow.mode, workflow.box, encoder.axes
-        self._pixels = image.tensor if image.is_latent() else image.pixels(width, height, *where)
+        if image.is_latent():
+            self._pixels = image.tensor
+        else:
+            self._pixels = image.pixels(width, height, workflow.mode, workflow.box, axes=encoder.axes)
         self._among = workflow.among or len(image)
 
     def pixels(self, i: int) -> Tensor:

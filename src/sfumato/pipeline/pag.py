@@ -13,6 +13,7 @@ from sfumato.pipeline.image_pipelines import (
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
 )
+from sfumato.pipeline.opening import Opening
 from sfumato.pipeline.pipeline import StableDiffusionPipeline
 from sfumato.pipeline.xl import StableDiffusionXLPipeline
 
@@ -54,9 +55,10 @@ class _Perturbing(StableDiffusionPipeline):
 
     @classmethod
     def from_pipe(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, pipeline: StableDiffusionPipeline, *, pag_applied_layers: Layers | None = None, **parts: Any
+        cls, pipeline: Opening, *, pag_applied_layers: Layers | None = None, **parts: Any
     ) -> Self:
         """The model of another pipeline, drawing in this way; its layers, unless others are given."""
+        assert isinstance(pipeline, StableDiffusionPipeline)
         layers = pipeline.pag_applied_layers if pag_applied_layers is None else pag_applied_layers
         return super().from_pipe(pipeline, **parts)._applying(layers)
 

@@ -10,7 +10,7 @@ from sfumato.checkpoints.families import detect_family
 from sfumato.errors import ConfigError, UnsupportedError
 from sfumato.models import AnyUNet
 from sfumato.models.clip_text import CLIPTextEncoder
-from sfumato.models.latent_upscaler import LatentUpscaler, LatentUpscalerConfig
+from sfumato.models.latent_upscaler import LatentUpscaler
 from sfumato.models.safety_checker import SafetyChecker
 from sfumato.models.tiny_vae import TinyAutoencoder
 from sfumato.models.unet import UNet, UNetConfig
@@ -105,10 +105,9 @@ def check_fit(unet: AnyUNet, vae: AutoencoderKL | TinyAutoencoder, encoders: Map
     """Raise ConfigError unless the U-Net writes the VAE's latents, is of a known family, and reads what the text encoders write."""
     family = detect_family(unet.config).family
     config, latent = unet.config, vae.config.latent_channels
-    writes = config.latent_channels if isinstance(config, LatentUpscalerConfig) else config.out_channels
-    if writes != latent:
+    if config.latent_channels != latent:
         raise ConfigError(
-            f"this model's U-Net writes {writes} channels, but its VAE's latents have {latent}; take both from one model"
+            f"this model's U-Net writes {config.latent_channels} channels, but its VAE's latents have {latent}; take both from one model"
         )
     width = sum(encoder.config.width for encoder in encoders.values())
     if config.context_dim != width:

@@ -71,11 +71,18 @@ class Pictures:
         return self.tensor.shape[-1], self.tensor.shape[-2]
 
     def pixels(
-        self, width: int, height: int, mode: ResizeMode = "resize", box: Box | None = None, axes: Axes = NOWHERE
+        self,
+        width: int,
+        height: int,
+        mode: ResizeMode = "resize",
+        box: Box | None = None,
+        by: Image.Resampling = Image.Resampling.LANCZOS,
+        axes: Axes = NOWHERE,
     ) -> Tensor:
         """Pixels `n 3 h w` in [-1, 1], float32 on the CPU, of the pictures, which wrap along `axes`, or of a part of each, in that size."""
         if self.tensor is None:
-            scaled = [resized(one if box is None else one.crop(box), width, height, mode, axes) for one in self.images]
+            parts = (one if box is None else one.crop(box) for one in self.images)
+            scaled = [resized(one, width, height, mode, by, axes) for one in parts]
             return torch.stack([to_pixels(one) for one in scaled])
         tensor = _sized(self.tensor, width, height)
         return tensor if bool((tensor < 0).any()) else tensor * 2 - 1

@@ -43,17 +43,19 @@ from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.parts import as_scheduler, check_fit
 from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_for
 from sfumato.pipeline.replay import ReplayResult, autocast_as, replay, seed_of
-from sfumato.pipeline.request import Request, check_count, check_number, check_size, check_tensor, emphasis_of
+from sfumato.pipeline.request import Request, check_count, check_number, check_size, check_tensor
 from sfumato.pipeline.result import dtypes_of, result_of
 from sfumato.pipeline.safety import SafetyFilter
 from sfumato.pipeline.safety_choice import judge_of
 from sfumato.pipeline.source import Source
 from sfumato.pipeline.switches import Switches
 from sfumato.pipeline.text_to_image import Parts, latent_shape, run, starts_of, steps_ahead, unit_noise
+from sfumato.pipeline.upscaling import enlargement_of
 from sfumato.pipeline.wording import Wording
 from sfumato.pipeline.workflow import Asked, asked_again, is_recordable
 from sfumato.recipe import Emphasis, Recipe, SafetyMode
 from sfumato.schedulers import Scheduler, scheduler_from_config
+from sfumato.text.prompts import check_emphasis
 from sfumato.text.tokenizer import Tokenizer
 from sfumato.variants import Make
 
@@ -75,7 +77,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
     it needs beside a prompt.
     """
 
-    _makes: ClassVar[tuple[Make, ...]] = ("sd1", "sd2", "upscaler", "latent-upscaler")
+    _makes: ClassVar[tuple[Make, ...]] = ("sd1", "sd2")
 
     def __init__(
         self,
@@ -192,15 +194,16 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         negative_prompt_embeds: Tensor | None = None,
         lora_scale: float | None = None,
         clip_skip: int | None = None,
+        emphasis: Emphasis = "none",
     ) -> tuple[Tensor | None, ...]:
         """The embeddings of prompts and of negative prompts, `b tokens dim` each, as a call takes them.
 
-        One row for each image, those of a prompt together; without guidance the second is None.
-        Raises PromptError or OptionError for what can't be encoded.
+        One row for each image, those of a prompt together; without guidance the second is None. Prompts are read as a call reads them with
+        `emphasis`; one that changes on the way, or is in parts, is refused. Raises PromptError or OptionError for what can't be encoded.
         """
         rows, count = self._encoded(
             prompt, negative_prompt, (prompt_embeds, negative_prompt_embeds), num_images_per_prompt,
-            do_classifier_free_guidance, lora_scale, clip_skip, {},
+            do_classifier_free_guidance, lora_scale, clip_skip, {}, emphasis,
         )  # fmt: skip
         device = self.device if device is None else device
         negative = stacked(rows, "uncond", count).to(device) if do_classifier_free_guidance else None
@@ -333,14 +336,15 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         check_fit(self.unet, self.vae, self._encoders())
         own = self.unet.config.sample_size * self.vae.scale
         usual = self.defaults.get("height", own), self.defaults.get("width", own)
-        height, width = check_size(*asked.size(height, width, usual, self.vae.scale), self.vae.scale)
+        enlargement = enlargement_of(self.unet.config, self.vae.scale, self._kept.options, self._kept.low_res_scheduler)
+        height, width = check_size(*asked.size(height, width, usual, self.vae.scale, enlargement), enlargement.multiple)
         guidance = self.defaults.get("guidance_scale", family.guidance) if guidance_scale is None else guidance_scale
         guidance = check_number("guidance_scale", guidance, least=0.0)
         # A network that was distilled with guidance is told the scale, and answers as if guided (Meng et al. 2023, arXiv:2210.03142).
         guided = (guidance > 1 and self.unet.config.guidance_width is None) or self.scheduler.unconditioned
         texts, told = self._texts(prompt, negative, (embeds, negative_embeds), beside, (height, width), guided=guided)
         images = check_count("num_images_per_prompt", images)
-        workflow = asked.checked(family, height, width, len(texts) * images)
+        workflow = asked.checked(family, height, width, len(texts) * images, enlargement)
         usual = self.defaults.get("num_inference_steps", family.steps)
         return Request(
             texts=texts,
@@ -354,7 +358,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
             guided=guided,
             eta=check_number("eta", eta, least=0.0, most=1.0),
             clip_skip=self._skipped(clip_skip),
-            emphasis=emphasis_of(texts, emphasis),
+            emphasis=check_emphasis(emphasis),
             beside=told,
             workflow=workflow,
         )

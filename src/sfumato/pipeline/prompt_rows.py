@@ -8,8 +8,8 @@ from sfumato.diffusion.guidance import WHOLE, asks_uncond, part_rows
 from sfumato.engine import Conditioning
 from sfumato.errors import PromptError
 from sfumato.pipeline.request import Text
+from sfumato.pipeline.second_prompts import PromptPair, read_pair
 from sfumato.recipe import Emphasis
-from sfumato.text.prompts import Prompt, parse_prompt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,14 +29,14 @@ class Rows:
 class Encoder(Protocol):
     """What is needed of the text encoders: `PromptEncoder` has it."""
 
-    def windows(self, text: str, emphasis: Emphasis) -> int:
-        """How many windows a text takes."""
+    def windows(self, texts: tuple[str, str], emphasis: Emphasis) -> int:
+        """How many windows a text, or the longer of two, takes."""
         ...
 
     def weighted(
-        self, text: str, emphasis: Emphasis, clip_skip: int | None, *, windows: int, negative: bool
+        self, texts: tuple[str, str], emphasis: Emphasis, clip_skip: int | None, *, windows: int, negative: bool
     ) -> Conditioning:
-        """The conditioning of a text with weights, filled up to so many windows with those of an empty text."""
+        """The conditioning of a text with weights, or of two, filled up to so many windows with those of an empty text."""
         ...
 
     def zeros(self, like: Conditioning) -> Conditioning:
@@ -59,25 +59,28 @@ def emphasised_rows(
     guided: bool,
     clip_skip: int | None,
     zeros: bool = False,
+    least: int = 1,
 ) -> Rows:
-    """The rows of one text for a run of `steps`; `given` stand for what of it came as embeddings.
+    """The rows of one text for a run of `steps`; `given` stand for what of it came as embeddings. A second prompt has its own markup.
 
     `guided` says whether guidance asks for a second answer whatever the parts' weights, `zeros` that what to keep away from is a text of zeros.
 
-    All contexts have the length of the longest: the shorter ones are filled up with windows of an empty text. Negative prompts keep every
-    layer, as in diffusers. Raises PromptError where embeddings meet a text that is longer than they are.
+    All contexts have the length of the longest, or of `least` windows: the shorter ones are filled up with those of an empty text.
+    Negative prompts keep every layer, as in diffusers. Raises PromptError where embeddings meet a text that is longer than they are, or
+    where a second prompt's parts don't go with the first's.
     """
-    prompt = None if text.prompt is None else parse_prompt(text.prompt, emphasis)
+    prompt = None if text.prompt is None else read_pair(text.prompt, text.prompt_2, emphasis)
     weights = WHOLE if prompt is None else prompt.weights
     negative = None
     guided = guided or asks_uncond(1.0, weights)
     zeros = zeros and guided and given_negative is None
     if guided and not zeros and text.negative is not None:
-        negative = parse_prompt(text.negative, emphasis, negative=True)
+        negative = read_pair(text.negative, text.negative_2, emphasis, negative=True)
     for note in (note for each in (prompt, negative) if each is not None for note in each.notes):
         encode.note(note)
 
     windows = max((encode.windows(words, emphasis) for words in _texts((prompt, negative), steps)), default=1)
+    windows = max(windows, least)
     if windows > 1 and (given is not None or (guided and given_negative is not None)):
         raise PromptError(
             f"embeddings were given beside a text that takes {windows} windows of tokens; give embeddings for both, of equal length"
@@ -99,7 +102,41 @@ def emphasised_rows(
     return rows
 
 
-def _texts(prompts: Sequence[Prompt | None], steps: int) -> Iterator[str]:
-    """Every text of a run, each once."""
+def steady_rows(
+    texts: Sequence[Text],
+    encode: Encoder,
+    emphasis: Emphasis,
+    given: Sequence[tuple[Conditioning | None, Conditioning | None]],
+    *,
+    guided: bool,
+    clip_skip: int | None,
+    zeros: bool = False,
+) -> list[dict[str, Conditioning]]:
+    """The rows of texts that are one context each for a whole run, all of one length; `given` are those that came as embeddings.
+
+    Raises PromptError for a text that is in parts, or changes on the way: no embedding says that.
+    """
+    pairs: list[PromptPair] = []
+    for text in texts:
+        for words, second, negative in ((text.prompt, text.prompt_2, False), (text.negative, text.negative_2, True)):
+            if words is None or (negative and (zeros or not guided)):
+                continue
+            pairs.append(read_pair(words, second, emphasis, negative=negative))
+            if not pairs[-1].is_steady:
+                raise PromptError(
+                    f"{words!r} is in parts or changes on the way, which embeddings can't say; give it to a call as words"
+                )
+    longest = max((encode.windows(words, emphasis) for words in _texts(pairs, 1)), default=1)
+    return [
+        emphasised_rows(
+            text, encode, emphasis, given=own, given_negative=own_negative, steps=1, guided=guided, clip_skip=clip_skip,
+            zeros=zeros, least=longest,
+        ).first
+        for text, (own, own_negative) in zip(texts, given, strict=True)
+    ]  # fmt: skip
+
+
+def _texts(prompts: Sequence[PromptPair | None], steps: int) -> Iterator[tuple[str, str]]:
+    """Every text of a run, each once, in pairs."""
     seen = (text for each in prompts if each is not None for _, texts in each.schedule(steps) for text in texts)
     return iter(dict.fromkeys(seen))

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from sfumato.errors import OptionError, PromptError, SizeError
 from sfumato.recipe import Emphasis
-from sfumato.text.prompts import check_emphasis
 
 if TYPE_CHECKING:
     from sfumato.pipeline.beside import Beside
@@ -125,17 +124,6 @@ def check_count(name: str, value: object, *, least: int = 1, most: int | None = 
 def check_clip_skip(value: object, layers: int) -> int | None:
     """How many of the text encoder's last layers to leave out; None for none. Raises OptionError unless one is left."""
     return None if value is None else check_count("clip_skip", value, least=0, most=layers - 1) or None
-
-
-def emphasis_of(texts: Sequence[Text], value: object) -> Emphasis:
-    """In whose words the texts are written. Raises OptionError for what is no mode, PromptError for one beside second prompts."""
-    emphasis = check_emphasis(value)
-    if emphasis != "none" and any((text.prompt_2, text.negative_2) != (None, None) for text in texts):
-        raise PromptError(
-            f"prompt_2 and negative_prompt_2 are not read with emphasis={emphasis!r}: both text encoders read the same; "
-            'leave them out, or pass emphasis="none"'
-        )
-    return emphasis
 
 
 def check_tensor(name: str, value: object) -> None:

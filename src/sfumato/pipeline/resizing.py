@@ -23,9 +23,17 @@ REACH = 3
 
 
 def resized(
-    image: Image.Image, width: int, height: int, mode: ResizeMode = "resize", axes: Axes = NOWHERE
+    image: Image.Image,
+    width: int,
+    height: int,
+    mode: ResizeMode = "resize",
+    by: Image.Resampling = Image.Resampling.LANCZOS,
+    axes: Axes = NOWHERE,
 ) -> Image.Image:
-    """The picture, which, where it is stretched, wraps along `axes`, in that size, sampled by Lanczos's filter; as it is where it has it already."""
+    """The picture, which, where it is stretched, wraps along `axes`, in that size; as it is where it has it already.
+
+    It is sampled by Lanczos's filter, or another that sees no farther.
+    """
     if image.size == (width, height):
         return image
     if mode in ("resize", "latent"):
@@ -38,12 +46,12 @@ def resized(
         around = Image.fromarray(np.pad(pixels, margins + [(0, 0)] * (pixels.ndim - 2), mode="wrap")) if axes else image
         # The filter sees what lies around the box.
         box = (across, down, across + image.width, down + image.height)
-        return around.resize((width, height), Image.Resampling.LANCZOS, box=box)
+        return around.resize((width, height), by, box=box)
     is_wider = image.width * height > width * image.height
     by_height = is_wider if mode == "crop" else not is_wider
     across = image.width * height // image.height if by_height else width
     down = height if by_height else image.height * width // image.width
-    scaled = image.resize((max(across, 1), max(down, 1)), Image.Resampling.LANCZOS)
+    scaled = image.resize((max(across, 1), max(down, 1)), by)
     left, top = width // 2 - scaled.width // 2, height // 2 - scaled.height // 2
     if mode == "crop":
         return scaled.crop((-left, -top, width - left, height - top))

@@ -28,6 +28,7 @@ from sfumato.pipeline.image_to_image import Noises, Start, starts
 from sfumato.pipeline.prompt_rows import Rows
 from sfumato.pipeline.request import Request
 from sfumato.pipeline.safety import SafetyFilter, Verdict
+from sfumato.pipeline.upscaling import asked_by
 from sfumato.schedulers import Scheduler
 
 
@@ -65,7 +66,7 @@ class Outcome:
 def latent_shape(request: Request, parts: Parts) -> tuple[int, int, int]:
     """Channels, height and width of one image's latents."""
     return (
-        parts.unet.config.out_channels,
+        parts.unet.config.latent_channels,
         request.height // parts.vae_scale,
         request.width // parts.vae_scale,
     )
@@ -142,7 +143,7 @@ def _job(
     source: NoiseSource,
 ) -> Job:
     x = start.x
-    schedule = parts.scheduler.noise_schedule
+    timestep, prediction = asked_by(parts.unet.config, parts.scheduler, levels)
 
     def path(low: float, high: float, seed: int | None) -> NoisePath:
         on_cpu = source.path(low, high, seed)
@@ -154,8 +155,8 @@ def _job(
         conditionings=rows.first,
         changes=rows.changes,
         guidance=guidance_of(request, parts, rows.weights, levels),
-        timestep=lambda sigma: levels.timestep(sigma, schedule),
-        prediction=parts.scheduler.prediction_type,
+        timestep=timestep,
+        prediction=prediction,
         adapters=parts.adapters,
         beside=start.beside,
         freeu=options_of(request).freeu,

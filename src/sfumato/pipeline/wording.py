@@ -7,12 +7,16 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from sfumato.adapters import ActiveAdapters
+from sfumato.adapters.loaded import LoadedAdapters
 from sfumato.engine import Conditioning
+from sfumato.models import LatentUpscalerConfig
 from sfumato.pipeline.beside import Beside, Pair, told_of
-from sfumato.pipeline.conditioning import Embeds, PromptEncoder, condition, conditioned
+from sfumato.pipeline.called_adapters import called_adapters
+from sfumato.pipeline.conditioning import Embeds, PromptEncoder, conditioned, steady
 from sfumato.pipeline.face import Face
 from sfumato.pipeline.prompt_rows import Rows
 from sfumato.pipeline.request import Request, Text, check_clip_skip, check_count, check_embeds, check_prompts
+from sfumato.text.prompts import check_emphasis
 
 logger = logging.getLogger("sfumato")
 
@@ -22,6 +26,8 @@ Given = tuple[Tensor | None, Tensor | None]
 
 class Wording(Face):
     """From words or embeddings to conditionings, for one text encoder. Mixed into the pipeline, which owns the parts."""
+
+    _adapters: LoadedAdapters
 
     _early: ClassVar[bool] = False
     """Whether contexts are taken before the text encoders' last layer and final norm."""
@@ -53,30 +59,39 @@ class Wording(Face):
 
     def _rows(self, request: Request, embeds: Given, adapters: ActiveAdapters) -> tuple[list[Rows], list[str]]:
         """The rows of each text of a request, and what has to be said about them."""
-        encode = self._prompt_encoder(request.beside, request.guidance_scale, adapters)
+        noise_level = None if request.workflow is None else request.workflow.noise_level
+        encode = self._prompt_encoder(request.beside, request.guidance_scale, adapters, noise_level)
         return conditioned(request, encode, given_embeds(embeds, request.beside)), encode.notes
 
-    def _prompt_encoder(self, beside: Beside | None, guidance_scale: float, adapters: ActiveAdapters) -> PromptEncoder:
+    def _prompt_encoder(
+        self, beside: Beside | None, guidance_scale: float, adapters: ActiveAdapters, noise_level: int | None = None
+    ) -> PromptEncoder:
         config = self.unet.config
         return PromptEncoder(
             self._readers(),
             self._known_words(adapters),
             adapters,
             early=self._early,
-            telling=lambda pooled, negative: told_of(config, beside, guidance_scale, pooled, negative=negative),
+            # The latent upscaler was trained on the last layer as it is; only the pooled text is normed.
+            normed=not self._early and not isinstance(config, LatentUpscalerConfig),
+            telling=lambda pooled, negative: told_of(
+                config, beside, guidance_scale, pooled, negative=negative, noise_level=noise_level
+            ),
         )
 
     def _encoded(
         self, prompt: Any, negative: Any, embeds: Given, images: object, guided: bool, lora_scale: float | None,
-        clip_skip: object, beside: Mapping[str, Any],
+        clip_skip: object, beside: Mapping[str, Any], emphasis: object,
     ) -> tuple[list[dict[str, Conditioning]], int]:  # fmt: skip
         """The conditionings of prompts, for `encode_prompt`, and how many images of each; what has to be said goes to the log."""
         texts, told = self._texts(prompt, negative, embeds, beside, (1, 1), guided=guided)
         count = check_count("num_images_per_prompt", images)
-        adapters = self._active_adapters(None if lora_scale is None else {"scale": lora_scale}, None)
+        mode = check_emphasis(emphasis)
+        scale = None if lora_scale is None else {"scale": lora_scale}
+        adapters = self._active_adapters(scale, None, called_adapters(texts, mode, self._adapters))
         encode = self._prompt_encoder(told, 1.0, adapters)
-        rows = condition(
-            texts, encode, given_embeds(embeds, told), clip_skip=self._skipped(clip_skip), guided=guided,
+        rows = steady(
+            texts, encode, given_embeds(embeds, told), mode, clip_skip=self._skipped(clip_skip), guided=guided,
             zeros=told is not None and told.zeros,
         )  # fmt: skip
         for note in encode.notes:

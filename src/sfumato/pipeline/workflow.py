@@ -1,6 +1,5 @@
 """What a call asks for beside words: a picture to begin from, a mask, how much of it is to change."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, cast, get_args
@@ -9,10 +8,11 @@ from sfumato.errors import OptionError, RecipeError, SizeError, UnsupportedError
 from sfumato.pipeline.masks import PasteBack, blurred, region_of
 from sfumato.pipeline.outpainting import check_margins, extended
 from sfumato.pipeline.pictures import Box, Pictures, check_counts
-from sfumato.pipeline.request import MULTIPLE, check_count, check_number, check_size, whole
+from sfumato.pipeline.request import check_count, check_number, check_size, whole
 from sfumato.pipeline.resizing import RESIZE_MODES, ResizeMode, resized
+from sfumato.pipeline.upscaling import Enlargement
 from sfumato.recipe import Recipe, WorkflowName
-from sfumato.variants import INSTRUCTED, MASKED, Family
+from sfumato.variants import ENLARGED, INSTRUCTED, MASKED, Family
 
 Content: TypeAlias = Literal["original", "fill", "noise", "nothing"]
 """What lies under the mask at first: the picture itself, its blurred surroundings, noise, or latents of zeros."""
@@ -41,6 +41,7 @@ class Asked:
     extend                 paint margins of so many pixels around the picture: left, top, right, bottom
     paste_back             whether the picture is laid back around what was painted
     image_guidance_scale   how closely an edited picture follows the one it was made from
+    noise_level            how noisy a picture is made before it is enlarged
     depth_map              how near things are: brighter is nearer
     denoising_start, _end  the share of the noise schedule that is left to another model, before and after
     among                  how many pictures there were in the call that a recipe is of
@@ -57,6 +58,7 @@ class Asked:
     extend: Any = None
     paste_back: Any = None
     image_guidance_scale: Any = None
+    noise_level: Any = None
     depth_map: Any = None
     denoising_start: Any = None
     denoising_end: Any = None
@@ -76,14 +78,16 @@ class Asked:
         }
         return {name: _json(value) for name, value in values.items() if value is not None}
 
-    def size(self, height: Any, width: Any, usual: tuple[int, int], vae_scale: int) -> tuple[Any, Any]:
-        """Height and width to draw: those given, or the picture's, cut to what can be drawn, or `usual`. Raises OptionError."""
+    def size(
+        self, height: Any, width: Any, usual: tuple[int, int], vae_scale: int, enlargement: Enlargement
+    ) -> tuple[Any, Any]:
+        """Height and width to draw: those given, or the picture's, enlarged and cut to what can be drawn, or `usual`. Raises OptionError."""
         if self.image is None or self.padding_mask_crop is not None:
             own = usual
         else:
             pictures = Pictures.of("image", self.image)
-            multiple = math.lcm(MULTIPLE, vae_scale)
-            scale = vae_scale if pictures.is_latent() else 1
+            multiple = enlargement.multiple
+            scale = enlargement.times * (vae_scale if pictures.is_latent() else 1)
             across, down = pictures.size
             if self.extend is not None:
                 left, top, right, bottom = check_margins(self.extend)
@@ -92,11 +96,13 @@ class Asked:
             own = tuple(side * scale // multiple * multiple for side in (down, across))
             if 0 in own:
                 raise SizeError(
-                    f"image is {pictures.size[0]}x{pictures.size[1]}; it must have {multiple} pixels a side at least"
+                    f"image is {pictures.size[0]}x{pictures.size[1]}; it must have {-(-multiple // enlargement.times)} pixels a side at least"
                 )
         return own[0] if height is None else height, own[1] if width is None else width
 
-    def checked(self, family: Family, height: int, width: int, images: int) -> "Workflow | None":
+    def checked(
+        self, family: Family, height: int, width: int, images: int, enlargement: Enlargement
+    ) -> "Workflow | None":
         """What is asked for, for so many images of a size; None for a picture from words alone.
 
         Raises UnsupportedError for a picture that the family needs and has not got, or can't take; OptionError for what can't be.
@@ -117,6 +123,14 @@ class Asked:
         check_counts([("image", image), ("mask_image", mask), ("depth_map", depth)], images)
         start, end = (_share(name, getattr(self, name)) for name in ("denoising_start", "denoising_end"))
         name = self._name(family, image, mask, depth)
+        if self.noise_level is not None and enlargement.noise is None:
+            raise UnsupportedError(
+                f"models of {family.title} make no picture noisy before they read it; leave out noise_level"
+            )
+        if name == "upscale" and (start is not None or end is not None):
+            raise OptionError(
+                "a picture is enlarged by one model from beginning to end; leave out denoising_start and denoising_end"
+            )
         if name == "txt2img" and start is None and end is None:
             return None
         if mode == "latent" and name not in ("img2img", "depth"):
@@ -125,6 +139,7 @@ class Asked:
             )
         if start is not None and end is not None and start >= end:
             raise OptionError(f"denoising_start {start} must be less than denoising_end {end}")
+        level = None if enlargement.noise is None else enlargement.level(self.noise_level)
         strength = check_number("strength", self._strength(name), least=0.0, most=1.0)
         if name == "txt2img" and image is None and (start is not None):
             raise OptionError("denoising_start needs the latents that another model has begun: pass image=latents")
@@ -149,7 +164,9 @@ class Asked:
                 least=0.0,
             ),
             denoising=(start, end),
-            said=self.said(),
+            enlargement=enlargement,
+            noise_level=level,
+            said=self.said() | ({} if level is None else {"noise_level": level}),
             among=self.among,
             pictures={
                 role: pictures
@@ -160,9 +177,9 @@ class Asked:
 
     def _strength(self, name: WorkflowName) -> Any:
         if self.strength is not None:
-            if name in ("txt2img", "instruct"):
+            if name in ("txt2img", "instruct", "upscale"):
                 raise OptionError(
-                    "strength says how much of an image is to change, and there is none to begin from; leave it out"
+                    "strength says how much of an image is to change, and here the picture does not begin from one; leave it out"
                 )
             return self.strength
         return STRENGTH if name in ("img2img", "depth") else 1.0
@@ -176,16 +193,12 @@ class Asked:
         needed: dict[str, tuple[WorkflowName, tuple[str, ...]]] = {
             MASKED: ("inpaint", ("image", "mask_image")),
             INSTRUCTED: ("instruct", ("image",)),
+            ENLARGED: ("upscale", ("image",)),
         }
         if family.name == "sd2-depth":
             asked, wanted = "depth", ("image", "depth_map")
         elif family.needs in needed:
             asked, wanted = needed[family.needs]
-        elif family.needs:
-            raise UnsupportedError(
-                f"this model is of {family.title}, which draws from a prompt and {family.needs}; that is not available yet: "
-                "it can be opened, saved, converted and inspected"
-            )
         else:
             wanted = ("image",) if mask is not None else ()
         if absent := [name for name in wanted if given[name] is None]:
@@ -200,10 +213,12 @@ class Asked:
             "inpaint": ("image", "mask_image"),
             "instruct": ("image",),
             "depth": ("image", "depth_map"),
+            "upscale": ("image",),
         }
         if extra := [name for name, value in given.items() if value is not None and name not in takes.get(asked, ())]:
             raise UnsupportedError(f"models of {family.title} take no {extra[0]}; leave it out")
-        if image is not None and image.is_latent() and asked != "img2img":
+        takes_latents = asked == "img2img" or family.make == "latent-upscaler"
+        if image is not None and image.is_latent() and not takes_latents:
             raise OptionError("image must hold pixels here, not latents")
         return asked
 
@@ -240,6 +255,7 @@ class Workflow:
     box        the part of the picture that is painted; None for all of it
     paste      lays the rest back; None where it isn't
     denoising  shares of the noise schedule at which this model begins and ends
+    enlargement, noise_level   how much larger the picture becomes, and how noisy it is shown; None where it is shown as it is
     said       the options as they were given
     pictures   those that were given, by the names of their options
     """
@@ -256,6 +272,8 @@ class Workflow:
     paste: PasteBack | None
     image_guidance: float
     denoising: tuple[float | None, float | None]
+    enlargement: Enlargement
+    noise_level: int | None
     said: Mapping[str, Any]
     among: int | None
     pictures: Mapping[str, Pictures]

@@ -21,7 +21,7 @@ from sfumato.pipeline.parts import as_scheduler
 from sfumato.pipeline.pipeline import StableDiffusionPipeline
 from sfumato.pipeline.request import Text
 from sfumato.pipeline.wording import Given
-from sfumato.recipe import Recipe, SafetyMode
+from sfumato.recipe import Emphasis, Recipe, SafetyMode
 from sfumato.schedulers import Scheduler
 from sfumato.text.tokenizer import Tokenizer
 from sfumato.variants import Make
@@ -113,8 +113,8 @@ class StableDiffusionXLPipeline(StableDiffusionPipeline):
     ) -> Any:
         """Draw pictures, as `StableDiffusionPipeline` does and with its options, and these:
 
-        `prompt_2` and `negative_prompt_2` are for the second text encoder, which otherwise reads what the first reads; with `emphasis` they
-        are refused. Embeddings come with their pooled ones. Sizes and crops are height and width, or top and left, in pixels, of the
+        `prompt_2` and `negative_prompt_2` are for the second text encoder, which otherwise reads what the first reads; with `emphasis`
+        each has its own markup, and as many parts as the first or one. Embeddings come with their pooled ones. Sizes and crops are height and width, or top and left, in pixels, of the
         picture as its training would have said them: `original_size` of the picture it was cut from, `target_size` of the one wanted,
         both the picture's own unless given. Those of the negative side are used where both its sizes are given, as in diffusers. The
         aesthetic scores, 0 to 10, are told to a refiner: 6 and 2.5 unless given.
@@ -153,10 +153,12 @@ class StableDiffusionXLPipeline(StableDiffusionPipeline):
         negative_pooled_prompt_embeds: Tensor | None = None,
         lora_scale: float | None = None,
         clip_skip: int | None = None,
+        emphasis: Emphasis = "none",
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         """Embeddings as a call takes them: of prompts and negative prompts, `b tokens dim`, and the pooled ones of both, `b dim`.
 
-        One row for each image, those of a prompt together; without guidance the second and the fourth are None.
+        One row for each image, those of a prompt together; without guidance the second and the fourth are None. Each encoder's prompt is
+        read as a call reads it with `emphasis`; one that changes on the way, or is in parts, is refused.
         Raises PromptError or OptionError for what can't be encoded.
         """
         told = {
@@ -167,7 +169,7 @@ class StableDiffusionXLPipeline(StableDiffusionPipeline):
         }
         rows, count = self._encoded(
             prompt, negative_prompt, (prompt_embeds, negative_prompt_embeds), num_images_per_prompt,
-            do_classifier_free_guidance, lora_scale, clip_skip, told,
+            do_classifier_free_guidance, lora_scale, clip_skip, told, emphasis,
         )  # fmt: skip
         device = self.device if device is None else device
 

@@ -100,6 +100,21 @@ def test_the_web_ui_s_noise(said: str, rng: str) -> None:
     assert read_a1111(LINE.format("Euler") + said).rng == rng
 
 
+@pytest.mark.parametrize(
+    ("said", "emphasis", "named"),
+    [
+        ("", "a1111", []),
+        (", Emphasis: Original", "a1111", []),
+        (", Emphasis: No norm", "a1111_no_norm", []),
+        (", Emphasis: Ignore", "a1111", ["Emphasis"]),
+    ],
+)
+def test_how_the_web_ui_weighs_words(said: str, emphasis: str, named: list[str]) -> None:
+    settings = read_a1111(LINE.format("Euler") + said)
+    assert settings.emphasis == emphasis
+    assert list(omitted(settings)) == named
+
+
 def test_values_that_can_t_be_are_named() -> None:
     settings = read_a1111(
         "cat\nSteps: many, Sampler: DDIM, CFG scale: nan, Seed: -1, Size: 0x9999999999, Clip skip: x, RNG: dice, ENSD: 1.5, "

@@ -149,7 +149,7 @@ def test_hires_fix_wraps_in_both_passes_and_replays(pipe: Any, enlarge: Any) -> 
 def test_pictures_and_latents_that_wrap_are_enlarged_over_the_seam() -> None:
     image = picture(40, 24)
     rolled = Image.fromarray(np.roll(np.asarray(image), (12, 20), (0, 1)))
-    larger, rolled = (np.asarray(resized(one, 80, 48, "resize", BOTH), dtype=int) for one in (image, rolled))
+    larger, rolled = (np.asarray(resized(one, 80, 48, "resize", axes=BOTH), dtype=int) for one in (image, rolled))
     assert np.abs(np.roll(larger, (24, 40), (0, 1)) - rolled).max() <= 1
     latents = torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(1))
     larger, rolled = (stretched(one, 16, 9, BOTH) for one in (latents, latents.roll((2, 4), (-2, -1))))

@@ -1,5 +1,6 @@
 """Pictures made larger: hires fix, and margins painted around one."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 from PIL import Image
 
 import sfumato
-from sfumato.errors import OptionError, RecipeError, SizeError
+from sfumato.errors import OptionError, RecipeError, SizeError, UnknownNameError
+from sfumato.infotext import infotext, parse_infotext
 from sfumato.recipe import Recipe
 
 RUN: dict[str, Any] = {"num_inference_steps": 3, "seeds": [1]}
@@ -36,6 +38,33 @@ def test_hires_fix_yields_the_size_goes_on_from_the_first_picture_and_replays(pi
         pipe, "a house", scale=1.5, enlarge=enlarge, second_steps=5, second_prompt="a red fox", **RUN
     )
     assert not np.array_equal(np.asarray(other.images[0]), np.asarray(result.images[0]))
+
+
+def test_the_second_pass_has_a_sampler_of_its_own(pipe: Any) -> None:
+    drawn = {
+        second: sfumato.hires_fix(pipe, "a fox", scale=1.5, second_sampler=second, **RUN)
+        for second in (None, "DPM++ 2M Karras", "Euler a")
+    }
+    pictures = [np.asarray(result.images[0]) for result in drawn.values()]
+    assert not any(np.array_equal(one, other) for one, other in itertools.combinations(pictures, 2))
+    recipe = Recipe.from_json(drawn["DPM++ 2M Karras"].recipes[0].to_json())
+    assert (recipe.sampler, recipe.inputs["image"]["recipe"]["sampler"]) == ("dpmpp_2m", "plms")
+    assert pipe.replay(recipe).identical
+    assert pipe.scheduler.sampler == "plms", "the pipeline's own stays"
+    said = parse_infotext(infotext(recipe)).settings
+    assert {name: said.get(name) for name in ("Sampler", "Size", "Steps", "Denoising strength")} == {
+        "Sampler": "PLMS", "Size": "64x64", "Steps": "3", "Denoising strength": "0.7",
+    }  # fmt: skip
+    assert {name: value for name, value in said.items() if name.startswith("Hires")} == {
+        "Hires upscale": "1.5", "Hires steps": "3", "Hires upscaler": "Latent", "Hires sampler": "DPM++ 2M", "Hires schedule type": "Karras",
+    }  # fmt: skip
+    plain = parse_infotext(infotext(drawn[None].recipes[0])).settings
+    assert [name for name in plain if name.startswith("Hires")] == ["Hires upscale", "Hires steps", "Hires upscaler"]
+    euler = sfumato.EulerAncestralDiscreteScheduler.from_config(pipe.scheduler.config)
+    by_value = sfumato.hires_fix(pipe, "a fox", scale=1.5, second_sampler=euler, **RUN)
+    assert np.array_equal(by_value.images[0], drawn["Euler a"].images[0])
+    with pytest.raises(UnknownNameError, match="Eulr"):
+        sfumato.hires_fix(pipe, "a fox", second_sampler="Eulr", **RUN)
 
 
 def test_a_recipe_that_is_made_from_too_many_others_is_refused(pipe: Any) -> None:

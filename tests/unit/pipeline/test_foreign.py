@@ -86,6 +86,7 @@ def test_what_is_not_here_is_named(pipe: Any, settings: Settings, names: set[str
     ("emphasis", "prompt", "read", "marked"),
     [
         ("a1111", "a (red:1.2) fox AND a [cat|dog]", "a1111", False),
+        ("a1111_no_norm", "a (red:1.2) fox", "a1111_no_norm", False),
         ("comfy", "a (fox:1.2)", "comfy", False),
         ("compel", "a fox++", "compel", False),
         ("novelai", "{a} fox", "none", True),

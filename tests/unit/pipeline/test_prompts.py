@@ -210,8 +210,9 @@ def xl(family_folders: Callable[[str], Path]) -> Any:
 
 
 def xl_rows(pipe: Any, emphasis: Any, prompt: str, negative: str | None = None, **options: Any) -> Rows:
+    second = {name: value for name, value in options.items() if name.endswith("_2")}
     request = pipe._request(
-        prompt, negative, None, None, 64, 64, 4, 7.5, 1, 0.0, options.get("clip_skip"), emphasis, {}, Asked()
+        prompt, negative, None, None, 64, 64, 4, 7.5, 1, 0.0, options.get("clip_skip"), emphasis, second, Asked()
     )
     return pipe._rows(request, (None, None), NO_ADAPTERS)[0][0]
 
@@ -259,11 +260,75 @@ def test_changes_and_parts_are_drawn_recorded_and_replayed_with_two_encoders(xl:
     assert not np.array_equal(draw(xl, text), draw(xl, text, "none"))
 
 
-def test_second_prompts_are_refused_beside_emphasis(xl: Any) -> None:
-    with pytest.raises(PromptError, match="prompt_2 and negative_prompt_2 are not read with emphasis='comfy'"):
-        xl("a fox", "a house", emphasis="comfy", **RUN)
-    with pytest.raises(PromptError, match="negative_prompt_2"):
-        xl("a fox", negative_prompt="blur", negative_prompt_2="noise", emphasis="a1111", **RUN)
+def test_each_encoder_reads_the_markup_of_its_own_prompt(xl: Any) -> None:
+    first = xl.text_encoder.config.width
+    both = xl_rows(
+        xl, "a1111_no_norm", "a (fox:2)", "blur", prompt_2="a [(house:3):tree:2]", negative_prompt_2="(noise:1.5)"
+    )
+    own = xl_rows(xl, "a1111_no_norm", "a (fox:2)", "blur")
+    other = xl_rows(xl, "a1111_no_norm", "a [(house:3):tree:2]", "(noise:1.5)")
+    for row in ("cond", "uncond"):
+        assert torch.equal(both.first[row].context[:, :first], own.first[row].context[:, :first])
+        assert torch.equal(both.first[row].context[:, first:], other.first[row].context[:, first:])
+        assert torch.equal(both.first[row].told.pooled, other.first[row].told.pooled)  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]
+    assert both.changes.keys() == {2}
+    assert torch.equal(both.changes[2]["cond"].context[:, :first], own.first["cond"].context[:, :first])
+    assert torch.equal(both.changes[2]["cond"].context[:, first:], other.changes[2]["cond"].context[:, first:])
+
+
+def test_second_prompts_without_markup_are_what_they_are_without_emphasis(xl: Any) -> None:
+    run = {**RUN, "prompt": "a fox", "prompt_2": "a house", "negative_prompt": "blur", "negative_prompt_2": "noise"}
+    plain = xl(**run).images[0]
+    for emphasis in MODES:
+        assert np.array_equal(xl(**run, emphasis=emphasis).images[0], plain)
+    marked = xl(**run | {"prompt_2": "a (house:1.6)"}, emphasis="a1111")
+    assert not np.array_equal(marked.images[0], plain)
+    recipe = Recipe.from_json(marked.recipes[0].to_json())
+    assert recipe.told == {"prompt_2": "a (house:1.6)", "negative_prompt_2": "noise"}
+    again = xl.replay(recipe)
+    assert again.identical
+
+
+def test_parts_of_second_prompts_go_with_those_of_the_first(xl: Any) -> None:
+    weighed = xl_rows(xl, "a1111", "a fox AND a cat :0.5", "blur", prompt_2="a house AND a tree")
+    assert weighed.weights == (1.0, 0.5)
+    assert torch.equal(
+        weighed.first["cond 2"].context, xl_rows(xl, "a1111", "a cat", "blur", prompt_2="a tree").first["cond"].context
+    )
+    one = xl_rows(xl, "a1111", "a fox AND a cat :0.5", "blur", prompt_2="a house")
+    assert torch.equal(
+        one.first["cond 2"].context, xl_rows(xl, "a1111", "a cat", "blur", prompt_2="a house").first["cond"].context
+    )
+    with pytest.raises(PromptError, match="prompt_2 has 2 parts and the prompt 1"):
+        xl("a fox", "a house AND a tree", emphasis="a1111", **RUN)
+    with pytest.raises(PromptError, match="calls 'nobody', and no adapter of that name is loaded"):
+        xl("a fox", "a house <lora:nobody:1>", emphasis="a1111", **RUN)
+    notes = xl("a fox AND a cat", "a house AND a tree :0.3", emphasis="a1111", **RUN).notes
+    assert "the weights of the parts of prompt_2 are not read; those of the prompt's parts hold" in notes
+
+
+def test_embeddings_of_prompts_with_emphasis_draw_what_the_prompts_draw(pipe: Any, xl: Any) -> None:
+    words = {"prompt": "a (fox:1.4)", "negative_prompt": "blur, " * 50}
+    context, negative = pipe.encode_prompt(**words, emphasis="a1111")
+    assert context.shape[1] == negative.shape[1] == 154
+    given = pipe(prompt_embeds=context, negative_prompt_embeds=negative, **RUN).images[0]
+    assert np.array_equal(given, pipe(**words, emphasis="a1111", **RUN).images[0])
+    several, none = pipe.encode_prompt(
+        ["a (fox:1.4)", "a BREAK b"], do_classifier_free_guidance=False, emphasis="a1111"
+    )
+    assert (several.shape[:2], none) == ((2, 154), None)
+
+    words |= {"prompt_2": "a (house:0.5)"}
+    names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+    given = dict(zip(names, xl.encode_prompt(**words, emphasis="comfy"), strict=True))
+    assert np.array_equal(xl(**given, **RUN).images[0], xl(**words, emphasis="comfy", **RUN).images[0])
+    for moving in ("a [fox:cat:2]", "a fox AND a cat", "a fox :0.5"):
+        with pytest.raises(PromptError, match="in parts or changes on the way, which embeddings can't say"):
+            pipe.encode_prompt(moving, emphasis="a1111")
+    with pytest.raises(PromptError, match="in parts or changes on the way"):
+        pipe.encode_prompt("a fox", negative_prompt="[a|b]", emphasis="a1111")
+    with pytest.raises(OptionError, match="emphasis must be"):
+        pipe.encode_prompt("a fox", emphasis="loud")
 
 
 def test_embeddings_beside_emphasis_keep_what_is_told_beside_them(xl: Any) -> None:
