@@ -6,21 +6,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sfumato.adapters import Adapter
-from sfumato.diffusion.samplers import SPACINGS
 from sfumato.errors import RecipeError, UnknownNameError, UnsupportedError
 from sfumato.metadata import Omission, Settings
+from sfumato.metadata.settings import Program
 from sfumato.pipeline.adapter_recipe import hash_of
+from sfumato.pipeline.compat import HABITS, Compat, scheduler_as
 from sfumato.pipeline.request import MULTIPLE
 from sfumato.pipeline.result import name_of, versions
 from sfumato.recipe import Emphasis, Recipe, UsedAdapter
-from sfumato.schedulers import Scheduler, scheduler_for
+from sfumato.schedulers import Scheduler
 from sfumato.schedulers.unavailable import UnavailableScheduler
 
 if TYPE_CHECKING:
     from sfumato.pipeline.pipeline import StableDiffusionPipeline
 
-SAME_LEVELS: Mapping[str, str] = {"uniform": "linspace", "normal": "linspace", "ddim": "leading", "simple": "trailing"}
-"""Schedules of other programs by the spacing that visits the same levels, or levels within a step of them."""
+AS: Mapping[Program, Compat] = {
+    "AUTOMATIC1111": "a1111", "ComfyUI": "a1111", "NovelAI": "a1111", "InvokeAI": "diffusers",
+}  # fmt: skip
+"""Whose samplers, schedules and rounding a program has: InvokeAI is built on diffusers, the others on k-diffusion."""
 
 _NOVELAI_MARKS = re.compile(r"[{}\[\]|]|::")
 """Marks that weigh words at NovelAI, whose words no mode of emphasis reads."""
@@ -80,6 +83,7 @@ def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignR
         height=height,
         clip_skip=skip or None,
         emphasis=emphasis,
+        rounding=HABITS[AS[settings.program]].rounding,
         dtype=name_of(pipe.dtype),
         device=pipe.device.type,
         model=settings.model or "",
@@ -103,10 +107,10 @@ def _emphasis(settings: Settings, omissions: list[Omission]) -> Emphasis:
 
 def _scheduler(settings: Settings, base: Scheduler, omissions: list[Omission]) -> Scheduler:
     """The model's scheduler with the sampler and the levels that were used, as far as they are here."""
-    sampler = settings.sampler
+    sampler, compat = settings.sampler, AS[settings.program]
     if sampler is not None:
         try:
-            scheduler_for(base=base, sampler=sampler)
+            scheduler_as(compat, base=base, sampler=sampler)
         except (UnknownNameError, UnsupportedError):
             omissions.append(Omission(name="sampler", value=sampler, why=f"it is not here; {base.sampler} is taken"))
             sampler = None
@@ -115,15 +119,13 @@ def _scheduler(settings: Settings, base: Scheduler, omissions: list[Omission]) -
     if sampler is None and isinstance(base, UnavailableScheduler):
         sampler = "euler"
     wanted = settings.schedule
-    spacings = [spacing for spacing in (wanted, SAME_LEVELS.get(wanted or "")) if spacing in SPACINGS]
-    try:
-        return scheduler_for(base=base, sampler=sampler, spacing=spacings[0] if spacings else None)
-    except UnsupportedError:
-        spacings = []
-        return scheduler_for(base=base, sampler=sampler)
-    finally:
-        if wanted is not None and not spacings:
-            omissions.append(Omission(name="schedule", value=wanted, why="it is not here; the model's own is taken"))
+    if wanted is not None:
+        try:
+            return scheduler_as(compat, base=base, sampler=sampler, spacing=wanted)
+        except (UnknownNameError, UnsupportedError):
+            why = "it is not here; what the program has for the sampler is taken"
+            omissions.append(Omission(name="schedule", value=wanted, why=why))
+    return scheduler_as(compat, base=base, sampler=sampler)
 
 
 def _side(name: str, side: int, omissions: list[Omission]) -> int:
