@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sfumato.cli.batch import batch
 from sfumato.cli.convert import convert, merge
 from sfumato.cli.evaluation import evaluation
 from sfumato.cli.explain_prompt import explain_prompt
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(grid)
+app.command()(batch)
 app.command()(replay)
 app.command()(inspect)
 app.command()(samplers)
