@@ -39,12 +39,16 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis:
-    """What varies along one side of a grid. `said` is how it was written; `varies` are the fields that it sets."""
+    """What varies along one side of a grid.
+
+    `said` is how it was written; `varies` are the fields that it sets; `replaces` says whether it changes words of what others set.
+    """
 
     title: str
     values: tuple[Value, ...]
     said: str
     varies: tuple[str, ...]
+    replaces: bool = False
 
 
 def take_axes(words: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -119,7 +123,7 @@ def _replacing(said: str, title: str, listed: str, base: Options) -> Axis:
     if not search:
         raise OptionError(f"the axis {said!r} says no words to search for; write prompt:apple=pear,plum")
     texts = [text for name in ("prompt", "negative", "hires_prompt") if (text := base.get(name))]
-    if not any(search in text for text in texts):
+    if base["prompt"] and not any(search in text for text in texts):
         raise PromptError(f"the prompt does not have {search!r}, which the axis {said!r} is to replace")
 
     def replacing(word: str) -> Callable[[Options], Options]:
@@ -134,7 +138,7 @@ def _replacing(said: str, title: str, listed: str, base: Options) -> Axis:
         return apply
 
     values = tuple(Value(word or f"no {search}", replacing(word)) for word in replacements)
-    return Axis(title=title, values=_some(values, said), said=said, varies=("prompt",))
+    return Axis(title=title, values=_some(values, said), said=said, varies=("prompt",), replaces=True)
 
 
 def _weighing(said: str, name: str | None, listed: str, base: Options) -> Axis:
@@ -195,7 +199,13 @@ def _ranged(text: str, field: Field) -> list[str]:
         numbers = [first + (-step if falls else step) * place for place in range(min(count, MOST + 1))]
     if field.kind is int and match[5]:
         numbers = [Decimal(round(number)) for number in numbers]
-    return [f"{round(number, 10).normalize():f}" for number in numbers]
+    return [_written(number) for number in numbers]
+
+
+def _written(number: Decimal) -> str:
+    """A number in digits, whole ones to the last."""
+    whole = number == number.to_integral_value()
+    return str(int(number)) if whole else f"{round(number, 10).normalize():f}"
 
 
 def _label(field: Field, text: str) -> str:

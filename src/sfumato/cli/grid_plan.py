@@ -48,8 +48,8 @@ class GridPlan:
     def places(self) -> Iterator[Place]:
         """The cells, page by page and row by row."""
         axes = {letter: self.axis(letter) for letter in "zyx"}
-        # A whole prompt first, so that words are replaced in it.
-        order = sorted("xyz", key=lambda letter: axes[letter].title != "prompt" or "=" in axes[letter].said)
+        # Whole prompts and parts of them first, so that words are replaced in them.
+        order = sorted("xyz", key=lambda letter: axes[letter].replaces)
         for z in range(len(axes["z"].values)):
             for y in range(len(axes["y"].values)):
                 for x in range(len(axes["x"].values)):
@@ -87,7 +87,8 @@ def plan_grid(
     base = {"prompt": read.base if read else prompts[0] if prompts else "", **options}
     if base.get("seed") is None:
         base["seed"] = secrets.randbelow(DRAWN_SEEDS)
-    found = {letter: parse_axis(said, base) for letter, said in sorted(axes.items())}
+    words = {**base, "prompt": matrix or base["prompt"]}
+    found = {letter: parse_axis(said, words) for letter, said in sorted(axes.items())}
     if read is not None:
         sides = matrix_axes(read)
         if taken := [letter for letter in sides if letter in found]:
