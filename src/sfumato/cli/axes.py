@@ -19,6 +19,7 @@ MOST = 1000
 
 SEARCHES = ("s/r", "prompt s/r", "prompt-s/r", "search")
 WEIGHT = "lora-weight"
+_WEIGHS = re.compile(r"lora[ _-]weight(?:\s+(.+))?", re.IGNORECASE)
 
 _AXIS = re.compile(r"\s*([xyz])\s*=\s*([\w.\- /]+?)\s*:(.*)", re.DOTALL | re.IGNORECASE)
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
@@ -76,7 +77,7 @@ def parse_axis(said: str, base: Options) -> Axis:
     flat = " ".join(name.lower().split())
     if flat in SEARCHES:
         return _replacing(said, "prompt S/R", listed, base)
-    weight = re.fullmatch(r"lora[ _-]weight(?:\s+(.+))?", name.strip(), re.IGNORECASE)
+    weight = _WEIGHS.fullmatch(name.strip())
     if weight is not None:
         return _weighing(said, weight[1], listed, base)
     field = find_field(name, "axis", WEIGHT, "S/R")
@@ -85,6 +86,18 @@ def parse_axis(said: str, base: Options) -> Axis:
     texts = [text for part in _listed(listed) for text in ([part] if not field.is_number else _ranged(part, field))]
     values = tuple(Value(_label(field, text), _setting(field.name, field.read(text))) for text in texts)
     return Axis(title=field.title, values=_some(values, said), said=said, varies=(field.name,))
+
+
+def sets(said: str) -> str | None:
+    """The field that an axis sets as a whole, by its name; None for one that replaces words, or weighs a LoRA.
+
+    Raises UnknownNameError for what is no field.
+    """
+    name, _, listed = said.partition(":")
+    if " ".join(name.lower().split()) in SEARCHES or _WEIGHS.fullmatch(name.strip()):
+        return None
+    field = find_field(name, "axis", WEIGHT, "S/R")
+    return None if field.name == "prompt" and "=" in (_listed(listed) or [""])[0] else field.name
 
 
 def matrix_axes(matrix: PromptMatrix) -> dict[str, Axis]:

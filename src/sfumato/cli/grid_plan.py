@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfumato.cli.axes import Axis, Value, matrix_axes, parse_axis
+from sfumato.cli.axes import WEIGHT, Axis, Value, matrix_axes, parse_axis, sets
 from sfumato.cli.fields import PATHS, fields, find_field
 from sfumato.cli.generate import DRAWN_SEEDS
 from sfumato.errors import ImageError, MissingFileError, OptionError, PromptError, RecipeError, UnknownNameError
@@ -85,10 +85,16 @@ def plan_grid(
         )
     read = None if matrix is None else prompt_matrix(matrix)
     base = {"prompt": read.base if read else prompts[0] if prompts else "", **options}
-    if base.get("seed") is None:
-        base["seed"] = secrets.randbelow(DRAWN_SEEDS)
     words = {**base, "prompt": matrix or base["prompt"]}
     found = {letter: parse_axis(said, words) for letter, said in sorted(axes.items())}
+    for letter, said in axes.items():
+        name = sets(said)
+        if name in options or (name == "prompt" and base["prompt"]):
+            raise OptionError(
+                f"{fields()[name].title} is given for all pictures, and {letter}= varies it; leave one of them out"
+            )
+    if base.get("seed") is None and "seed" not in map(sets, axes.values()):
+        base["seed"] = secrets.randbelow(DRAWN_SEEDS)
     if read is not None:
         sides = matrix_axes(read)
         if taken := [letter for letter in sides if letter in found]:
@@ -98,8 +104,9 @@ def plan_grid(
         found = {**sides, **found}
     if not found:
         raise OptionError('a grid needs an axis, such as "x=steps:10,20,50", or --matrix "a cat|in a hat|at night"')
-    varied = [name for axis in found.values() for name in axis.varies if name != "prompt"]
-    if twice := sorted({name for name in varied if varied.count(name) > 1}):
+    varied = [*map(sets, axes.values()), *(["prompt"] if read is not None else [])]
+    varied += [axis.title for axis in found.values() if WEIGHT in axis.varies]
+    if twice := [name for name in varied if name is not None and varied.count(name) > 1]:
         raise OptionError(f"two axes set {twice[0].replace('_', ' ')}; let one of them set something else")
     plan = GridPlan(base=base, axes=found, matrix=matrix)
     count = len(plan.axis("x").values) * len(plan.axis("y").values) * len(plan.axis("z").values)
@@ -143,23 +150,24 @@ def plan_again(
     Raises as `plan_grid` and `read_definition`, and MissingFileError for a file that is not found.
     """
     held = read_definition(sheet)
+    then = {
+        letter: _found_axis(said, sheet)
+        for letter, said in held["axes"].items()
+        if letter in ("x", "y", "z") and letter not in axes
+    }
+    varied = set(map(sets, [*then.values(), *axes.values()]))
     before: dict[str, Any] = {}
     for name, value in held["options"].items():
         if name not in fields():
             raise RecipeError(
                 f"the grid in {sheet} says {name!r}, which is unknown; a newer Sfumato may have written it"
             )
-        if name not in options:
+        if name not in options and name not in varied:
             taken = fields()[name].take(value)
             before[name] = _found(name, taken, sheet) if name in PATHS else taken
-    then = {
-        letter: _found_axis(said, sheet)
-        for letter, said in held["axes"].items()
-        if letter in ("x", "y", "z") and letter not in axes
-    }
     if not prompts and matrix is None:
         matrix = held["matrix"]
-        prompts = [held["prompt"]] if matrix is None and held["prompt"] else []
+        prompts = [held["prompt"]] if matrix is None and held["prompt"] and "prompt" not in varied else []
     return plan_grid({**before, **options}, {**then, **axes}, prompts, matrix)
 
 

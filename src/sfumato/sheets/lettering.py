@@ -3,7 +3,7 @@
 from functools import cache
 from typing import TypeAlias
 
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -34,7 +34,10 @@ def _is_missing(letter: str) -> bool:
     if letter.isascii():
         return False
     own = font(16)
-    return bytes(own.getmask(letter)) == bytes(own.getmask("\uffff"))
+    drawn, none = (Image.new("L", (24, 24)), Image.new("L", (24, 24)))
+    for image, text in ((drawn, letter), (none, "\uffff")):
+        ImageDraw.Draw(image).text((2, 2), text, fill=255, font=own)
+    return drawn.tobytes() == none.tobytes()
 
 
 def wrapped(text: str, typeface: Font, width: int, most: int) -> list[str]:

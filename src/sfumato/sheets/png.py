@@ -1,7 +1,10 @@
 """A page of a sheet as one picture: labels along the sides, what all share above."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import TypeAlias
 
 from PIL import Image, ImageDraw
 
@@ -12,6 +15,8 @@ SMALLEST = 192
 """Cells narrower than this are enlarged by a whole factor, pixel by pixel, so that their labels can be read."""
 WIDEST = 12_000
 """Pixels along a side that the cells of a page may take; beyond, all are made smaller."""
+
+Colour: TypeAlias = str | tuple[int, int, int]
 
 _PAPER, _INK, _GREY, _LINE = "white", (28, 28, 30), (112, 112, 118), (222, 222, 226)
 _WASH, _RED = (251, 240, 239), (176, 42, 36)
@@ -28,7 +33,7 @@ class _Block:
 
     lines: tuple[str, ...]
     typeface: Font
-    colour: object
+    colour: Colour
     leading: int
 
     @property
@@ -44,16 +49,17 @@ class _Drawing:
     def __init__(self, sheet: Sheet, page: Page) -> None:
         self.sheet, self.page = sheet, page
         self.scale = _scale(page)
-        sizes = [cell.image.size for cell in page.all if cell.image is not None] or [(256, 256)]
-        self.cell = (
-            max(1, round(max(width for width, _ in sizes) * self.scale)),
-            max(1, round(max(height for _, height in sizes) * self.scale)),
-        )
-        side = self.cell[0]
+        # A column is as wide as its widest picture, and a row as high as its highest.
+        self.widths = _largest(list(zip(*page.cells, strict=True)), 0, self.scale)
+        self.heights = _largest(page.cells, 1, self.scale)
+        side = max(self.widths)
         self.letters = min(30, max(15, side // 15))
         self.gap = max(8, side // 28)
         self.margin = 2 * self.gap
-        self.columns = [self._block(label, side, 4, self.letters, _INK) for label in (page.columns if sheet.x else [])]
+        self.columns = [
+            self._block(label, width, 4, self.letters, _INK)
+            for label, width in zip(page.columns if sheet.x else (), self.widths, strict=False)
+        ]
         self.rows = [
             self._block(label, round(side * 0.8), 8, self.letters, _INK) for label in (page.rows if sheet.y else [])
         ]
@@ -66,8 +72,7 @@ class _Drawing:
         return max(13, round(self.letters * 0.8))
 
     def draw(self) -> Image.Image:
-        across, down = len(self.page.columns), len(self.page.rows)
-        grid = across * self.cell[0] + (across - 1) * self.gap
+        grid = sum(self.widths) + (len(self.widths) - 1) * self.gap
         # Words are not squeezed under a narrow grid.
         inner = max(self.left + grid, 300)
         titles = [
@@ -82,7 +87,7 @@ class _Drawing:
         top = self.margin + sum(one.height + self.gap for one in titles)
         header = (x_title.height + self.gap // 2 if x_title else 0) + labels + (self.gap if labels else 0)
         first = top + max(header, self.y_title.height + self.gap if self.y_title else 0)
-        height = first + down * self.cell[1] + (down - 1) * self.gap + self.margin
+        height = first + sum(self.heights) + (len(self.heights) - 1) * self.gap + self.margin
         page = Image.new("RGB", (inner + 2 * self.margin, height), _PAPER)
         pen = ImageDraw.Draw(page)
         y = self.margin
@@ -92,40 +97,42 @@ class _Drawing:
         begin = self.margin + self.left
         if x_title:
             _write(pen, x_title, begin, first - header, grid)
-        for place, block in enumerate(self.columns):
-            x = begin + place * (self.cell[0] + self.gap)
-            _write(pen, block, x, first - self.gap - block.height, self.cell[0])
+        across = _starts(begin, self.widths, self.gap)
+        for block, x, width in zip(self.columns, across, self.widths, strict=False):
+            _write(pen, block, x, first - self.gap - block.height, width)
         if self.y_title:
             _write(pen, self.y_title, self.margin, first - self.gap - self.y_title.height)
-        for row, cells in enumerate(self.page.cells):
-            y = first + row * (self.cell[1] + self.gap)
-            if self.rows:
-                block = self.rows[row]
-                _write(pen, block, self.margin, y + (self.cell[1] - block.height) // 2)
-            for column, cell in enumerate(cells):
-                self._cell(page, pen, cell, begin + column * (self.cell[0] + self.gap), y)
+        down = _starts(first, self.heights, self.gap)
+        for block, y, height in zip(self.rows, down, self.heights, strict=False):
+            _write(pen, block, self.margin, y + (height - block.height) // 2)
+        for cells, y, height in zip(self.page.cells, down, self.heights, strict=True):
+            for cell, x, width in zip(cells, across, self.widths, strict=True):
+                self._cell(page, pen, cell, (x, y), (width, height))
         return page
 
-    def _cell(self, page: Image.Image, pen: ImageDraw.ImageDraw, cell: Cell, x: int, y: int) -> None:
+    def _cell(
+        self, page: Image.Image, pen: ImageDraw.ImageDraw, cell: Cell, at: tuple[int, int], room: tuple[int, int]
+    ) -> None:
+        (x, y), (width, height) = at, room
         if cell.image is not None:
-            size = tuple(max(1, round(side * self.scale)) for side in cell.image.size)
+            size = (max(1, round(cell.image.width * self.scale)), max(1, round(cell.image.height * self.scale)))
             way = Image.Resampling.NEAREST if self.scale >= 1 else Image.Resampling.LANCZOS
             shown = cell.image.convert("RGB")
             shown = shown if size == shown.size else shown.resize(size, way)
-            left, top = x + (self.cell[0] - size[0]) // 2, y + (self.cell[1] - size[1]) // 2
+            left, top = x + (width - size[0]) // 2, y + (height - size[1]) // 2
             # So that a picture on white has an edge.
             pen.rectangle((left - 1, top - 1, left + size[0], top + size[1]), outline=_LINE)
             page.paste(shown, (left, top))
             return
-        pen.rectangle((x, y, x + self.cell[0] - 1, y + self.cell[1] - 1), fill=_WASH, outline=_RED)
-        inner = self.cell[0] - 2 * self.gap
+        pen.rectangle((x, y, x + width - 1, y + height - 1), fill=_WASH, outline=_RED)
+        inner = width - 2 * self.gap
         title = self._block("could not be drawn", inner, 2, self._small, _RED)
-        room = (self.cell[1] - title.height - 3 * self.gap) // round(self._small * 1.3)
-        why = self._block(cell.failure or "", inner, max(1, room), self._small, _INK)
+        lines = (height - title.height - 3 * self.gap) // round(self._small * 1.3)
+        why = self._block(cell.failure or "", inner, max(1, lines), self._small, _INK)
         _write(pen, title, x + self.gap, y + self.gap)
         _write(pen, why, x + self.gap, y + 2 * self.gap + title.height)
 
-    def _block(self, text: str, width: int, most: int, size: int, colour: object) -> _Block:
+    def _block(self, text: str, width: int, most: int, size: int, colour: Colour) -> _Block:
         typeface = font_for(text, size)
         return _Block(tuple(wrapped(text, typeface, width, most)), typeface, colour, round(size * 1.3))
 
@@ -137,6 +144,17 @@ def _scale(page: Page) -> float:
     factor = float(max(1, -(-SMALLEST // width)))
     room = min(WIDEST / (len(page.columns) * width), WIDEST / (len(page.rows) * height))
     return factor if factor <= room else min(1.0, room) if room < 1 else float(int(room))
+
+
+def _largest(lines: Sequence[Sequence[Cell]], side: int, scale: float) -> list[int]:
+    """The longest side on the page of each line's pictures; of a line without any, that of all."""
+    longest = [max((cell.image.size[side] for cell in line if cell.image is not None), default=0) for line in lines]
+    return [max(1, round((one or max(longest) or 256) * scale)) for one in longest]
+
+
+def _starts(first: int, lengths: Sequence[int], gap: int) -> list[int]:
+    """Where things of these lengths begin, one behind the other."""
+    return list(accumulate((length + gap for length in lengths[:-1]), initial=first))
 
 
 def _write(pen: ImageDraw.ImageDraw, block: _Block, x: int, y: int, width: int | None = None) -> None:

@@ -130,11 +130,21 @@ def test_a_matrix_lies_along_both_sides() -> None:
         ({"x": "seed:1-1000", "y": "steps:1-1000"}, ["a"], None, "1,000,000 pictures; 4,096 are the most"),
         ({"x": "seed:1"}, [], "a|b", "lies along x"),
         ({}, ["c"], "a|b", "leave out 'c'"),
+        ({"x": "prompt:a,b"}, ["c"], None, "prompt is given for all pictures, and x= varies it"),
+        ({"x": "prompt:a,b", "y": "prompt:c,d"}, [], None, "two axes set prompt"),
+        ({"z": "prompt:c,d"}, [], "a|b", "two axes set prompt|prompt is given"),
+        ({"x": "lines:1"}, ["c"], None, "unknown axis 'lines'"),
     ],
 )
 def test_grids_that_can_not_be(axes: dict[str, str], prompts: list[str], matrix: str | None, message: str) -> None:
     with pytest.raises(SfumatoError, match=message):
         plan_grid({}, axes, prompts, matrix)
+
+
+def test_what_an_axis_varies_is_not_said_besides() -> None:
+    with pytest.raises(SfumatoError, match="steps is given for all pictures, and y= varies it"):
+        plan_grid({"steps": 3}, {"y": "steps:1,2"}, ["a"], None)
+    assert "seed" not in plan_grid({}, {"y": "seed:1,2"}, ["a"], None).definition()["options"]
 
 
 def test_a_seed_is_drawn_once_for_all() -> None:
