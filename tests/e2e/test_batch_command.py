@@ -29,7 +29,7 @@ def jobs(path: Path, *rows: dict[str, Any]) -> str:
 
 
 def report(folder: Path) -> list[tuple[int, str]]:
-    return [(row["row"], row["state"]) for row in map(json.loads, (folder / "batch.jsonl").read_text().splitlines())]
+    return [(row["row"], row["state"]) for row in map(json.loads, (folder / "report.jsonl").read_text().splitlines())]
 
 
 def test_rows_are_drawn_once(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:
@@ -91,7 +91,7 @@ def test_a_batch_that_is_killed_goes_on_where_it_was(tiny_folder: Path, here: Pa
     assert len(last.stdout.split()) == 12 - before
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*.png")}.items() >= drawn.items()
     assert sorted(read_recipe(path).seed or 0 for path in folder.glob("*.png")) == list(range(12))
-    assert {path.name for path in folder.iterdir() if path.suffix != ".png"} == {"batch.jsonl"}
+    assert {path.name for path in folder.iterdir() if path.suffix != ".png"} == {"report.jsonl"}
 
 
 def test_rows_that_fail_are_reported_and_the_others_drawn(
@@ -169,3 +169,11 @@ def test_a_file_that_is_another_s_is_left_as_it_is(tiny_folder: Path, here: Path
     assert path.read_bytes() == b"mine"
     assert run([*arguments, "--overwrite"]) == 0
     assert read_recipe(path).seed == 1
+
+
+def test_the_report_never_takes_the_place_of_the_rows(here: Path, capsys: OUTPUT) -> None:
+    file = jobs(here / "report.jsonl", {"prompt": "a", "seed": 1})
+    before = Path(file).read_text()
+    assert run(["batch", file, "--out", "."]) == 2
+    assert "give the rows another name or place" in capsys.readouterr().err
+    assert Path(file).read_text() == before

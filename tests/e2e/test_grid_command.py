@@ -53,6 +53,7 @@ def test_a_sheet_is_drawn_again_with_what_is_said_besides(tiny_folder: Path, her
     assert run(["grid", "--replay", "a.html", "--out", "b.png"]) == 0
     assert run(["grid", "--replay", "b.png", "y=seed:1,2", "--steps", "2", "--out", "c.png"]) == 0
     assert read_definition(Path("a.html")) == read_definition(Path("b.png"))
+    assert run(["inspect", "a.html"]) == 0
     assert [(one.guidance_scale, one.seed, one.steps) for one in recipes("c.png")] == [(1, 1, 2), (3, 1, 2), (1, 2, 2), (3, 2, 2)]  # fmt: skip
     assert recipes("b.png")[0].seed == read_definition(Path("a.html"))["options"]["seed"]
     (here / tiny_folder.name).unlink()

@@ -6,13 +6,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.adapters import parse_lora
 from sfumato.cli.fields import PATHS, Field, find_field
 from sfumato.errors import OptionError, PromptError
-from sfumato.text.prompts import PromptMatrix
-from sfumato.text.prompts.matrix import joined
+
+if TYPE_CHECKING:
+    # At run time imported where they are used: --help need not wait for a tokenizer.
+    from sfumato.text.prompts import PromptMatrix
 
 MOST = 1000
 """Values of one axis."""
@@ -100,8 +102,10 @@ def sets(said: str) -> str | None:
     return None if field.name == "prompt" and "=" in (_listed(listed) or [""])[0] else field.name
 
 
-def matrix_axes(matrix: PromptMatrix) -> dict[str, Axis]:
+def matrix_axes(matrix: "PromptMatrix") -> dict[str, Axis]:
     """The two sides of a prompt matrix: combinations of the first half of its parts, and of the others."""
+    from sfumato.text.prompts import PromptMatrix
+
     half = -(-len(matrix.parts) // 2)
     sides = {"x": matrix.parts[:half], "y": matrix.parts[half:]}
     return {
@@ -117,6 +121,8 @@ def matrix_axes(matrix: PromptMatrix) -> dict[str, Axis]:
 
 
 def _adding(parts: tuple[str, ...]) -> Value:
+    from sfumato.text.prompts.matrix import joined
+
     return Value(
         ", ".join(parts) or "none",
         lambda options: {**options, "prompt": joined(options["prompt"], parts)},

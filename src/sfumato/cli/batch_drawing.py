@@ -20,14 +20,14 @@ from sfumato.cli.progress import DrawingProgress
 from sfumato.cli.replay import open_as_recorded
 from sfumato.cli.terminal import in_options, say, table, warnings_said
 from sfumato.cli.wanted import wanted_of
-from sfumato.errors import DataError, ImageError, OutputError, SfumatoError
+from sfumato.errors import DataError, ImageError, OptionError, OutputError, SfumatoError
 from sfumato.files import as_output_error, check_writable, write_whole
 from sfumato.images import read_chunk, save_image
 from sfumato.recipe import Recipe
 
 CHUNK = "sfumato-job"
 """The name of a PNG's text chunk that holds the hash of what was asked for."""
-REPORT = "batch.jsonl"
+REPORT = "report.jsonl"
 LOCK = ".sfumato-batch.lock"
 AT_ONCE = 64
 """Pictures whose inputs are held in memory together."""
@@ -48,6 +48,8 @@ class Batch:
     ) -> None:
         self.file, self.jobs, self.shared, self.folder = file, jobs, shared, folder
         self.overwrite, self.quiet = overwrite, quiet
+        if (folder / REPORT).resolve() == file.resolve():
+            raise OptionError(f"{file} is where the report of the batch goes; give the rows another name or place")
         self.failures: dict[str, str] = {}
         self._check()
         self.there = {job.digest for job in jobs if not overwrite and _is_of(self.path(job), job)}

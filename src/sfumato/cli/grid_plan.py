@@ -14,7 +14,6 @@ from sfumato.cli.axes import WEIGHT, Axis, Value, matrix_axes, parse_axis, sets
 from sfumato.cli.fields import PATHS, fields, find_field
 from sfumato.cli.generate import DRAWN_SEEDS
 from sfumato.errors import ImageError, MissingFileError, OptionError, PromptError, RecipeError, UnknownNameError
-from sfumato.text.prompts import prompt_matrix
 
 CHUNK = "sfumato-grid"
 """The name of the text chunk of a PNG, and the id of the HTML element, in which a sheet holds its grid."""
@@ -77,6 +76,8 @@ def plan_grid(
 
     A seed is drawn where none is given, for all pictures. Raises UsageError for what makes no grid.
     """
+    from sfumato.text.prompts import prompt_matrix
+
     if matrix is not None and prompts:
         raise PromptError(f"a prompt matrix is the prompt itself; leave out {prompts[0]!r}")
     if len(prompts) > 1:

@@ -193,6 +193,9 @@ def inspect_picture(path: Path) -> None:
     if path.suffix.lower() == ".json":
         _show_recipe(read_recipe(path))
         return
+    if path.suffix.lower() in (".html", ".htm"):
+        show_definition(path)
+        return
     recipe, _ = read_embedded(path)
     if recipe is not None and recipe.startswith("["):
         show_definition(path)

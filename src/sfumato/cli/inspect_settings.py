@@ -38,11 +38,11 @@ def show_omissions(omissions: Sequence["Omission"]) -> None:
 
 
 def show_definition(path: "Path") -> None:
-    """Print what the sheet of a grid was made from; nothing for other pictures."""
+    """Print what the sheet of a grid, a PNG or HTML, was made from; nothing for other pictures. Raises RecipeError."""
     from sfumato.cli.grid_plan import CHUNK, read_definition
     from sfumato.images import read_chunk
 
-    if read_chunk(path, CHUNK) is None:
+    if path.suffix.lower() not in (".html", ".htm") and read_chunk(path, CHUNK) is None:
         return
     held = read_definition(path)
     print("a sheet of `sfumato grid`; --replay draws it again")

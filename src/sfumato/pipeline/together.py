@@ -64,6 +64,8 @@ def draw_together(
     differ. `on_event` hears the engine's events with the number of the call. Each picture is what the call alone draws: to the bit on a CPU.
     Raises UsageError for calls that are not to be drawn so: without seeds, or with callbacks.
     """
+    if len({bool(call.get("exact")) for call in calls}) > 1:
+        raise UsageError("calls that are drawn together are all exact or none is; draw these apart")
     begun: list[_Begun | SfumatoError] = []
     for call in calls:
         if call.get("seeds") is None:

@@ -59,5 +59,7 @@ def test_one_that_can_not_be_drawn_leaves_the_others_alone(pipe: Any) -> None:
 def test_refused(pipe: Any) -> None:
     with pytest.raises(UsageError, match="seeds"):
         draw_together(pipe, [{"prompt": "a fox"}])
+    with pytest.raises(UsageError, match="all exact or none"):
+        draw_together(pipe, [{"prompt": "a fox", "seeds": [1]}, {"prompt": "a fox", "seeds": [1], "exact": True}])
     with pytest.raises(UsageError, match="take no on_event"):
         draw_together(pipe, [{"prompt": "a fox", "seeds": [1], "on_event": print}])
