@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,16 +74,27 @@ def embedding(recipe: Recipe | Sequence[Recipe], format: str) -> dict[str, Any]:
 
 
 def save_image(
-    image: Image.Image, path: Path, recipe: Recipe | Sequence[Recipe] | None = None, *, overwrite: bool = False
+    image: Image.Image,
+    path: Path,
+    recipe: Recipe | Sequence[Recipe] | None = None,
+    *,
+    overwrite: bool = False,
+    chunks: Mapping[str, str] | None = None,
 ) -> None:
     """Write a picture whole or not at all, with its recipe (a grid: the list of them); the suffix says the format: .png, .webp (both lossless) or .jpg.
 
+    `chunks` are further texts for a PNG, by the names of their chunks; `read_chunk` reads them.
     Raises OptionError for another suffix, OutputError when the file exists (unless `overwrite`) or can't be written.
     """
     kind = format_of(path, FORMATS)
     options: dict[str, Any] = {"PNG": {}, "WEBP": {"lossless": True}, "JPEG": {"quality": 95}}[kind]
     if recipe is not None:
         options |= embedding(recipe, kind)
+    if chunks is not None:
+        assert kind == "PNG", "other formats have no such texts"
+        info = options.setdefault("pnginfo", PngInfo())
+        for name, text in chunks.items():
+            info.add_text(name, text)
     write_whole(path, _encoded(image, kind, options), overwrite=overwrite)
 
 
@@ -185,6 +196,13 @@ def read_embedded(path: Path) -> tuple[str | None, str | None]:
             else None
         )
         return recipe, _user_comment(comment)
+
+
+def read_chunk(path: Path, name: str) -> str | None:
+    """The text of that name in a PNG; None where there is none, or it is no PNG. Raises ImageError."""
+    with opened(path) as image:
+        image.load()  # chunks may also stand after the pixels
+        return _text(image.info.get(name)) if image.format == "PNG" else None
 
 
 def pixels_sha256_of(path: Path) -> str:

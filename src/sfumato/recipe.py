@@ -24,6 +24,8 @@ SafetyMode = Literal["block", "blur", "flag"]
 Judge = Literal["model", "filter", "function"]
 Emphasis = Literal["none", "a1111", "a1111_no_norm", "comfy", "compel"]
 """In whose words a prompt is written: what of it is markup, and what becomes of its weights."""
+Rounding = Literal["nearest", "down"]
+"""How a decoded picture becomes one of 8 bits: to the nearest level, as diffusers does it, or down, as the web UI and ComfyUI do."""
 WorkflowName = Literal["txt2img", "img2img", "inpaint", "instruct", "depth", "upscale"]
 Seamless = Literal["x", "y", "both"]
 """Along which axes a picture can be laid beside itself: from left to right, from top to bottom."""
@@ -104,6 +106,7 @@ class Recipe:
     safety_threshold           of Sfumato's filter
     safety_scores              what it decided by; the filter's "nsfw" is what lay beside the threshold
     exact                      whether the image's rows were evaluated alone
+    rounding                   of the decoded picture to 8 bits: to the nearest level, or down
     workflow                   what it was drawn from: words alone, or pictures as well
     inputs                     those pictures by the names of their options: the hash of their RGB bytes, size, and file, but not where it lies
     workflow_options           what was said of them, by the names of the call's options: strength, mask_blur …
@@ -156,6 +159,7 @@ class Recipe:
     safety_threshold: float | None = None
     safety_scores: Mapping[str, float] = field(default_factory=dict[str, float])
     exact: bool = True
+    rounding: Rounding = "nearest"
     workflow: WorkflowName = "txt2img"
     inputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
     workflow_options: Mapping[str, Any] = field(default_factory=dict[str, Any])

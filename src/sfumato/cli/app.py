@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from sfumato.cli.batch import batch
 from sfumato.cli.convert import convert, merge
 from sfumato.cli.evaluation import evaluation
 from sfumato.cli.explain_prompt import explain_prompt
 from sfumato.cli.generate import generate
+from sfumato.cli.grid import grid
 from sfumato.cli.inspect import inspect
 from sfumato.cli.replay import replay
 from sfumato.cli.samplers import samplers
@@ -27,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(generate)
+app.command()(grid)
+app.command()(batch)
 app.command()(replay)
 app.command()(inspect)
 app.command()(samplers)

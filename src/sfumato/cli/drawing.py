@@ -97,7 +97,7 @@ class Drawing:
             if self.outputs.animations:
                 _film(event, frames)
 
-        with _library_silent():
+        with library_silent():
             result = self._draws(
                 [shot.prompt for shot in group],
                 seeds=[shot.seed for shot in group],
@@ -140,7 +140,7 @@ def _film(event: Event, frames: dict[int, list[Image.Image]]) -> None:
 
 
 @contextmanager
-def _library_silent() -> Iterator[None]:
+def library_silent() -> Iterator[None]:
     """While pictures are drawn, the library's log is quiet: the result holds the same notes, and they are said once."""
     logger = logging.getLogger("sfumato")
     before, logger.disabled = logger.disabled, True

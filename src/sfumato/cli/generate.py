@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from sfumato.cli.pictures import picture_options, second_pass
 from sfumato.cli.terminal import say
 from sfumato.cli.wording import EMPHASIS_HELP, Worded
 from sfumato.errors import OptionError, PromptError
+
+if TYPE_CHECKING:
+    from sfumato.schedulers import Scheduler
 
 # Some pictures are saved, others failed, which was said.
 EXIT_SOME_FAILED = 2
@@ -173,7 +176,14 @@ def generate(
         typer.Option(help="Noise renewed at each step, 0 to 1, for DDIM and others that can do with more or less."),
     ] = 0.0,
     clip_skip: Annotated[int | None, typer.Option(help="Last layers of the text encoder to leave out.")] = None,
-    emphasis: Annotated[str, typer.Option(help=EMPHASIS_HELP)] = "a1111",
+    emphasis: Annotated[str | None, typer.Option(help=f"{EMPHASIS_HELP} (default: a1111)", show_default=False)] = None,
+    compat: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROGRAM",
+            help="Draw as a1111 or diffusers would: noise, emphasis, schedule and rounding. Other options go before it.",
+        ),
+    ] = None,
     style: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Words of a style around the prompts. Repeat for several.")
     ] = None,
@@ -238,7 +248,7 @@ def generate(
 
     shape = parse_grid(grid) if grid else None
     noise = plan_noise(rng, variation_seed, variation_strength, seed_resize, ensd)
-    mode = check_emphasis(emphasis)
+    mode = check_emphasis(emphasis or emphasis_as(compat))
     worded = Worded.of(mode, style, styles, wildcards)
     shots = [
         replace(shot, prompt=worded.prompt(shot.prompt, shot.seed))
@@ -280,7 +290,6 @@ def generate(
         from sfumato.diffusion.noise_rules import Rng
         from sfumato.diffusion.samplers import find_sampler_and_spacing, find_spacing
         from sfumato.pipeline import NSFWFilter
-        from sfumato.schedulers import scheduler_for
 
         for named in (sampler, hires_sampler):
             if named is not None:
@@ -295,7 +304,7 @@ def generate(
         if safety is None:
             judged_by_default(pipe, judge, said=safety_threshold is not None)
         load_adapters(pipe, loras, embeddings)
-        pipe.scheduler = scheduler_for(base=pipe.scheduler, sampler=sampler, spacing=spacing)
+        pipe.scheduler = choose_scheduler(pipe.scheduler, sampler, spacing, compat)
         settings = {
             "height": height,
             "width": width,
@@ -305,6 +314,7 @@ def generate(
             "eta": eta,
             "clip_skip": clip_skip,
             "emphasis": mode,
+            "compat": compat,
             **noise,
             **pictures,
             **canvas,
@@ -317,6 +327,28 @@ def generate(
         say(f"seed {shots[0].seed} (drawn at random; --seed {shots[0].seed} draws the same again)")
     if drawing.failed:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def emphasis_as(compat: str | None) -> str:
+    """In whose words prompts are written where nobody says: the program's that is to be followed, else the web UI's. Raises UnknownNameError."""
+    if compat is None:
+        return "a1111"
+    from sfumato.pipeline.compat import HABITS, check_compat
+
+    return HABITS[check_compat(compat)].emphasis
+
+
+def choose_scheduler(base: "Scheduler", sampler: str | None, spacing: str | None, compat: str | None) -> "Scheduler":
+    """The model's scheduler with another sampler or schedule, in the form of the program that is to be followed, if any.
+
+    Raises UnknownNameError, UnsupportedError.
+    """
+    from sfumato.pipeline.compat import check_compat, scheduler_as
+    from sfumato.schedulers import scheduler_for
+
+    if compat is None:
+        return scheduler_for(base=base, sampler=sampler, spacing=spacing)
+    return scheduler_as(check_compat(compat), base=base, sampler=sampler, spacing=spacing)
 
 
 def plan_noise(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sfumato.bundle import bundled_model
-from sfumato.cli.inspect_settings import show_settings
+from sfumato.cli.inspect_settings import show_definition, show_settings
 from sfumato.cli.terminal import harmless, table
 from sfumato.errors import ConfigError, CorruptFileError, KeyMismatchError, MissingFileError, UsageError
 
@@ -193,8 +193,12 @@ def inspect_picture(path: Path) -> None:
     if path.suffix.lower() == ".json":
         _show_recipe(read_recipe(path))
         return
+    if path.suffix.lower() in (".html", ".htm"):
+        show_definition(path)
+        return
     recipe, _ = read_embedded(path)
     if recipe is not None and recipe.startswith("["):
+        show_definition(path)
         _show_grid(parse_recipes(recipe))
         return
     if recipe is not None:

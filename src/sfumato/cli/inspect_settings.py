@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.cli.terminal import harmless, table
@@ -39,3 +40,19 @@ def show_omissions(omissions: Sequence["Omission"]) -> None:
     for one in omissions:
         value = f" {one.value}" if one.value else ""
         print(f"  {harmless(f'{one.name}{value}')}: {one.why}")
+
+
+def show_definition(path: "Path") -> None:
+    """Print what the sheet of a grid, a PNG or HTML, was made from; nothing for other pictures. Raises RecipeError."""
+    from sfumato.cli.grid_plan import CHUNK, read_definition
+    from sfumato.images import read_chunk
+
+    if path.suffix.lower() not in (".html", ".htm") and read_chunk(path, CHUNK) is None:
+        return
+    held = read_definition(path)
+    print("a sheet of `sfumato grid`; --replay draws it again")
+    axes = [(f"{letter}", said) for letter, said in held["axes"].items()]
+    matrix = [] if held["matrix"] is None else [("matrix", held["matrix"])]
+    options = [(name.replace("_", " "), str(value)) for name, value in held["options"].items()]
+    table([*axes, *matrix, ("prompt", held["prompt"]), *options])
+    print()

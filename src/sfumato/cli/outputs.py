@@ -23,7 +23,7 @@ class Shot:
     @property
     def stem(self) -> str:
         """The name of its file, from prompt and seeds: `a-red-apple-42`, `a-red-apple-42-7`."""
-        return f"{_slug(self.prompt)}-{self.seed}" + ("" if self.variation is None else f"-{self.variation}")
+        return f"{slug(self.prompt)}-{self.seed}" + ("" if self.variation is None else f"-{self.variation}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,10 +78,10 @@ def _numbered(path: Path, count: int) -> tuple[Path, ...]:
     return tuple(path.with_stem(f"{path.stem}-{number}") for number in range(1, count + 1))
 
 
-def _slug(prompt: str) -> str:
+def slug(prompt: str) -> str:
     """The beginning of a prompt as a file name: `a-red-apple-3d-style`, at whole words where they fit."""
-    slug = re.sub(r"\W+", "-", prompt.lower()).strip("-_")
-    if len(slug) > SLUG_LENGTH:
-        head = slug[:SLUG_LENGTH]
-        slug = head.rpartition("-")[0] or head
-    return slug or "picture"
+    whole = re.sub(r"\W+", "-", prompt.lower()).strip("-_")
+    if len(whole) > SLUG_LENGTH:
+        head = whole[:SLUG_LENGTH]
+        whole = head.rpartition("-")[0] or head
+    return whole or "picture"

@@ -75,6 +75,20 @@ class DrawingProgress:
 
         return listen
 
+    def shares(self) -> Callable[[int, float], None]:
+        """What to call with a picture's number, from 0, and how much of it is done: for pictures that differ in their steps."""
+        done: dict[int, float] = {}
+
+        def listen(number: int, share: float) -> None:
+            done[number] = share
+            drawn = sum(one >= 1 for one in done.values())
+            self._bar.update(
+                self._task, description=f"{drawn} of {self._pictures} drawn", total=self._pictures,
+                completed=sum(done.values()), step="", left="left",
+            )  # fmt: skip
+
+        return listen
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The bar is away while the block prints."""

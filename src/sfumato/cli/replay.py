@@ -72,7 +72,7 @@ def replay(
     recipe = read_recipe(file)
     inputs = find_inputs(recipe, file, given or ())
     with DrawingProgress(1, quiet=quiet):
-        pipe = _open(recipe, file, model=model, variant=variant, device=device)
+        pipe = open_as_recorded(recipe, file, model=model, variant=variant, device=device)
         load_recipe_s(pipe, recipe, file, lora or (), embedding or ())
         with warnings_said():
             result = pipe.replay(recipe, inputs)
@@ -110,7 +110,7 @@ def _foreign(file: Path) -> "Settings | None":
     return find_settings(file)
 
 
-def _open(
+def open_as_recorded(
     recipe: "Recipe", file: Path, *, model: str | None, variant: str | None, device: str | None
 ) -> "StableDiffusionPipeline":
     """The model that was asked for, or else the recipe's: for a picture that somebody sent, the network is not touched."""

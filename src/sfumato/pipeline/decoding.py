@@ -14,6 +14,7 @@ from sfumato.images import to_pil
 from sfumato.models.convolution import NOWHERE, Axes, wrapping
 from sfumato.models.vae import AutoencoderKL
 from sfumato.pipeline.parts import unwrapped
+from sfumato.recipe import Rounding
 
 
 class Decoder:
@@ -105,6 +106,7 @@ def to_unit(pixels: Tensor) -> Tensor:
     return (pixels / 2 + 0.5).clamp(0, 1)
 
 
-def to_bytes(pixels: Tensor) -> np.ndarray:
-    """`h w 3` uint8 of `3 h w` pixels in [-1, 1], rounded to nearest."""
-    return (to_unit(pixels).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+def to_bytes(pixels: Tensor, rounding: Rounding = "nearest") -> np.ndarray:
+    """`h w 3` uint8 of `3 h w` pixels in [-1, 1], rounded to nearest, or down."""
+    levels = to_unit(pixels).permute(1, 2, 0).numpy() * 255
+    return (levels if rounding == "down" else levels.round()).astype(np.uint8)

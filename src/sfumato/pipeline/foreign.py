@@ -1,13 +1,16 @@
 """A recipe out of another program's settings: what it says, on the model of a pipeline, and what could not be carried over."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sfumato.adapters import Adapter
 from sfumato.errors import RecipeError
 from sfumato.metadata import Omission, Settings
+from sfumato.metadata.settings import Program
 from sfumato.pipeline.adapter_recipe import hash_of
+from sfumato.pipeline.compat import HABITS, Compat
 from sfumato.pipeline.request import MULTIPLE
 from sfumato.pipeline.result import name_of, versions
 from sfumato.recipe import Emphasis, Recipe, UsedAdapter
@@ -15,6 +18,11 @@ from sfumato.schedulers import scheduler_from_settings
 
 if TYPE_CHECKING:
     from sfumato.pipeline.pipeline import StableDiffusionPipeline
+
+AS: Mapping[Program, Compat] = {
+    "AUTOMATIC1111": "a1111", "ComfyUI": "a1111", "NovelAI": "a1111", "InvokeAI": "diffusers",
+}  # fmt: skip
+"""Whose rounding a program has: InvokeAI is built on diffusers."""
 
 _NOVELAI_MARKS = re.compile(r"[{}\[\]|]|::")
 """Marks that weigh words at NovelAI, whose words no mode of emphasis reads."""
@@ -75,6 +83,7 @@ def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignR
         height=height,
         clip_skip=skip or None,
         emphasis=emphasis,
+        rounding=HABITS[AS[settings.program]].rounding,
         dtype=name_of(pipe.dtype),
         device=pipe.device.type,
         model=settings.model or "",

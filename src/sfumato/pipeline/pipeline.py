@@ -1,7 +1,7 @@
 """The public face: `StableDiffusionPipeline`, in the names and habits of the field."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -27,6 +27,7 @@ from sfumato.pipeline.adapting import Adapting
 from sfumato.pipeline.callbacks import StepCallback, callback_of
 from sfumato.pipeline.called_adapters import called_adapters
 from sfumato.pipeline.canvas import CanvasOptions, canvas_of
+from sfumato.pipeline.compat import rounding_of, with_compat
 from sfumato.pipeline.conditioning import stacked
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.encoding import Encoder
@@ -50,6 +51,7 @@ from sfumato.pipeline.safety_choice import judge_of
 from sfumato.pipeline.source import Source
 from sfumato.pipeline.switches import Switches
 from sfumato.pipeline.text_to_image import Parts, latent_shape, run, starts_of, steps_ahead, unit_noise
+from sfumato.pipeline.together import Results, Work, alone
 from sfumato.pipeline.upscaling import enlargement_of
 from sfumato.pipeline.wording import Wording
 from sfumato.pipeline.workflow import Asked, asked_again, is_recordable
@@ -78,6 +80,9 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
     """
 
     _makes: ClassVar[tuple[Make, ...]] = ("sd1", "sd2")
+
+    # By itself; `draw_together` puts in another way.
+    _carry_out: Callable[..., Any] = staticmethod(alone)
 
     def __init__(
         self,
@@ -113,6 +118,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
 
     # -- making pictures ---------------------------------------------------------------------------------------------
 
+    @with_compat
     def __call__(
         self,
         prompt: str | list[str] | None = None,
@@ -149,8 +155,8 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         else from `seeds` (one an image), else from torch's global generator; it is always drawn on the CPU: as torch's CPU generator does,
         or with `rng="nv"`, or a generator of CUDA's, as CUDA's. `subseed`, `subseed_strength`, `seed_resize` and `eta_noise_seed_delta`
         are as in `NoiseRules`. `guidance_rescale`, `guidance_interval`, `pag_scale`, `pag_adaptive_scale`, `pag_applied_layers` and `freeu` are
-        as in `GuidanceOptions`, `tile`, `tile_overlap` and `seamless` as in `CanvasOptions`. `latents` are unit noise to start from instead.
-        `cross_attention_kwargs={"scale": s}` scales the adapters
+        as in `GuidanceOptions`, `tile`, `tile_overlap` and `seamless` as in `CanvasOptions`. `compat` ("a1111", "diffusers") makes the picture
+        as that program would: see `pipeline.compat`. `latents` are unit noise to start from instead. `cross_attention_kwargs={"scale": s}` scales the adapters
         of this call; `adapters`, such as {"name": 0.8}, are used for it instead of those that `set_adapters` chose. `exact` evaluates each
         image by itself on an accelerator too. `on_event` hears the engine's events.
         A step callback is called once a step: PLMS's first, which evaluates the second timestep to correct itself, is two in diffusers.
@@ -161,7 +167,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         noise = NoiseOptions.taken_from(others)
         guidance = self._guidance_options(others)
         told = {name: others.pop(name) for name in self._also_told if name in others}
-        asked, canvas = Asked.taken_from(others), CanvasOptions.taken_from(others)
+        asked, canvas, rounding = Asked.taken_from(others), CanvasOptions.taken_from(others), rounding_of(others)
         on_step_end, tensor_inputs = callback_of(others, callback_on_step_end, callback_on_step_end_tensor_inputs)
         if output_type not in OUTPUT_TYPES:
             raise OptionError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
@@ -169,7 +175,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
             prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, height, width,
             num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip, emphasis, told, asked,
         )  # fmt: skip
-        request = canvas.on(replace(request, guidance=guidance), self)
+        request = canvas.on(replace(request, guidance=guidance, rounding=rounding), self)
         check_tensor("latents", latents)
         called = called_adapters(request.texts, request.emphasis, self._adapters)
         active = self._active_adapters(cross_attention_kwargs, adapters, called)
@@ -225,6 +231,12 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
 
     @reusing_memory()
     def _draw(
+        self, request: Request, seeds: Sequence[Seed], **options: Any
+    ) -> tuple[StableDiffusionPipelineOutput, list[NoiseSource]]:
+        """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
+        return self._carry_out(self._drawing(request, seeds, **options))
+
+    def _drawing(
         self,
         request: Request,
         seeds: Sequence[Seed],
@@ -237,8 +249,8 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         tensor_inputs: Sequence[str] = (),
         on_event: Callable[[Event], None] | None = None,
         adapters: ActiveAdapters = NO_ADAPTERS,
-    ) -> tuple[StableDiffusionPipelineOutput, list[NoiseSource]]:
-        """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
+    ) -> Generator[Work, Results, tuple[StableDiffusionPipelineOutput, list[NoiseSource]]]:
+        """A checked request being carried out: yields its work, and returns as `_draw` does once that is done."""
         notes = self._settle_precision()
         notes += options_of(request).notes(1.0 if is_told_guidance(self.unet.config) else request.guidance_scale)
         parts = self._parts(adapters, exact=exact, axes=canvas_of(request).axes)
@@ -257,7 +269,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
                 self, on_step_end, tensor_inputs, scheduler=self.scheduler, levels=levels, rows=[row.first for row in rows]
             )  # fmt: skip
         self._interrupt = False
-        outcomes = run(
+        outcomes = yield from run(
             request, parts, rows, starts, sources, levels=levels, latents_only=output_type == "latent",
             bar=self.progress_bar(total=steps_ahead(self.scheduler, levels)), on_round=on_round, on_event=on_event,
             interrupted=lambda: self._interrupt,
@@ -299,7 +311,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
             recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
             recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip, recipe.emphasis, self._told_again(recipe), asked,
         )  # fmt: skip
-        request = replace(request, guidance=GuidanceOptions.of_recipe(recipe, self.unet))
+        request = replace(request, guidance=GuidanceOptions.of_recipe(recipe, self.unet), rounding=recipe.rounding)
         request = CanvasOptions.of(recipe).on(request, again)
         sliced = self.unet.attention_slicing
         self.unet.set_attention_slicing(recipe.attention_slicing)

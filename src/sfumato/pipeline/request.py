@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from sfumato.errors import OptionError, PromptError, SizeError
-from sfumato.recipe import Emphasis
+from sfumato.recipe import Emphasis, Rounding
 
 if TYPE_CHECKING:
     from sfumato.pipeline.beside import Beside
@@ -70,6 +70,7 @@ class Request:
     eta: float
     clip_skip: int | None
     emphasis: Emphasis = "none"
+    rounding: Rounding = "nearest"
     beside: "Beside | None" = None
     workflow: "Workflow | None" = None
     guidance: "GuidanceOptions | None" = None

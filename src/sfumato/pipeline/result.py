@@ -146,6 +146,7 @@ def recipe_of(
         model=model,
         **judgement(parts, outcome),
         exact=parts.exact or device == "cpu",
+        rounding=request.rounding,
         versions=versions(device),
         pixels_sha256=None if picture is None else pixels_sha256(picture),
         unrecorded="; ".join(unrecorded) or None,

@@ -1,7 +1,7 @@
 """From a checked request to pictures, through conditioning, the engine, the decoder and the filter."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,14 +21,16 @@ from sfumato.images import to_pil
 from sfumato.models.unet import UNet
 from sfumato.pipeline.canvas import canvas_of
 from sfumato.pipeline.decoding import Decoder, to_bytes
-from sfumato.pipeline.drive import Bar, Round, drive
+from sfumato.pipeline.drive import Bar, Round
 from sfumato.pipeline.encoding import Encoder
 from sfumato.pipeline.guidance_options import options_of
 from sfumato.pipeline.image_to_image import Noises, Start, starts
 from sfumato.pipeline.prompt_rows import Rows
 from sfumato.pipeline.request import Request
 from sfumato.pipeline.safety import SafetyFilter, Verdict
+from sfumato.pipeline.together import Results, Work
 from sfumato.pipeline.upscaling import asked_by
+from sfumato.recipe import Rounding
 from sfumato.schedulers import Scheduler
 
 
@@ -49,18 +51,19 @@ class Parts:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one image: its latents, and its pixels unless latents were all that was wanted."""
+    """What became of one image: its latents, and its pixels, rounded so to 8 bits, unless latents were all that was wanted."""
 
     latents: Tensor | None = None
     pixels: Tensor | None = None
     verdict: Verdict | None = None
     error: SfumatoError | None = None
+    rounding: Rounding = "nearest"
     notes: list[str] = field(default_factory=list)
 
     @property
     def picture(self) -> np.ndarray | None:
         """`h w 3` uint8."""
-        return None if self.pixels is None else to_bytes(self.pixels)
+        return None if self.pixels is None else to_bytes(self.pixels, self.rounding)
 
 
 def latent_shape(request: Request, parts: Parts) -> tuple[int, int, int]:
@@ -113,8 +116,8 @@ def run(
     on_round: Round | None = None,
     on_event: Callable[[Event], None] | None = None,
     interrupted: Callable[[], bool] = lambda: False,
-) -> list[Outcome]:
-    """Make every image of the request. One image's failure is in its outcome and leaves the others alone."""
+) -> Generator[Work, Results, list[Outcome]]:
+    """Make every image of the request, once its work is done. One image's failure is in its outcome and leaves the others alone."""
     jobs = [
         _job(request, parts, levels, rows, start, source)
         for rows, start, source in zip(conditionings, begun, sources, strict=True)
@@ -124,12 +127,18 @@ def run(
     def preview(denoised: Tensor) -> object:
         return to_pil(to_bytes(parts.decoder.pixels(denoised)))
 
-    engine = Engine(parts.unet, exact=parts.exact, decode=preview)
-    results = drive(engine, jobs, bar=bar, on_round=on_round, on_event=on_event, interrupted=interrupted)
+    results = yield Work(
+        jobs=jobs,
+        engine=lambda: Engine(parts.unet, exact=parts.exact, decode=preview),
+        bar=bar,
+        on_round=on_round,
+        on_event=on_event,
+        interrupted=interrupted,
+    )
     paste = None if request.workflow is None else request.workflow.paste
     pasting = [None if paste is None else partial(paste, index=index) for index in range(len(results))]
     return [
-        _finish(result, final, parts, paste, latents_only=latents_only)
+        _finish(result, final, parts, paste, request.rounding, latents_only=latents_only)
         for result, paste in zip(results, pasting, strict=True)
     ]
 
@@ -190,12 +199,13 @@ def _finish(
     scale: float,
     parts: Parts,
     paste: Callable[[Tensor], Tensor] | None,
+    rounding: Rounding,
     *,
     latents_only: bool,
 ) -> Outcome:
     if isinstance(result, SfumatoError):
         return Outcome(error=result)
-    outcome = Outcome(latents=result * scale)
+    outcome = Outcome(latents=result * scale, rounding=rounding)
     if latents_only:
         return outcome
     try:

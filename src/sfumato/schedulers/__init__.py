@@ -8,7 +8,7 @@ scheduler is such still opens, with an UnavailableScheduler in its place. KDiffu
 any schedule, as AUTOMATIC1111's web UI has them.
 """
 
-from sfumato.schedulers.choice import CLASSES, scheduler_for, scheduler_from_config
+from sfumato.schedulers.choice import CLASSES, scheduler_for, scheduler_freely, scheduler_from_config
 from sfumato.schedulers.consistency import LCMScheduler, TCDScheduler
 from sfumato.schedulers.dpm_solver import DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler
 from sfumato.schedulers.k_diffusion import KDiffusionScheduler
@@ -52,6 +52,7 @@ __all__ = [
     "UnavailableScheduler",
     "UniPCMultistepScheduler",
     "scheduler_for",
+    "scheduler_freely",
     "scheduler_from_config",
     "scheduler_from_settings",
 ]

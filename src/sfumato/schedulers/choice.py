@@ -86,7 +86,7 @@ def scheduler_for(*, base: Scheduler, sampler: str | None = None, spacing: str |
             base.refuse()
         name, kind = base.sampler, type(base)
     if kind is KDiffusionScheduler or (spacing is not None and not _has(kind, spacing)):
-        return _freely(base, name, spacing)
+        return scheduler_freely(base, name, spacing)
     # Classes whose defaults are not for latents (they clip to [-1, 1], or start by Runge-Kutta) must be told, as pipelines do.
     said = set() if sampler is None else base.config.keys() - base.config["_use_default_values"]
     options: dict[str, Any] = {
@@ -113,8 +113,8 @@ def _has(kind: type[Scheduler], spacing: str) -> bool:
     return spacing in get_args(TimestepSpacing) or FREE_SPACINGS.get(spacing) in kind.options()
 
 
-def _freely(base: Scheduler, sampler: str, spacing: str | None) -> KDiffusionScheduler:
-    """The sampler on the schedule; what the base says of ends, eta and churn goes along where it has the same sampler."""
+def scheduler_freely(base: Scheduler, sampler: str, spacing: str | None) -> KDiffusionScheduler:
+    """The sampler on the schedule, as the web UI has them, on the noise schedule of `base`; what the base says of ends, eta and churn goes along where it has the same sampler."""
     options = {"sampler_name": sampler, **({} if spacing is None else {"schedule": spacing})}
     if isinstance(base, KDiffusionScheduler):
         if sampler != base.sampler:

@@ -53,7 +53,7 @@ def test_the_recipe_draws_what_a_call_with_the_same_settings_draws(pipe: Any) ->
     pipe.scheduler = sfumato.KDiffusionScheduler.from_config(pipe.scheduler, sampler_name="Euler a", schedule="uniform")
     called = pipe(
         "a fox", 48, 64, 2, guidance_scale=3.0, negative_prompt="blurry", clip_skip=1, seeds=[5], rng="nv", subseed=9,
-        subseed_strength=0.25, eta_noise_seed_delta=31337,
+        subseed_strength=0.25, eta_noise_seed_delta=31337, rounding="down",
     ).images[0]  # fmt: skip
     assert np.array_equal(replayed, called)
 

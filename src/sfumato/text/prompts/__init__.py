@@ -5,12 +5,13 @@
     prompt.networks          # (NetworkCall(kind="lora", name="sketch", …),)
     read_windows("a red (apple:1.2)", "a1111", tokenizer).windows    # ids and weights, 77 at a time
 
-Before that, `expand_wildcards` and `apply_styles` make texts of texts; `explain` says all of it to a person.
+Before that, `expand_wildcards`, `apply_styles` and `prompt_matrix` make texts of texts; `explain` says all of it to a person.
 """
 
 from sfumato.recipe import Emphasis
 from sfumato.text.prompts.emphasis import BREAK, Span, Spans
 from sfumato.text.prompts.explain import explain
+from sfumato.text.prompts.matrix import PromptMatrix, prompt_matrix
 from sfumato.text.prompts.reading import A1111, check_emphasis, parse_prompt
 from sfumato.text.prompts.styles import Style, apply_styles, parse_styles, read_styles
 from sfumato.text.prompts.tree import Alternation, Change, NetworkCall, Part, Pieces, Prompt, When
@@ -27,6 +28,7 @@ __all__ = [
     "Part",
     "Pieces",
     "Prompt",
+    "PromptMatrix",
     "Reading",
     "Span",
     "Spans",
@@ -41,6 +43,7 @@ __all__ = [
     "explain",
     "parse_prompt",
     "parse_styles",
+    "prompt_matrix",
     "read_lists",
     "read_spans",
     "read_styles",

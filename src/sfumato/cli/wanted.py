@@ -1,0 +1,179 @@
+"""One picture that is asked for in the options of `sfumato generate`: which model draws it, and by which call."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato.cli.adapters import Lora, parse_embedding, parse_lora
+from sfumato.cli.fields import fields
+from sfumato.cli.generate import emphasis_as, plan_noise
+from sfumato.cli.parsing import parse_size
+from sfumato.cli.pictures import picture_options, second_pass
+from sfumato.cli.wording import Worded
+from sfumato.errors import MissingFileError, OptionError, PromptError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opens:
+    """What a model is opened with; pictures that agree in it are drawn by one."""
+
+    model: str | None
+    variant: str | None
+    device: str | None
+    dtype: str | None
+    safety: str | None
+    safety_threshold: float | None
+    embeddings: tuple[tuple[Path, str | None], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Wanted:
+    """A picture to draw. `call` are the options of a pipeline's call, `second` those of a second pass, if there is one."""
+
+    opens: Opens
+    loras: tuple[Lora, ...]
+    sampler: str | None
+    spacing: str | None
+    compat: str | None
+    call: Mapping[str, Any]
+    second: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """The seed of its noise."""
+        return self.call["seeds"][0]
+
+
+def wanted_of(options: Mapping[str, Any]) -> Wanted:
+    """The picture that options of `sfumato generate` ask for, by their names in Python; `prompt` and `seed` are among them.
+
+    Everything is checked that can be before a model is opened, and the pictures that it begins from are. Raises UsageError for options
+    that can't be, ImageError and MissingFileError for files that can't be read.
+    """
+    known = fields()
+    unknown = options.keys() - known.keys()
+    assert not unknown, f"no options of sfumato generate: {unknown}"
+    left = {name: options.get(name, field.default) for name, field in known.items()}
+
+    def take(*names: str) -> list[Any]:
+        return [left.pop(name) for name in names]
+
+    prompt, seed, steps, guidance, negative, eta, clip_skip = take(
+        "prompt", "seed", "steps", "guidance", "negative", "eta", "clip_skip"
+    )
+    if not prompt.strip():
+        raise PromptError("no prompt; say what to draw")
+    emphasis, compat, style, styles, wildcards = take("emphasis", "compat", "style", "styles", "wildcards")
+    mode = _emphasis(emphasis, compat)
+    worded = Worded.of(mode, style, styles, wildcards)
+    rng, variation, variation_strength, resize, ensd = take(
+        "rng", "variation_seed", "variation_strength", "seed_resize", "ensd"
+    )
+    noise = plan_noise(rng, variation, variation_strength, resize, ensd)
+    sampler, spacing, size = take("sampler", "spacing", "size")
+    width, height = parse_size(size) if size else (None, None)
+    no_safety, safety, threshold = take("no_safety", "safety", "safety_threshold")
+    if no_safety and safety not in (None, "off"):
+        raise OptionError(f"--no-safety and --safety {safety} contradict each other; leave one of them out")
+    given = (
+        "image", "strength", "resize", "mask", "mask_blur", "soft_mask", "mask_content", "only_masked", "extend", "image_guidance", "depth",
+    )  # fmt: skip
+    pictures = picture_options(**dict(zip(given, take(*given), strict=True)))
+    scale, second_strength, second_steps, second_prompt, enlarge = take(
+        "hires", "hires_strength", "hires_steps", "hires_prompt", "hires_enlarge"
+    )
+    second = second_pass(
+        scale=scale,
+        strength=second_strength,
+        second_steps=second_steps,
+        second_prompt=None if second_prompt is None else worded.prompt(second_prompt, seed),
+        enlarge=enlarge,
+    )
+    if second and pictures:
+        raise OptionError("--hires draws twice, and takes no --image; leave one of them out")
+    model, variant, device, dtype, loras, embeddings = take("model", "variant", "device", "dtype", "lora", "embedding")
+    # An option that is added to `generate` is to be taken here as well: nothing that was asked for is left undone.
+    assert not left, f"options of sfumato generate that wanted_of does not know: {', '.join(left)}"
+    _check_names(sampler, spacing, rng, compat)
+    _check_sizes(width, height)
+    _check_model(model)
+    return Wanted(
+        opens=Opens(
+            model=model,
+            variant=variant,
+            device=device,
+            dtype=dtype,
+            safety="off" if no_safety else safety,
+            safety_threshold=threshold,
+            embeddings=tuple(parse_embedding(text) for text in embeddings or ()),
+        ),
+        loras=tuple(parse_lora(text) for text in loras or ()),
+        sampler=sampler,
+        spacing=spacing,
+        compat=compat,
+        call={
+            "prompt": worded.prompt(prompt, seed),
+            "seeds": [seed],
+            "subseed": variation,
+            "height": height,
+            "width": width,
+            "num_inference_steps": steps,
+            "guidance_scale": guidance,
+            "negative_prompt": worded.negative(negative),
+            "eta": eta,
+            "clip_skip": clip_skip,
+            "emphasis": mode,
+            "compat": compat,
+            **noise,
+            **pictures,
+        },
+        second=second,
+    )
+
+
+def names_of(loras: Sequence[Lora], names: Mapping[Path, str]) -> dict[str, dict[str, float]]:
+    """The adapters of a call: each LoRA by the name under which it is loaded, with its weights."""
+    return {
+        names[lora.path]: {
+            "unet": lora.weight, "text_encoder": lora.text_weight, "text_encoder_2": lora.text_weight,
+        }
+        for lora in loras
+    }  # fmt: skip
+
+
+def _emphasis(emphasis: str | None, compat: str | None) -> Any:
+    from sfumato.text.prompts import check_emphasis
+
+    return check_emphasis(emphasis or emphasis_as(compat))
+
+
+def _check_names(sampler: str | None, spacing: str | None, rng: str | None, compat: str | None) -> None:
+    """Raise UnknownNameError for a name that there is not."""
+    from sfumato.diffusion.noise_rules import Rng
+    from sfumato.diffusion.samplers import find_sampler_and_spacing, find_spacing
+    from sfumato.pipeline.compat import check_compat
+
+    if sampler is not None:
+        find_sampler_and_spacing(sampler)
+    if spacing is not None:
+        find_spacing(spacing)
+    if rng is not None:
+        Rng.parse(rng)
+    if compat is not None:
+        check_compat(compat)
+
+
+def _check_sizes(width: int | None, height: int | None) -> None:
+    if width is not None and height is not None:
+        from sfumato.pipeline.request import MULTIPLE, check_size
+
+        check_size(height, width, MULTIPLE)
+
+
+def _check_model(model: str | None) -> None:
+    """Raise MissingFileError for what is neither here nor the id of a model of the hub."""
+    from sfumato.checkpoints.hub import is_hub_id
+
+    if model is not None and not Path(model).expanduser().exists() and not is_hub_id(model):
+        raise MissingFileError(f"there is no model {model!r}; give a folder, a model file or a hub id")
