@@ -225,7 +225,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         adapters: ActiveAdapters = NO_ADAPTERS,
     ) -> tuple[StableDiffusionPipelineOutput, list[NoiseSource]]:
         """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
-        notes = self._settle_precision()
+        notes = [*self._settle_precision(), *self.scheduler.notes]
         parts = self._parts(adapters, exact=exact)
         rows, words_notes = self._rows(request, embeds, adapters)
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
