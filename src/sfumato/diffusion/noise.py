@@ -96,7 +96,7 @@ class NoiseSource:
             return generator_of(self.rules.rng, node).row(self.shape, self.index, self.count)
 
         if seed is None:
-            seed = self.seed if self._start is None else int.from_bytes(hashlib.sha256(self._start).digest()[:8], "big")
+            seed = self.seed if self._start is None else seed_of(self._start)
         return BrownianPath(seed, low, high, draw)
 
     def draw_shared(self, rows: int, shape: tuple[int, ...] | None = None) -> Tensor:
@@ -138,6 +138,11 @@ class NoiseSource:
             )
         shape = (self.shape[0], height // scale, width // scale)
         return None if shape == self.shape else shape
+
+
+def seed_of(state: bytes) -> int:
+    """A seed of 63 bits that stands for a generator's state, where another generator is to be seeded; a number may still be added to it."""
+    return int.from_bytes(hashlib.sha256(state).digest()[:8], "big") >> 1
 
 
 def generator_of(rng: Rng, seed: int, state: bytes | None = None) -> Generator:

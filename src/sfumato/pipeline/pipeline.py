@@ -251,7 +251,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         adapters: ActiveAdapters = NO_ADAPTERS,
     ) -> Generator[Work, Results, tuple[StableDiffusionPipelineOutput, list[NoiseSource]]]:
         """A checked request being carried out: yields its work, and returns as `_draw` does once that is done."""
-        notes = self._settle_precision()
+        notes = [*self._settle_precision(), *self.scheduler.notes]
         notes += options_of(request).notes(1.0 if is_told_guidance(self.unet.config) else request.guidance_scale)
         parts = self._parts(adapters, exact=exact, axes=canvas_of(request).axes)
         rows, words_notes = self._rows(request, embeds, adapters)

@@ -5,13 +5,12 @@ batch would have drawn and takes its own row: the pictures are the same, and no 
 """
 
 import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from sfumato.diffusion.noise import NoiseSource
+from sfumato.diffusion.noise import NoiseSource, seed_of
 from sfumato.diffusion.noise_philox import BLOCK
 from sfumato.diffusion.noise_rules import PLAIN, NoiseRules, Rng
 from sfumato.errors import OptionError
@@ -104,7 +103,7 @@ def ruled(seeds: Sequence[Seed], rules: Sequence[NoiseRules], rng: Rng | None) -
     for seed, rule in zip(seeds, rules, strict=True):
         kind = rng or seed.rules.rng
         if seed.state is not None and kind.kind != seed.rules.rng.kind:
-            seed = replace(seed, seed=_seed_from(seed.state), state=None)
+            seed = replace(seed, seed=seed_of(seed.state), state=None)
         made.append(replace(seed, rules=replace(rule, rng=kind)))
     return made
 
@@ -119,13 +118,8 @@ def _shared(generator: torch.Generator, images: int) -> list[Seed]:
     elif generator.device.type not in ("cpu", "cuda"):
         # Another device's generator has an algorithm that is not to be had here, and the noise is the CPU's: from the seed while it is
         # fresh, and from where it stands once it has been drawn from, so that the next call has other noise.
-        seed, kept = _seed_from(kept), None
+        seed, kept = seed_of(kept), None
     return [Seed(seed=seed, index=index, count=images, state=kept, rules=rules) for index in range(images)]
-
-
-def _seed_from(state: bytes) -> int:
-    """A seed that stands for a generator's state."""
-    return int.from_bytes(hashlib.sha256(state).digest()[:8], "big") >> 1
 
 
 def _fresh_state(generator: torch.Generator) -> torch.Tensor:

@@ -90,6 +90,17 @@ class KDiffusionScheduler(Scheduler):
         return self.info.schedule if own else self.schedule
 
     @property
+    def notes(self) -> tuple[str, ...]:  # noqa: D102
+        notes: list[str] = []
+        if self.sampler == "dpm_adaptive":
+            notes.append(
+                "DPM adaptive takes as many steps as it finds it needs; the number of steps asked for has no effect on them"
+            )
+        if self.sampler in _ENDS_ALONE and self.schedule not in (AUTOMATIC, self.spacing):
+            notes.append(f"{self.info.title} visits levels of its own; the schedule {self.schedule} has no effect")
+        return tuple(notes)
+
+    @property
     def noise_schedule(self) -> NoiseSchedule:  # noqa: D102
         return replace(super().noise_schedule, in_float64=True)
 

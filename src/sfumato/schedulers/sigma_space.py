@@ -123,14 +123,20 @@ class LMSDiscreteScheduler(_FreeSigmas, _SigmaScheduler):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KDPM2DiscreteScheduler(_FreeSigmas, _SigmaScheduler):
-    """DPM2."""
+class _DPM2(_FreeSigmas, _SigmaScheduler):
+    """What the two classes of DPM2 share."""
 
     beta_start: float = field(default=0.00085, kw_only=False)
     beta_end: float = field(default=0.012, kw_only=False)
 
-    _sampler: ClassVar[str] = "dpm2"
     _karras_rounding: ClassVar[Rounding] = staticmethod(lambda timestep: float(round(timestep)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KDPM2DiscreteScheduler(_DPM2):
+    """DPM2."""
+
+    _sampler: ClassVar[str] = "dpm2"
 
     def start(
         self,
@@ -147,14 +153,10 @@ class KDPM2DiscreteScheduler(_FreeSigmas, _SigmaScheduler):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KDPM2AncestralDiscreteScheduler(_FreeSigmas, _SigmaScheduler):
+class KDPM2AncestralDiscreteScheduler(_DPM2):
     """DPM2 with part of the noise renewed at each step."""
 
-    beta_start: float = field(default=0.00085, kw_only=False)
-    beta_end: float = field(default=0.012, kw_only=False)
-
     _sampler: ClassVar[str] = "dpm2_a"
-    _karras_rounding: ClassVar[Rounding] = staticmethod(lambda timestep: float(round(timestep)))
 
     def start(
         self,

@@ -171,6 +171,11 @@ class Scheduler:
         return SAMPLERS[self.sampler].steps(levels.sigmas)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What of a run's options it takes no heed of, in words."""
+        return ()
+
+    @property
     def noise_schedule(self) -> NoiseSchedule:
         """The noise the network was trained on."""
         return NoiseSchedule(

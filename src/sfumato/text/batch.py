@@ -24,8 +24,8 @@ class TokenBatch(dict[str, Any]):
         return TokenBatch({name: value.to(device) for name, value in self.items()})
 
 
-class Reader(Protocol):
-    """What is needed of a tokenizer."""
+class Frame(Protocol):
+    """What a tokenizer puts around a text: as many ids as the model reads, the first and last, and those that fill up."""
 
     @property
     def max_length(self) -> int: ...  # noqa: D102
@@ -35,6 +35,11 @@ class Reader(Protocol):
     def end_id(self) -> int: ...  # noqa: D102
     @property
     def pad_id(self) -> int: ...  # noqa: D102
+
+
+class Reader(Frame, Protocol):
+    """What is needed of a tokenizer."""
+
     def token_ids(self, text: str) -> list[int]: ...  # noqa: D102
 
 

@@ -84,6 +84,19 @@ def test_an_x_that_a_callback_returns_is_gone_on_from_where_steps_differ(pipe: A
     assert min(timesteps) >= 0
 
 
+def test_what_a_sampler_takes_no_heed_of_is_noted(pipe: Any) -> None:
+    options = {"num_inference_steps": 3, "seeds": [1], "output_type": "latent"}
+    with_sampler(pipe, "dpm_adaptive")
+    (note,) = pipe("a fox", **options).notes
+    assert "DPM adaptive" in note
+    assert "number of steps" in note
+    pipe.scheduler = sfumato.KDiffusionScheduler.from_config(pipe.scheduler, sampler_name="dpm_fast", schedule="karras")
+    (note,) = pipe("a fox", **options).notes
+    assert "the schedule karras has no effect" in note
+    with_sampler(pipe, "heun")
+    assert pipe("a fox", **options).notes == []
+
+
 def test_noise_of_the_sde_is_of_each_image_s_seed_and_row(pipe: Any) -> None:
     with_sampler(pipe, "dpmpp_2m_sde")
     options = {"num_inference_steps": 3, "output_type": "latent"}

@@ -13,7 +13,7 @@ A1111 = ("a1111", "a1111_no_norm")
 """The modes in AUTOMATIC1111's words: they differ in what becomes of a context's mean."""
 
 _AND = re.compile(r"\bAND\b")
-_WEIGHT = re.compile(r"\s*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))\s*")
+_WEIGHT = re.compile(r"\s*([-+]?(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++))\s*")
 HEAVIEST_PART = 1000.0
 """The weights of parts are held within this, up and down."""
 

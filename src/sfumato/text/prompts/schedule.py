@@ -18,7 +18,7 @@ DEEPEST = 100
 
 _MARKS = frozenset("[]():|")
 _TEXT = r"[^\\\[\]():|]"
-_FLOAT = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_FLOAT = r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?"
 _NUMBER = re.compile(rf"\s*({_FLOAT})\s*")
 # In this order: text with escapes, and with pairs around text alone that mean nothing here; a pair of square brackets around text alone, and
 # around what is a change or an alternation, as most are; a mark; a backslash by itself.

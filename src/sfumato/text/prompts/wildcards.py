@@ -28,7 +28,7 @@ LONGEST = 1_000_000
 _TOKENS = re.compile(r"[^\\{}|_]+|\{[^\\{}|_]*+(?:\|[^\\{}|_]*+)++\}|\\.|__[\w\-/*?. ]+?__|.", re.DOTALL)
 _PARTS = re.compile(r"[^{}|]+|.", re.DOTALL)
 _COUNT = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?\$\$(?:((?:(?!\$\$)[^{}|])*)\$\$)?")
-_WEIGHT = re.compile(r"\s*(\d+\.?\d*|\.\d+)::")
+_WEIGHT = re.compile(r"\s*(\d++(?:\.\d*+)?+|\.\d++)::")
 
 Lists = Mapping[str, Sequence[str]]
 """Lines by the name of their list: that of its file, without .txt, with the folders it is in: "sea/fish"."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sfumato.recipe import Emphasis
+from sfumato.text.batch import Frame
 from sfumato.text.prompts.comfy import EMBEDDING, comfy_spans
 from sfumato.text.prompts.compel import compel_spans
 from sfumato.text.prompts.emphasis import Span, Spans, a1111_spans
@@ -21,17 +22,9 @@ LONG_WORD = 8
 NO_SPAN = -1
 
 
-class TokenSource(Protocol):
+class TokenSource(Frame, Protocol):
     """What is needed of a tokenizer."""
 
-    @property
-    def max_length(self) -> int: ...  # noqa: D102
-    @property
-    def start_id(self) -> int: ...  # noqa: D102
-    @property
-    def end_id(self) -> int: ...  # noqa: D102
-    @property
-    def pad_id(self) -> int: ...  # noqa: D102
     def encode(self, text: str) -> Tokens: ...  # noqa: D102
     def token_runs(self, text: str) -> list[tuple[int, ...]]: ...  # noqa: D102
     def ends_word(self, number: int) -> bool: ...  # noqa: D102

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sfumato.text.prompts import BREAK, NetworkCall, Part, Span, parse_prompt, read_spans
+from sfumato.text.prompts import BREAK, NetworkCall, Part, Span, expand_wildcards, parse_prompt, read_spans
 from sfumato.text.prompts.networks import take_networks
 from sfumato.text.prompts.reading import split_weight
 from sfumato.text.prompts.schedule import DEEPEST, parse_pieces
@@ -236,3 +236,12 @@ def test_other_modes_know_none_of_this() -> None:
 def test_pairs_around_text_alone_weigh_where_they_stand(text: str, spans: list[tuple[str, float]]) -> None:
     found = [(span.text, span.weight) for span in read_spans(text, "a1111") if isinstance(span, Span)]
     assert found == [(words, pytest.approx(weight)) for words, weight in spans]
+
+
+@pytest.mark.parametrize("form", ["(a:{}x)", "[a:{}x]", "[a:b:{}x]", "a AND b :{}x", "{{{}x|b}}", "({}x)", "([a]:{}x)"])
+def test_numbers_that_are_none_after_all_take_no_time_that_grows_with_the_square(form: str) -> None:
+    """A million digits would take hours."""
+    text = form.format("1" * 1_000_000)
+    assert len(parse_prompt(expand_wildcards(text, 0)).parts[0].text_at(1, 10)) > 0
+    for mode in ("a1111", "comfy", "compel"):
+        assert read_spans(text, mode)
