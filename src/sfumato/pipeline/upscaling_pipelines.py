@@ -76,6 +76,14 @@ class StableDiffusionUpscalePipeline(StableDiffusionPipeline):
         """The noise schedule by which the small picture is made noisy. It comes with the model."""
         return scheduler_from_config(self._kept.low_res_scheduler or UPSCALER.low_res_scheduler or {})
 
+    @low_res_scheduler.setter
+    def low_res_scheduler(self, value: object) -> None:
+        # A recipe names the model and not this, so it must not change under it.
+        del value
+        raise UnsupportedError(
+            "low_res_scheduler comes with the model and stays; StableDiffusionUpscalePipeline(…, low_res_scheduler=…) makes another pipeline"
+        )
+
     @property
     def components(self) -> dict[str, Any]:
         """Every part by name, as the constructor takes them."""
