@@ -26,8 +26,8 @@ from sfumato.text.tokenizer import Tokenizer
 from sfumato.variants import UPSCALER, Make
 
 WHOLE_PIXELS = 1024 * 1024
-"""The largest picture that is decoded whole unless something else is said: its widest layer takes half a gigabyte, and that of one of
-2048 × 2048 two, beside an attention over a quarter of a million latents."""
+"""The largest picture that is decoded whole unless something else is said. Its widest layer, 256 channels of float32, takes a gigabyte;
+that of one of 2048 × 2048 takes four, beside an attention over a quarter of a million latents."""
 
 
 class StableDiffusionUpscalePipeline(StableDiffusionPipeline):
