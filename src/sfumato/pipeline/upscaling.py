@@ -1,7 +1,7 @@
 """Models that enlarge a picture: to which sizes, what they are shown of it beside x, and how they are asked.
 
 The ×4 upscaler is shown the small picture's pixels, made a little noisy, and told how noisy; the latent ×2 upscaler its latents, enlarged.
-Source: Rombach et al. 2022, arXiv:2112.10752, section 4.4, with the noise of Ho et al. 2022, arXiv:2106.15282, section 4.2.
+Source: Rombach et al. 2022, arXiv:2112.10752, section 4.4, with the conditioning augmentation of Ho et al. 2021, arXiv:2106.15282.
 """
 
 import math

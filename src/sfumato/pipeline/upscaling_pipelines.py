@@ -26,8 +26,8 @@ from sfumato.text.tokenizer import Tokenizer
 from sfumato.variants import UPSCALER, Make
 
 WHOLE_PIXELS = 1024 * 1024
-"""The largest picture that is decoded whole unless something else is said: its widest layer takes half a gigabyte, and that of one of
-2048 × 2048 two, beside an attention over a quarter of a million latents."""
+"""The largest picture that is decoded whole unless something else is said. Its widest layer, 256 channels of float32, takes a gigabyte;
+that of one of 2048 × 2048 takes four, beside an attention over a quarter of a million latents."""
 
 
 class StableDiffusionUpscalePipeline(StableDiffusionPipeline):
@@ -75,6 +75,14 @@ class StableDiffusionUpscalePipeline(StableDiffusionPipeline):
     def low_res_scheduler(self) -> Scheduler:
         """The noise schedule by which the small picture is made noisy. It comes with the model."""
         return scheduler_from_config(self._kept.low_res_scheduler or UPSCALER.low_res_scheduler or {})
+
+    @low_res_scheduler.setter
+    def low_res_scheduler(self, value: object) -> None:
+        # A recipe names the model and not this, so it must not change under it.
+        del value
+        raise UnsupportedError(
+            "low_res_scheduler comes with the model and stays; StableDiffusionUpscalePipeline(…, low_res_scheduler=…) makes another pipeline"
+        )
 
     @property
     def components(self) -> dict[str, Any]:

@@ -130,6 +130,10 @@ def test_its_noise_schedule_comes_with_it_and_goes_on(four_times: Any, tmp_path:
     made.set_progress_bar_config(disable=True)
     drawn = made(**RUN, image=picture(), noise_level=30).images[0]
     assert not np.array_equal(drawn, four_times(**RUN, image=picture(), noise_level=30).images[0])
+    with pytest.raises(UnsupportedError, match="low_res_scheduler comes with the model and stays"):
+        sfumato.StableDiffusionUpscalePipeline.from_pipe(made, low_res_scheduler=kept)
+    with pytest.raises(UnsupportedError, match="watermarks are not available"):
+        sfumato.StableDiffusionUpscalePipeline(**options, watermarker=object())
     with pytest.raises(OptionError, match="from 0 to 30"):
         made(**RUN, image=picture(), noise_level=31)
     made.save_pretrained(tmp_path / "saved")
