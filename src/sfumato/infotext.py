@@ -109,6 +109,7 @@ def infotext(recipe: Recipe) -> str:
         "Sampler": SAMPLER_NAMES.get(recipe.sampler, recipe.sampler),
         "Schedule type": _schedule_type(recipe.scheduler),
         "CFG scale": _number(recipe.guidance_scale),
+        **_guidance(recipe),
         "Seed": recipe.seed if noise is None else None,
         "Size": f"{recipe.width}x{recipe.height}",
         "Model hash": (recipe.model_sha256 or "")[:10] or None,
@@ -182,6 +183,26 @@ def _noise(recipe: Recipe) -> str | None:
     if recipe.noise_index > 0 or recipe.noise_count > 1:
         return f"row {recipe.noise_index + 1} of {recipe.noise_count} from seed {recipe.seed}"
     return None
+
+
+def _guidance(recipe: Recipe) -> dict[str, object]:
+    """What was asked of guidance, by the web UI's names, its extensions' or its descendants' where they have one."""
+    asked = recipe.guidance
+    said = {
+        name: _number(float(value))
+        for name, option in {"CFG Rescale": "guidance_rescale", "PAG scale": "pag_scale", "PAG adaptive": "pag_adaptive_scale"}.items()
+        if isinstance(value := asked.get(option), int | float) and value != 0
+    }  # fmt: skip
+    if isinstance(interval := asked.get("guidance_interval"), list) and len(interval) == 2:
+        start, end = interval
+        if end == 1 and isinstance(start, int | float):
+            # The web UI leaves out the step that begins at this share too.
+            said["Skip Early CFG"] = f"{start - 1e-4:.4f}"
+        else:
+            said["Guidance interval"] = f"{start} to {end}"
+    if isinstance(freeu := asked.get("freeu"), Mapping):
+        said["FreeU"] = ", ".join(f"{name} {factor}" for name, factor in freeu.items())
+    return said
 
 
 def _emphasis(recipe: Recipe) -> str | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sfumato.cli.adapters import load_adapters, parse_embedding, parse_lora
+from sfumato.cli.guidance import guidance_options
 from sfumato.cli.outputs import Shot, plan_outputs
 from sfumato.cli.parsing import parse_grid, parse_size
 from sfumato.cli.pictures import picture_options, second_pass
@@ -35,6 +36,25 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: the model's)")] = None,
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow the prompt; 1 is no guidance. (default: the model's)")
+    ] = None,
+    guidance_rescale: Annotated[
+        float | None, typer.Option(help="Take back so much of what guidance adds to contrast, 0 to 1. (default: 0)")
+    ] = None,
+    guidance_interval: Annotated[
+        str | None, typer.Option(metavar="START,END", help="Guide only this share of the steps, such as 0.2,0.8.")
+    ] = None,
+    pag_scale: Annotated[
+        float | None, typer.Option(help="Perturbed-attention guidance, for firmer shapes; usual: 3. (default: 0)")
+    ] = None,
+    pag_adaptive: Annotated[
+        float | None, typer.Option(help="How much of --pag-scale is gone with each of the network's 1000 timesteps.")
+    ] = None,
+    pag_layers: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Which attention to perturb: mid, down_blocks.1, …; repeat. (default: mid)"),
+    ] = None,
+    freeu: Annotated[
+        str | None, typer.Option(metavar="S1,S2,B1,B2", help="FreeU's factors, such as 0.9,0.2,1.2,1.4.")
     ] = None,
     sampler: Annotated[
         str | None,
@@ -227,6 +247,10 @@ def generate(
         image=image, strength=strength, resize=resize, mask=mask, mask_blur=mask_blur, soft_mask=soft_mask,
         mask_content=mask_content, only_masked=only_masked, extend=extend, image_guidance=image_guidance, depth=depth,
     )  # fmt: skip
+    guided = guidance_options(
+        rescale=guidance_rescale, interval=guidance_interval, pag_scale=pag_scale, pag_adaptive=pag_adaptive,
+        pag_layers=pag_layers, freeu=freeu,
+    )  # fmt: skip
     second = second_pass(
         scale=hires,
         strength=hires_strength,
@@ -272,6 +296,7 @@ def generate(
             "clip_skip": clip_skip,
             "emphasis": mode,
             **noise,
+            **guided,
             **pictures,
         }
         drawing = Drawing(pipe, shots, outputs, progress, overwrite=overwrite, second=second)
