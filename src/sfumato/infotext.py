@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
+from typing import TypeGuard
 
 from sfumato.recipe import Recipe
 
@@ -191,11 +192,11 @@ def _guidance(recipe: Recipe) -> dict[str, object]:
     said = {
         name: _number(float(value))
         for name, option in {"CFG Rescale": "guidance_rescale", "PAG scale": "pag_scale", "PAG adaptive": "pag_adaptive_scale"}.items()
-        if isinstance(value := asked.get(option), int | float) and value != 0
+        if _is_number(value := asked.get(option)) and value != 0
     }  # fmt: skip
     if isinstance(interval := asked.get("guidance_interval"), list) and len(interval) == 2:
         start, end = interval
-        if end == 1 and isinstance(start, int | float):
+        if end == 1 and _is_number(start):
             # The web UI leaves out the step that begins at this share too.
             said["Skip Early CFG"] = f"{start - 1e-4:.4f}"
         else:
@@ -203,6 +204,11 @@ def _guidance(recipe: Recipe) -> dict[str, object]:
     if isinstance(freeu := asked.get("freeu"), Mapping):
         said["FreeU"] = ", ".join(f"{name} {factor}" for name, factor in freeu.items())
     return said
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether a value that came with a recipe is a number that can be reckoned with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e6
 
 
 def _emphasis(recipe: Recipe) -> str | None:

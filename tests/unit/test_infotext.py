@@ -238,7 +238,15 @@ def test_guidance_in_the_words_that_others_have_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"freeu": 3}, {"guidance_interval": ["a", 1]}, {"guidance_interval": "01"}, {"pag_scale": []}]
+    "wrong",
+    [
+        {"freeu": 3},
+        {"guidance_interval": ["a", 1]},
+        {"guidance_interval": "01"},
+        {"pag_scale": []},
+        {"pag_scale": 10**400},
+        {"guidance_interval": [10**400, 1]},
+    ],
 )
 def test_guidance_that_is_none_is_no_error(wrong: dict[str, object]) -> None:
     assert "CFG scale: 7" in infotext(replace(RECIPE, guidance=wrong))
