@@ -186,7 +186,7 @@ def _noise(recipe: Recipe) -> str | None:
     return None
 
 
-def _guidance(recipe: Recipe) -> dict[str, object]:
+def _guidance(recipe: Recipe) -> dict[str, str]:
     """What was asked of guidance, by the web UI's names, its extensions' or its descendants' where they have one."""
     asked = recipe.guidance
     said = {
