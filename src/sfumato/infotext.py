@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import cast
+from typing import TypeGuard, cast
 
 from sfumato.errors import RecipeError
 from sfumato.recipe import Recipe
@@ -114,6 +114,7 @@ def infotext(recipe: Recipe) -> str:
         "Sampler": SAMPLER_NAMES.get(first.sampler, first.sampler),
         "Schedule type": _schedule_type(first.scheduler),
         "CFG scale": _number(recipe.guidance_scale),
+        **_guidance(recipe),
         "Seed": recipe.seed if noise is None else None,
         "Size": f"{first.width}x{first.height}",
         "Model hash": (recipe.model_sha256 or "")[:10] or None,
@@ -221,6 +222,31 @@ def _second_pass(first: Recipe, second: Recipe) -> dict[str, object]:
         "Hires upscaler": UPSCALER_NAMES.get(str(second.inputs["image"].get("enlarge"))),
         **{name: value for name, (value, differs) in own.items() if differs},
     }
+
+
+def _guidance(recipe: Recipe) -> dict[str, str]:
+    """What was asked of guidance, by the web UI's names, its extensions' or its descendants' where they have one."""
+    asked = recipe.guidance
+    said = {
+        name: _number(float(value))
+        for name, option in {"CFG Rescale": "guidance_rescale", "PAG scale": "pag_scale", "PAG adaptive": "pag_adaptive_scale"}.items()
+        if _is_number(value := asked.get(option)) and value != 0
+    }  # fmt: skip
+    if isinstance(interval := asked.get("guidance_interval"), list) and len(interval) == 2:
+        start, end = interval
+        if end == 1 and _is_number(start):
+            # The web UI leaves out the step that begins at this share too.
+            said["Skip Early CFG"] = f"{start - 1e-4:.4f}"
+        else:
+            said["Guidance interval"] = f"{start} to {end}"
+    if isinstance(freeu := asked.get("freeu"), Mapping):
+        said["FreeU"] = ", ".join(f"{name} {factor}" for name, factor in freeu.items())
+    return said
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether a value that came with a recipe is a number that can be reckoned with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e6
 
 
 def _emphasis(recipe: Recipe) -> str | None:

@@ -1,4 +1,4 @@
-"""The examples of docs/noise.md, docs/metadata.md and docs/grids.md run, in a folder of their own, in their order."""
+"""The examples of docs/noise.md, docs/metadata.md, docs/grids.md and docs/guidance.md run, in a folder of their own, in their order."""
 
 import contextlib
 import re
@@ -13,7 +13,7 @@ from sfumato.cli.app import run
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("document", ["noise.md", "metadata.md", "grids.md"])
+@pytest.mark.parametrize("document", ["noise.md", "metadata.md", "grids.md", "guidance.md"])
 def test_examples_run(document: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (DOCS / document).read_text(encoding="utf-8")
     blocks = re.findall(r"```(python|bash)\n(.*?)```", text, re.DOTALL)

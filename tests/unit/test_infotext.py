@@ -213,3 +213,40 @@ def test_emphasis_is_said_where_the_web_ui_would_take_brackets_otherwise(emphasi
         settings = parse_infotext(infotext(replace(RECIPE, **prompts, emphasis=emphasis))).settings
         assert settings.get("Emphasis") == said
     assert "Emphasis" not in infotext(replace(RECIPE, emphasis=emphasis))
+
+
+def test_guidance_in_the_words_that_others_have_for_it() -> None:
+    guided = replace(
+        RECIPE,
+        guidance={
+            "guidance_rescale": 0.7, "guidance_interval": [0.25, 1.0], "pag_scale": 3.0, "pag_adaptive_scale": 0.0,
+            "pag_applied_layers": ["mid"], "freeu": {"s1": 0.9, "s2": 0.2, "b1": 1.2, "b2": 1.4},
+        },
+    )  # fmt: skip
+    said = parse_infotext(infotext(guided)).settings
+    assert said["CFG Rescale"] == "0.7"
+    assert said["PAG scale"] == "3"
+    assert "PAG adaptive" not in said
+    assert said["FreeU"] == "s1 0.9, s2 0.2, b1 1.2, b2 1.4"
+    assert parse_infotext(infotext(replace(RECIPE, guidance={"guidance_interval": [0.0, 0.5]}))).settings[
+        "Guidance interval"
+    ] == "0.0 to 0.5"  # fmt: skip
+    # The web UI skips the steps that begin at that share or before it.
+    for steps in range(1, 40):
+        skipped = [step for step in range(steps) if step / steps <= float(said["Skip Early CFG"])]
+        assert skipped == [step for step in range(steps) if step / steps < 0.25]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"freeu": 3},
+        {"guidance_interval": ["a", 1]},
+        {"guidance_interval": "01"},
+        {"pag_scale": []},
+        {"pag_scale": 10**400},
+        {"guidance_interval": [10**400, 1]},
+    ],
+)
+def test_guidance_that_is_none_is_no_error(wrong: dict[str, object]) -> None:
+    assert "CFG scale: 7" in infotext(replace(RECIPE, guidance=wrong))

@@ -10,6 +10,7 @@ import typer
 
 from sfumato.cli.adapters import load_adapters, parse_embedding, parse_lora
 from sfumato.cli.canvas import canvas_options
+from sfumato.cli.guidance import guidance_options
 from sfumato.cli.outputs import Shot, plan_outputs
 from sfumato.cli.parsing import parse_grid, parse_size
 from sfumato.cli.pictures import picture_options, second_pass
@@ -39,6 +40,25 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: the model's)")] = None,
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow the prompt; 1 is no guidance. (default: the model's)")
+    ] = None,
+    guidance_rescale: Annotated[
+        float | None, typer.Option(help="Take back so much of what guidance adds to contrast, 0 to 1. (default: 0)")
+    ] = None,
+    guidance_interval: Annotated[
+        str | None, typer.Option(metavar="START,END", help="Guide only this share of the steps, such as 0.2,0.8.")
+    ] = None,
+    pag_scale: Annotated[
+        float | None, typer.Option(help="Perturbed-attention guidance, for firmer shapes; usual: 3. (default: 0)")
+    ] = None,
+    pag_adaptive: Annotated[
+        float | None, typer.Option(help="How much of --pag-scale is gone with each of the network's 1000 timesteps.")
+    ] = None,
+    pag_layers: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Which attention to perturb: mid, down_blocks.1, …; repeat. (default: mid)"),
+    ] = None,
+    freeu: Annotated[
+        str | None, typer.Option(metavar="S1,S2,B1,B2", help="FreeU's factors, such as 0.9,0.2,1.2,1.4.")
     ] = None,
     sampler: Annotated[
         str | None,
@@ -269,6 +289,10 @@ def generate(
     canvas = canvas_options(
         pictures, upscale=upscale, size=size, tile=tile, tile_overlap=tile_overlap, seamless=seamless
     )
+    guided = guidance_options(
+        rescale=guidance_rescale, interval=guidance_interval, pag_scale=pag_scale, pag_adaptive=pag_adaptive,
+        pag_layers=pag_layers, freeu=freeu,
+    )  # fmt: skip
     second = second_pass(
         scale=hires,
         strength=hires_strength,
@@ -316,6 +340,7 @@ def generate(
             "emphasis": mode,
             "compat": compat,
             **noise,
+            **guided,
             **pictures,
             **canvas,
         }

@@ -48,10 +48,10 @@ class Job:
     """What the engine has to know to make one image.
 
     `sampling` is a sampler's generator, not yet started, and `steps` how many it will take, None where it finds out on the way;
-    `conditionings` holds one entry for each row that `guidance` asks for, but for those that hear what another hears; `timestep` turns a
-    sigma into the network's training index, or whatever else it is told of it; `prediction` is what it answers; `adapters` run beside the
-    network. `changes` says which rows have other conditionings, and after how many finished steps; those are of equal lengths. `beside` are
-    further channels of each row's input,
+    `conditionings` holds one entry for each row that `guidance` asks for, but for those that hear what another hears (`conditioned_as`);
+    `timestep` turns a sigma into the network's training index, or whatever else it is told of it; `prediction` is what it answers; `adapters`
+    run beside the network. `changes` says which rows have other conditionings, and after how many finished steps; those are of equal lengths.
+    `beside` are further channels of each row's input,
     `c h w`, for networks that read more than x: a mask, another picture; rows that have none of their own read those of "cond".
     `freeu` weighs what the network reads on its way up. `at_step` answers every step of the sampler before anybody hears of it. Through
     `windows`, the network sees one part of x at a time; along the axes of `wraps`, what it sees has no edge.

@@ -54,13 +54,10 @@ class _Perturbing(StableDiffusionPipeline):
         return super().from_single_file(pretrained_model_link_or_path, **options)._applying(pag_applied_layers)
 
     @classmethod
-    def from_pipe(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, pipeline: Opening, *, pag_applied_layers: Layers | None = None, **parts: Any
-    ) -> Self:
-        """The model of another pipeline, drawing in this way; its layers, unless others are given."""
-        assert isinstance(pipeline, StableDiffusionPipeline)
-        layers = pipeline.pag_applied_layers if pag_applied_layers is None else pag_applied_layers
-        return super().from_pipe(pipeline, **parts)._applying(layers)
+    def from_pipe(cls, pipeline: Opening, *, pag_applied_layers: Layers | None = None, **parts: Any) -> Self:
+        """The model of another pipeline, drawing in this way; with its layers, unless others are given."""
+        shared = super().from_pipe(pipeline, **parts)
+        return shared if pag_applied_layers is None else shared._applying(pag_applied_layers)
 
     def _applying(self, layers: Layers) -> Self:
         self.set_pag_applied_layers(layers)

@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 
 from sfumato.checkpoints.diffusers_layout import unet_keys
-from sfumato.errors import OptionError
+from sfumato.errors import OptionError, UnsupportedError
 from sfumato.models.unet import UNet
+from sfumato.pipeline.parts import unwrapped
 
 # What a pattern may hold. They come with recipes, too, and a pattern of few choices and repetitions can't take long on names this short.
 _PATTERN = re.compile(r"(?:[\w|()^$\-.\[\]]|\\\.|\.\*)+")
@@ -15,8 +16,10 @@ _MOST_CHARACTERS, _MOST_CHOICES, _MOST_REPETITIONS = 200, 8, 2
 def perturbed_layers(unet: UNet, patterns: Sequence[str]) -> tuple[str, ...]:
     """Our names of the self-attentions that diffusers' names for them match: "mid", "down_blocks.1", "up_blocks.(0|1).attentions.0".
 
-    Raises OptionError for a pattern that is none, or that matches no self-attention of this U-Net.
+    Raises OptionError for a pattern that is none, or that matches no self-attention of this U-Net, UnsupportedError for another network.
     """
+    if not isinstance(unwrapped(unet), UNet):
+        raise UnsupportedError("perturbed-attention guidance is not for the latent upscaler; leave out pag_scale")
     keys = unet_keys(unet.config)
     names = {
         ours: keys.to_theirs(f"{ours}.to_q.weight").removesuffix(".to_q.weight") for ours in unet.self_attentions()

@@ -102,7 +102,10 @@ def whole(value: Any) -> int | None:
 
 def check_number(name: str, value: object, *, least: float, most: float = math.inf) -> float:
     """The value as a float. Raises OptionError unless it is a finite number from `least` to `most`."""
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # a whole number larger than any float
+        number = math.inf
     if not math.isfinite(number):
         raise OptionError(f"{name} must be a finite number, not {value!r}")
     if not least <= number <= most:

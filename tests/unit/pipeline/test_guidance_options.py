@@ -281,6 +281,7 @@ def test_what_does_nothing_without_guidance_is_said(pipe: Any, name: str) -> Non
         {"freeu": "yes"},
         {"pag_scale": 3, "pag_applied_layers": ["(a+)+$"]},
         {"pag_scale": "3"},
+        {"pag_scale": 10**400},
     ],
 )
 def test_a_recipe_s_guidance_is_checked(pipe: Any, plain: Any, wrong: dict[str, Any]) -> None:
