@@ -42,7 +42,6 @@ WHY: Mapping[str, str] = {
     "Hypernet strength": PARTS,
     "Refiner": PARTS,
     "Refiner switch at": PARTS,
-    "Tiling": PARTS,
     "VAE": "the model's own VAE decodes, or the one you put in",
     "VAE hash": "the model's own VAE decodes, or the one you put in",
     "TI hashes": "embeddings are loaded with --embedding FILE, and not by their hashes",
@@ -54,6 +53,7 @@ WHY: Mapping[str, str] = {
     "Sigma tmax": OWN_NUMBERS,
     "Sigma noise": OWN_NUMBERS,
     "Eta": "ancestral samplers take all of their noise here",
+    "Tiling": "it is neither True nor False",
     "NGMS": "every step is guided",
     "Token merging ratio": "tokens are not merged",
     "Emphasis": "it reckons the weights of words in another way",
@@ -77,6 +77,8 @@ def read_a1111(text: str) -> Settings:
     _numbers(draft, said)
     _noise(draft, said)
     _sampler(draft, said)
+    if said.get("Tiling") == "True":
+        draft.values["seamless"] = bool(said.pop("Tiling"))
     for name, field in (("Model", "model"), ("Model hash", "model_hash")):
         if name in said:
             draft.values[field] = said.pop(name)
