@@ -42,10 +42,10 @@ WHY: Mapping[str, str] = {
     "Hypernet strength": PARTS,
     "Refiner": PARTS,
     "Refiner switch at": PARTS,
-    "Tiling": PARTS,
     "VAE": "the model's own VAE decodes, or the one you put in",
     "VAE hash": "the model's own VAE decodes, or the one you put in",
     "TI hashes": "embeddings are loaded with --embedding FILE, and not by their hashes",
+    "Tiling": "it is neither True nor False",
     "NGMS": "every step is guided",
     "Token merging ratio": "tokens are not merged",
     "Emphasis": "it reckons the weights of words in another way",
@@ -75,6 +75,8 @@ def read_a1111(text: str) -> Settings:
     if said.get("Emphasis") == NO_NORM:
         draft.values["emphasis"] = "a1111_no_norm"
         said.pop("Emphasis")
+    if said.get("Tiling") == "True":
+        draft.values["seamless"] = bool(said.pop("Tiling"))
     for name, field in (("Model", "model"), ("Model hash", "model_hash")):
         if name in said:
             draft.values[field] = said.pop(name)

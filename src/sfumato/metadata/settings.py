@@ -43,6 +43,7 @@ class Settings:
     clip_skip        last layers of the text encoder left out
     rng … eta_noise_seed_delta   as in a recipe
     noise_count      pictures that were drawn together from one generator; this one's noise is row `noise_index` of theirs
+    seamless         whether it wraps along both axes
     model, model_hash   the name and the hash by which the program knew it
     loras            in the order in which they were added
     omissions        everything else that it says and that shaped the picture
@@ -70,6 +71,7 @@ class Settings:
     eta_noise_seed_delta: int = 0
     noise_index: int = 0
     noise_count: int = 1
+    seamless: bool = False
     model: str | None = None
     model_hash: str | None = None
     loras: tuple[NamedLora, ...] = ()

@@ -164,7 +164,10 @@ def _channels(layers: Sequence[nn.Module], channels: int) -> int:
 
 
 class _Moments:
-    """Mean and variance of what is added piece by piece, in float64 on the CPU, which some accelerators have not. Source: Chan et al. 1979, Updating formulae, Eq. 2.1."""
+    """Mean and variance of what is added piece by piece, in float64 on the CPU, as some accelerators have none.
+
+    Source: Chan, Golub and LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances.
+    """
 
     def __init__(self) -> None:
         self._count = 0

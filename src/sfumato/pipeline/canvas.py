@@ -113,22 +113,27 @@ class CanvasOptions:
             return None
         if self.seamless not in get_args(Seamless):
             raise OptionError(f"seamless must be one of {', '.join(get_args(Seamless))}, not {self.seamless!r}")
-        network = unwrapped(pipe.unet)
-        if not isinstance(network, UNet):
-            raise UnsupportedError(f"a {type(network).__name__} can't draw seamless pictures; leave out seamless")
         if request.workflow is not None and request.workflow.box is not None:
             raise OptionError(
                 "with padding_mask_crop only a part is painted, which does not wrap; leave out one of them"
             )
-        # What is halved on the way down must meet itself at the seam.
-        multiple = math.lcm(MULTIPLE, pipe.vae.scale * 2 ** (len(network.config.channels) - 1))
-        for name, dim, side in (("width", -1, request.width), ("height", -2, request.height)):
-            if dim in AXES[self.seamless] and side % multiple:
-                near = max(multiple, round(side / multiple) * multiple)
-                raise SizeError(
-                    f"to wrap, the {name} must be a multiple of {multiple} with this model, not {side}; try {near}"
-                )
+        check_wraps(self.seamless, pipe, request.width, request.height)
         return self.seamless
+
+
+def check_wraps(seamless: Seamless, pipe: "StableDiffusionPipeline", width: int, height: int) -> None:
+    """Raise SizeError for a side that can't wrap, UnsupportedError for a model that knows no wrapping."""
+    network = unwrapped(pipe.unet)
+    if not isinstance(network, UNet):
+        raise UnsupportedError(f"a {type(network).__name__} can't draw seamless pictures; leave out seamless")
+    # What is halved on the way down must meet itself at the seam.
+    multiple = math.lcm(MULTIPLE, pipe.vae.scale * 2 ** (len(network.config.channels) - 1))
+    for name, dim, side in (("width", -1, width), ("height", -2, height)):
+        if dim in AXES[seamless] and side % multiple:
+            near = max(multiple, round(side / multiple) * multiple)
+            raise SizeError(
+                f"to wrap, the {name} must be a multiple of {multiple} with this model, not {side}; try {near}"
+            )
 
 
 def canvas_of(request: Request) -> Canvas:

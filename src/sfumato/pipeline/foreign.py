@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sfumato.adapters import Adapter
-from sfumato.errors import RecipeError
+from sfumato.errors import RecipeError, UsageError
 from sfumato.metadata import Omission, Settings
 from sfumato.metadata.settings import Program
 from sfumato.pipeline.adapter_recipe import hash_of
+from sfumato.pipeline.canvas import check_wraps
 from sfumato.pipeline.compat import HABITS, Compat
 from sfumato.pipeline.request import MULTIPLE
 from sfumato.pipeline.result import name_of, versions
-from sfumato.recipe import Emphasis, Recipe, UsedAdapter
+from sfumato.recipe import Emphasis, Recipe, Seamless, UsedAdapter
 from sfumato.schedulers import scheduler_from_settings
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignR
         eta=settings.eta,
         width=width,
         height=height,
+        seamless=_seamless(settings, pipe, width, height, omissions),
         clip_skip=skip or None,
         emphasis=emphasis,
         rounding=HABITS[AS[settings.program]].rounding,
@@ -113,6 +115,20 @@ def _side(name: str, side: int, omissions: list[Omission]) -> int:
             Omission(name=name, value=str(side), why=f"sides are multiples of {MULTIPLE}; {possible} is taken")
         )
     return possible
+
+
+def _seamless(
+    settings: Settings, pipe: "StableDiffusionPipeline", width: int, height: int, omissions: list[Omission]
+) -> Seamless | None:
+    """Whether it wraps, if it can at that size on that model."""
+    if not settings.seamless:
+        return None
+    try:
+        check_wraps("both", pipe, width, height)
+    except UsageError as error:
+        omissions.append(Omission(name="Tiling", value="True", why=str(error)))
+        return None
+    return "both"
 
 
 def _adapters(

@@ -115,6 +115,14 @@ def test_how_the_web_ui_weighs_words(said: str, emphasis: str, named: list[str])
     assert list(omitted(settings)) == named
 
 
+@pytest.mark.parametrize(
+    ("said", "seamless", "left"), [("True", True, {}), ("False", False, {}), ("x", False, {"Tiling": "x"})]
+)
+def test_the_web_ui_s_tiling(said: str, seamless: bool, left: dict[str, str]) -> None:
+    settings = read_a1111(f"a fox\nSteps: 4, Sampler: Euler, Seed: 1, Tiling: {said}, Version: v1.10.1")
+    assert (settings.seamless, omitted(settings)) == (seamless, left)
+
+
 def test_values_that_can_t_be_are_named() -> None:
     settings = read_a1111(
         "cat\nSteps: many, Sampler: DDIM, CFG scale: nan, Seed: -1, Size: 0x9999999999, Clip skip: x, RNG: dice, ENSD: 1.5, "

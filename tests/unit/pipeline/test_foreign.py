@@ -72,6 +72,8 @@ def test_the_recipe_draws_what_a_call_with_the_same_settings_draws(pipe: Any) ->
         (changed(seed=None, steps=None, guidance_scale=None), {"seed", "steps", "guidance scale"}, {"seed": 0, "steps": 50}),
         (changed(width=None), {"width"}, {"width": 64}),
         (changed(clip_skip=3), {"clip skip"}, {"clip_skip": None}),
+        (changed(seamless=True), set(), {"seamless": "both"}),
+        (changed(seamless=True, width=72), {"Tiling"}, {"seamless": None}),
         (changed(loras=(NamedLora(name="ink", weight=0.5),)), {"LoRA"}, {"adapters": ()}),
     ],
 )  # fmt: skip
