@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from sfumato.cli.app import run
 from sfumato.cli.grid_plan import read_definition
@@ -58,6 +60,31 @@ def test_a_sheet_is_drawn_again_with_what_is_said_besides(tiny_folder: Path, her
     assert recipes("b.png")[0].seed == read_definition(Path("a.html"))["options"]["seed"]
     (here / tiny_folder.name).unlink()
     assert run(["grid", "--replay", "b.png", "--out", "d.png"]) == 2  # its model is nowhere
+
+
+def test_the_weight_of_a_lora_varies(tiny_folder: Path, here: Path) -> None:
+    name, generator = (
+        "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q",
+        torch.Generator().manual_seed(0),
+    )
+    down, up = (torch.randn(*shape, generator=generator) for shape in ((4, 16), (16, 4)))
+    save_file({f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}, here / "ink.safetensors")
+    common = ["--model", str(tiny_folder), "--seed", "1", "--steps", "1"]
+    assert run(["grid", "x=lora-weight:0.5,2", "a", *common, "--lora", "ink.safetensors", "--out", "s.png"]) == 0
+    assert run(["grid", "x=lora:,ink.safetensors:2", "a", *common, "--out", "t.png"]) == 0
+    half, double = recipes("s.png")
+    without, again = recipes("t.png")
+    assert [one.adapters and dict(one.adapters[0].weights) for one in (half, double, without)] == [{"unet": 0.5}, {"unet": 2.0}, ()]  # fmt: skip
+    assert again == double
+    assert len({one.pixels_sha256 for one in (half, double, without)}) == 3
+    assert run(["generate", "a", *common, "--lora", "ink.safetensors:0.5", "--out", "one.png"]) == 0
+    assert read_recipe(here / "one.png") == half
+    (here / "f").mkdir()
+    (here / "ink.safetensors").rename(here / "f" / "ink.safetensors")
+    (here / "f" / tiny_folder.name).symlink_to(tiny_folder)
+    (here / "s.png").rename(here / "f" / "s.png")
+    assert run(["grid", "--replay", "f/s.png", "--out", "u.png"]) == 0  # both are found beside the sheet
+    assert recipes("u.png") == [half, double]
 
 
 def test_pages_are_files_or_one_html(tiny_folder: Path, here: Path, capsys: OUTPUT) -> None:

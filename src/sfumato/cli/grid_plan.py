@@ -90,7 +90,7 @@ def plan_grid(
     found = {letter: parse_axis(said, words) for letter, said in sorted(axes.items())}
     for letter, said in axes.items():
         name = sets(said)
-        if name in options or (name == "prompt" and base["prompt"]):
+        if name is not None and (name in options or (name == "prompt" and base["prompt"])):
             raise OptionError(
                 f"{fields()[name].title} is given for all pictures, and {letter}= varies it; leave one of them out"
             )

@@ -95,6 +95,11 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
     model, variant, device, dtype, loras, embeddings = take("model", "variant", "device", "dtype", "lora", "embedding")
     # An option that is added to `generate` is to be taken here as well: nothing that was asked for is left undone.
     assert not left, f"options of sfumato generate that wanted_of does not know: {', '.join(left)}"
+    used = [parse_lora(text) for text in loras or ()]
+    if len({lora.path for lora in used}) < len(used):
+        raise OptionError(
+            "a LoRA is given twice for one picture; give it once, with the weight that both make together"
+        )
     _check_names(sampler, spacing, rng, compat)
     _check_sizes(width, height)
     _check_model(model)
@@ -108,7 +113,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
             safety_threshold=threshold,
             embeddings=tuple(parse_embedding(text) for text in embeddings or ()),
         ),
-        loras=tuple(parse_lora(text) for text in loras or ()),
+        loras=tuple(used),
         sampler=sampler,
         spacing=spacing,
         compat=compat,
