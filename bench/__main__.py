@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from bench.bars import BARS, judged
@@ -43,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
             say=lambda line: print(line, flush=True),
         )  # fmt: skip
         for measure in map(quick, measures) if asked.quick else measures:
+            if asked.rounds:
+                measure = replace(measure, rounds=asked.rounds)
             print(f"— {measure.name}, about {measure.minutes:.1f} min", flush=True)
             results.put(bench.measured(measure))
     if asked.quick:
@@ -73,6 +76,9 @@ def parser() -> argparse.ArgumentParser:
     described.add_argument("--table", action="store_true", help="measure nothing, write up what there is")
     described.add_argument("--list", action="store_true", help="name the measures, with about how long they take")
     described.add_argument("--threads", type=int, default=cores(), help="of every process (default: %(default)s)")
+    described.add_argument(
+        "--rounds", type=int, metavar="N", help="turns of each contender (default: the measure's own)"
+    )
     described.add_argument("--no-install", action="store_true", help="make no environments; who has none is left out")
     described.add_argument(
         "--cache", type=Path, default=Path(os.environ.get("SFUMATO_BENCH_CACHE", ROOT / ".bench")), metavar="FOLDER",

@@ -61,8 +61,11 @@ def _make(environment: Environment, folder: Path, python: Path) -> None:
 
 
 def versions(python: str, names: tuple[str, ...]) -> dict[str, str]:
-    """Versions of an environment's packages, and of its Python."""
-    done = subprocess.run([python, "-c", TOLD, *names], capture_output=True, text=True, check=True)
+    """Versions of an environment's packages, and of its Python. Raises NotInstalledError if that doesn't run."""
+    try:
+        done = subprocess.run([python, "-c", TOLD, *names], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise NotInstalledError(f"its Python does not run: {error}") from None
     return json.loads(done.stdout)
 
 

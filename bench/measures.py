@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+OPENING = ("step", "encode", "decode", "load", "picture", "requests")
+"""Tasks that open a checkpoint."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -41,6 +44,11 @@ class Measure:
     model: Literal["sd15", "bundled"] = "sd15"
     minutes: float = 1
     limit: float = 1800
+
+    @property
+    def reads(self) -> bool:
+        """Whether it opens the large checkpoint."""
+        return self.model == "sd15" and (self.task in OPENING or "{file}" in self.command)
 
     @property
     def contenders(self) -> list[str]:

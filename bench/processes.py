@@ -51,12 +51,14 @@ class Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._ended.wait(EVERY):
+        while True:
             # Gone between two looks: what was seen last stands.
             with contextlib.suppress(OSError):
                 seen = memory_of(self._status.read_text())
                 self.rss = seen.get("VmHWM", self.rss)
                 self.anonymous = max(seen.get("RssAnon", 0.0), self.anonymous or 0.0) or None
+            if self._ended.wait(EVERY):
+                return
 
 
 def memory_of(status: str) -> dict[str, float]:

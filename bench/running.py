@@ -23,6 +23,8 @@ from bench.worker import AbsentError, Setting
 
 PREPARING = 3600.0
 """Seconds that a contender may take to prepare its files."""
+READ = 16 << 20
+"""Bytes."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SILENT = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
 
@@ -53,6 +55,8 @@ class Bench:
             },
         )  # fmt: skip
         made = checkpoint(self.cache)
+        if measure.reads:
+            read_through(made)
         for key in measure.contenders:
             self._admit(CONTENDERS[key], made, entry)
         for turn in turns(measure.pairs, measure.rounds):
@@ -86,7 +90,7 @@ class Bench:
     def _home(self, name: str) -> Installed | str:
         """An environment, or why there is none."""
         if name not in self._ready:
-            self.say(f"environment {name}")
+            self.say(f"environment {name}; where it has to be made that takes minutes, and a compiler for some")
             try:
                 self._ready[name] = installed(ENVIRONMENTS[name], self.cache, install=self.install)
             except NotInstalledError as why:
@@ -148,6 +152,15 @@ class Bench:
         variables: Mapping[str, str] = os.environ
         kept = {key: one for key, one in variables.items() if name == OURS or not key.startswith("PYTHON")}
         return {**kept, **SILENT, **dict.fromkeys(THREADS, str(self.threads))}
+
+
+def read_through(made: Checkpoint) -> None:
+    """Read the checkpoint once, so that the system has it in memory and no contender waits for the disk."""
+    for path in [made.file, *sorted(made.folder.rglob("*"))]:
+        if path.is_file():
+            with path.open("rb", buffering=0) as file:
+                while file.read(READ):
+                    pass
 
 
 def said(ended: Ended) -> dict[str, Any]:
