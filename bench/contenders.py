@@ -45,10 +45,10 @@ ENVIRONMENTS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preparation:
-    """What a contender makes once of the checkpoint: the task that makes it, and the file of the cache that it leaves."""
+    """What a contender makes once of the checkpoint: the task that makes it, and the empty file of the cache that says it is made."""
 
     task: str
-    leaves: str
+    made: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,8 +63,8 @@ class Contender:
     prepares: tuple[Preparation, ...] = ()
 
 
-CONVERTED = Preparation(task="convert", leaves="openvino/unet.xml")
-QUANTISED = Preparation(task="quantise", leaves="openvino/unet-int8.xml")
+CONVERTED = Preparation(task="convert", made="openvino/converted")
+QUANTISED = Preparation(task="quantise", made="openvino/quantised")
 
 CONTENDERS = {
     one.key: one

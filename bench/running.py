@@ -78,7 +78,7 @@ class Bench:
             return
         entry.versions[contender.environment] = home.versions
         for preparation in contender.prepares:
-            if (self.cache / preparation.leaves).exists():
+            if (self.cache / preparation.made).exists():
                 continue
             self.say(f"{contender.title}: {preparation.task}, once")
             try:
@@ -86,6 +86,8 @@ class Bench:
             except AbsentError as why:
                 entry.missing[contender.key] = f"{preparation.task}: {why}"
                 return
+            (self.cache / preparation.made).parent.mkdir(parents=True, exist_ok=True)
+            (self.cache / preparation.made).touch()
 
     def _home(self, name: str) -> Installed | str:
         """An environment, or why there is none."""

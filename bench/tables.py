@@ -17,13 +17,13 @@ BUSY = 0.5
 """A load of the machine before it began from which a measure says so."""
 
 
-def report(entries: Mapping[str, Entry], picture: str | None = None) -> str:
-    """Everything that is written into the document; `picture` is the plot's address from there."""
+def report(entries: Mapping[str, Entry], picture: str | None = None, *, judge: bool = True) -> str:
+    """Everything that is written into the document; `picture` is the plot's address from there. Without `judge`, no bar is held up."""
     if not entries:
         return "Nothing was measured yet."
     sections = [
         machine(entries),
-        "### Bars\n\n" + bars(entries),
+        "### Bars\n\n" + bars(entries) if judge else "",
         "" if picture is None else f"![Seconds of each peer, by Sfumato's]({picture})",
         "### Beside the peers\n\n" + measures(entries),
         ceiling_section(entries),

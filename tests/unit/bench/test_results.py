@@ -155,6 +155,7 @@ def test_the_report_has_every_bar_and_says_what_is_missing():
     assert "sfumato 1, torch 2; diffusers 3" in text
     assert "not idle" not in text
     assert "![Seconds of each peer, by Sfumato's](images/plot.svg)" in text
+    assert "### Bars" not in report({"unet-512": STEP}, judge=False)
     assert report({}) == "Nothing was measured yet."
 
 

@@ -57,6 +57,8 @@ def test_a_measure_takes_its_turns_and_keeps_what_was_said(bench: Any) -> None:
         "diffusers", "sfumato", "openvino", "sfumato",
     ]  # fmt: skip
     assert entry.runs[0].figures == {"seconds": 2.0, "wall": 1.0, "rss": 100.0, "anonymous": 50.0}
+    one.measured(MEASURE)
+    assert played.count("openvino convert") == 1
     assert (entry.missing, entry.setting["size"], entry.setting["threads"]) == ({}, 64, 1)
 
 
