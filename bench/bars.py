@@ -83,5 +83,5 @@ def judged(bar: Bar, entries: Mapping[str, Entry]) -> Judged:
         reasons = [
             f"{CONTENDERS[one].title}: {entry.missing[one]}" for one in (bar.ours, bar.peer) if one in entry.missing
         ]
-        return Judged(bar=bar, verdict="not measured", why="; ".join(reasons) or f"there is no {bar.figure}")
+        return Judged(bar=bar, verdict="not measured", why="; ".join(reasons) or f"there is no figure {bar.figure!r}")
     return Judged(bar=bar, verdict="met" if round(reached.median, 2) <= bar.most else "missed", reached=reached)

@@ -11,6 +11,8 @@ from bench.shares import INT8, ceilings, shares
 
 SHOWN = {"help": "wall", "memory-2gb": "wall", "memory-1gb": "wall", "memory-smallest": "wall"}
 """The figure that a measure is about where it is not "seconds"."""
+FURTHER = {"load": ("… and the end of a step of 64²", "to a first small step")}
+"""Another figure in seconds of a measure, and what it is: whether a load was only put off, here."""
 APART = ("ceilings", "work", *(f"requests-{count}" for count in TOGETHER))
 """Measures with tables of their own."""
 BUSY = 0.5
@@ -108,19 +110,26 @@ def measures(entries: Mapping[str, Entry]) -> str:
         if entry is None or measure.name in APART:
             continue
         ran = {one.contender for one in entry.runs}
-        rows += [measure_row(measure, entry, contender) for contender in measure.contenders if contender in ran]
+        told = [(measure.title, SHOWN.get(measure.name, "seconds"))]
+        if measure.name in FURTHER:
+            told.append(FURTHER[measure.name])
+        for title, figure in told:
+            rows += [
+                (title, *measure_row(measure, entry, contender, figure))
+                for contender in measure.contenders
+                if contender in ran
+            ]
     head = ("measure", "", "seconds", "Sfumato ×", "peak RSS, MiB", "of it anonymous")
     return table(head, rows) if rows else "Nothing yet."
 
 
-def measure_row(measure: Measure, entry: Entry, contender: str) -> Sequence[str]:
-    """One contender's line: the ratio is that of Sfumato's seconds to its."""
-    figure = SHOWN.get(measure.name, "seconds")
+def measure_row(measure: Measure, entry: Entry, contender: str, figure: str) -> Sequence[str]:
+    """One contender's line after its title: the ratio is that of Sfumato's seconds to its."""
     ours = next((pair.ours for pair in measure.pairs if pair.peer == contender), None)
     beside = times(ratio(entry, ours, contender, figure)) if ours is not None else ""
     memory = (figures(entry, contender, name) for name in ("rss", "anonymous"))
     return (
-        measure.title, CONTENDERS[contender].title, seconds(figures(entry, contender, figure)), beside,
+        CONTENDERS[contender].title, seconds(figures(entry, contender, figure)), beside,
         *("–" if one is None else f"{one.median:,.0f}" for one in memory),
     )  # fmt: skip
 

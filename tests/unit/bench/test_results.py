@@ -78,7 +78,7 @@ def test_what_is_not_measured_says_why():
     assert judged(bar(peer="sdcpp"), entries).why == "stable-diffusion.cpp f16: it did not build"
     assert judged(bar(), {}).why == "not run yet"
     assert judged(bar(measure=None, why="no GPU"), entries).why == "no GPU"
-    assert judged(bar(figure="rss"), entries).why == "there is no rss"
+    assert judged(bar(figure="rss"), entries).why == "there is no figure 'rss'"
 
 
 def test_two_digits_of_a_ratio_count():
@@ -157,6 +157,13 @@ def test_the_report_has_every_bar_and_says_what_is_missing():
     assert "![Seconds of each peer, by Sfumato's](images/plot.svg)" in text
     assert "### Bars" not in report({"unet-512": STEP}, judge=False)
     assert report({}) == "Nothing was measured yet."
+
+
+def test_a_load_is_told_with_the_small_step_after_it():
+    load = entry("load", (0, 0, "sfumato", 2.0), (0, 0, "diffusers", 8.0), **{"to a first small step": 4.0})
+    text = report({"load": load})
+    assert "from the 2.1 GB file | diffusers | 8 | 0.25 |" in text
+    assert "and the end of a step of 64² | diffusers | 4 | 1.00 |" in text
 
 
 def test_a_busy_machine_is_said():
