@@ -20,6 +20,10 @@ print(json.dumps(found))
 """
 
 
+READY = "ready.json"
+"""The file of an environment that holds what was installed into it; written last."""
+
+
 class NotInstalledError(Exception):
     """An environment that can't be made here; the message says why."""
 
@@ -39,15 +43,24 @@ def installed(environment: Environment, cache: Path, *, install: bool = True) ->
     """
     if not environment.installs:
         return Installed(sys.executable, versions(sys.executable, environment.told))
-    folder = cache / "peers" / environment.name
-    python, ready = folder / "bin" / "python", folder / "ready.json"
-    wanted = json.dumps(environment.installs)
-    if not ready.exists() or ready.read_text() != wanted:
+    folder = _folder(environment, cache)
+    python = folder / "bin" / "python"
+    if not is_ready(environment, cache):
         if not install:
             raise NotInstalledError("it is not installed")
         _make(environment, folder, python)
-        ready.write_text(wanted)
+        (folder / READY).write_text(json.dumps(environment.installs))
     return Installed(str(python), versions(str(python), environment.told))
+
+
+def is_ready(environment: Environment, cache: Path) -> bool:
+    """Whether the environment is there, with what is to be installed into it now."""
+    ready = _folder(environment, cache) / READY
+    return not environment.installs or (ready.exists() and ready.read_text() == json.dumps(environment.installs))
+
+
+def _folder(environment: Environment, cache: Path) -> Path:
+    return cache / "peers" / environment.name
 
 
 def _make(environment: Environment, folder: Path, python: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.checkpoint import ROOT, Checkpoint, checkpoint
 from bench.contenders import CONTENDERS, ENVIRONMENTS, OURS, Contender
-from bench.environments import Installed, NotInstalledError, installed, last_line
+from bench.environments import Installed, NotInstalledError, installed, is_ready, last_line
 from bench.machine import load, this_machine
 from bench.measures import Measure
 from bench.processes import Ended, run
@@ -92,7 +92,8 @@ class Bench:
     def _home(self, name: str) -> Installed | str:
         """An environment, or why there is none."""
         if name not in self._ready:
-            self.say(f"environment {name}; where it has to be made that takes minutes, and a compiler for some")
+            if self.install and not is_ready(ENVIRONMENTS[name], self.cache):
+                self.say(f"installing the environment of {name}: minutes, and more where something is compiled")
             try:
                 self._ready[name] = installed(ENVIRONMENTS[name], self.cache, install=self.install)
             except NotInstalledError as why:

@@ -12,7 +12,7 @@ import pytest
 from bench import running
 from bench.checkpoint import Checkpoint
 from bench.contenders import Environment
-from bench.environments import Installed, NotInstalledError, installed, last_line
+from bench.environments import Installed, NotInstalledError, installed, is_ready, last_line
 from bench.measures import Measure, Pair, against
 from bench.processes import Ended, Watch, memory_of, run
 from bench.running import Bench, answer_in, said
@@ -128,6 +128,11 @@ def test_environments_are_not_made_where_that_is_not_allowed(tmp_path: Path) -> 
     with pytest.raises(NotInstalledError, match="not installed"):
         installed(Environment(name="x", installs=(("y",),), told=()), tmp_path, install=False)
     assert installed(Environment(name="own", told=("pytest",)), tmp_path).versions["pytest"] == pytest.__version__
+    made = Environment(name="z", installs=(("y",),), told=())
+    (tmp_path / "peers" / "z").mkdir(parents=True)
+    (tmp_path / "peers" / "z" / "ready.json").write_text('[["y"]]')
+    assert is_ready(made, tmp_path)
+    assert not is_ready(Environment(name="z", installs=(("y", "x"),), told=()), tmp_path)
     assert last_line("a\n\n b \n\n") == "b"
 
 
