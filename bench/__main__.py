@@ -89,4 +89,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nstopped; the measures that were finished are kept, and --table writes them up", file=sys.stderr)
+        sys.exit(130)
