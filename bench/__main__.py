@@ -43,6 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
             cache=cache, threads=asked.threads, install=not asked.no_install, without=frozenset(asked.without),
             say=lambda line: print(line, flush=True),
         )  # fmt: skip
+        if asked.prepare:
+            for measure in measures:
+                for contender, why in bench.prepared(measure).items():
+                    print(f"{measure.name}: {CONTENDERS[contender].title}: not ready: {why}")
+            return 0
         for measure in map(quick, measures) if asked.quick else measures:
             if asked.rounds:
                 measure = replace(measure, rounds=asked.rounds)
@@ -74,6 +79,9 @@ def parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="small pictures, once: does it work? Nothing is written up"
     )
     described.add_argument("--table", action="store_true", help="measure nothing, write up what there is")
+    described.add_argument(
+        "--prepare", action="store_true", help="make environments, checkpoint and conversions, measure nothing"
+    )
     described.add_argument("--list", action="store_true", help="name the measures, with about how long they take")
     described.add_argument("--threads", type=int, default=cores(), help="of every process (default: %(default)s)")
     described.add_argument(

@@ -43,18 +43,16 @@ class Bench:
     say: Callable[[str], None] = print
     _ready: dict[str, Installed | str] = field(default_factory=dict)
 
+    def prepared(self, measure: Measure) -> dict[str, str]:
+        """Make everyone in a measure ready, and measure nothing. Returns who can't take part, with the reason."""
+        entry, made = self._entry(measure), checkpoint(self.cache)
+        for key in measure.contenders:
+            self._admit(CONTENDERS[key], made, entry)
+        return entry.missing
+
     def measured(self, measure: Measure) -> Entry:
         """Carry out a measure. Who can't take part is named with the reason."""
-        begun, busy = time.monotonic(), load()
-        entry = Entry(
-            measure=measure.name, date=datetime.now().astimezone().isoformat(timespec="minutes"),
-            machine=this_machine().told(), load=busy,
-            setting={
-                "threads": self.threads, "size": measure.size, "repeats": measure.repeats, "rounds": measure.rounds,
-                "steps": measure.steps,
-            },
-        )  # fmt: skip
-        made = checkpoint(self.cache)
+        begun, entry, made = time.monotonic(), self._entry(measure), checkpoint(self.cache)
         if measure.reads:
             read_through(made)
         for key in measure.contenders:
@@ -66,6 +64,17 @@ class Bench:
                     entry.runs.append(Run(round=turn.round, pair=turn.pair, contender=turn.contender, figures=figures))
         entry.minutes = round((time.monotonic() - begun) / 60, 2)
         return entry
+
+    def _entry(self, measure: Measure) -> Entry:
+        """An entry with nothing in it yet."""
+        return Entry(
+            measure=measure.name, date=datetime.now().astimezone().isoformat(timespec="minutes"),
+            machine=this_machine().told(), load=load(),
+            setting={
+                "threads": self.threads, "size": measure.size, "repeats": measure.repeats, "rounds": measure.rounds,
+                "steps": measure.steps,
+            },
+        )  # fmt: skip
 
     def _admit(self, contender: Contender, made: Checkpoint, entry: Entry) -> None:
         """Make a contender ready, or note why it takes no part."""

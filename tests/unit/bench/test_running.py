@@ -62,6 +62,12 @@ def test_a_measure_takes_its_turns_and_keeps_what_was_said(bench: Any) -> None:
     assert (entry.missing, entry.setting["size"], entry.setting["threads"]) == ({}, 64, 1)
 
 
+def test_everyone_is_made_ready_without_a_turn(bench: Any) -> None:
+    one, played = bench({"openvino": STEP}, without=frozenset({"diffusers"}))
+    assert one.prepared(MEASURE) == {"diffusers": "it was left out"}
+    assert played == ["openvino convert"]
+
+
 def test_one_that_fails_is_missing_with_its_reason_and_is_not_run_again(bench: Any) -> None:
     one, played = bench(
         {"sfumato": STEP, "diffusers": ended(errors="Traceback\nMemoryError: no\n", code=1), "openvino": STEP}
