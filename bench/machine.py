@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,9 +43,29 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def load() -> float:
-    """How many processes wanted a core, on average over the last minute: what else went on, if the bench had not begun."""
-    return round(os.getloadavg()[0], 2)
+def load(seconds: float = 1.0) -> float:
+    """How many cores others keep busy, watched for so long while the bench itself waits; the average of the last minute would count it too."""
+    before = _ticks()
+    time.sleep(seconds)
+    after = _ticks()
+    if before is None or after is None:
+        return round(os.getloadavg()[0], 2)
+    return busy(before, after, os.cpu_count() or 1)
+
+
+def busy(before: tuple[int, int], after: tuple[int, int], count: int) -> float:
+    """Busy cores of so many, between two readings of all ticks and the idle ones."""
+    total, idle = after[0] - before[0], after[1] - before[1]
+    return round(count * (total - idle) / total, 2) if total > 0 else 0.0
+
+
+def _ticks() -> tuple[int, int] | None:
+    """Ticks of all cores since the machine was started, and those in which they had nothing to do; None where the system doesn't tell."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return None
+    user, nice, system, idle, waiting, *further = map(int, path.read_text().splitlines()[0].split()[1:9])
+    return user + nice + system + idle + waiting + sum(further), idle + waiting
 
 
 def _memory() -> int:

@@ -23,7 +23,7 @@ class Run:
 class Entry:
     """All turns of one measure: when, on what, how, and why who is missing is missing.
 
-    `load` is how busy the machine was before it began, `minutes` how long it took.
+    `load` is how many cores others kept busy before it began, `minutes` how long it took.
     """
 
     measure: str

@@ -15,8 +15,8 @@ FURTHER = {"load": ("… and the end of a step of 64²", "to a first small step"
 """Another figure in seconds of a measure, and what it is: whether a load was only put off, here."""
 APART = ("ceilings", "work", *(f"requests-{count}" for count in TOGETHER))
 """Measures with tables of their own."""
-BUSY = 0.5
-"""A load of the machine before it began from which a measure says so."""
+BUSY = 0.2
+"""Cores that others kept busy before a measure began, from which on it says so."""
 
 
 QUICK = "A quick run: pictures have a quarter of the width and height that is named, and no bar is held up to them."
@@ -89,7 +89,7 @@ def machine(entries: Mapping[str, Entry]) -> str:
     lines.append(f"**Versions**: {said}. **Measured** {when}.")
     busy = [f"{name} ({entry.load:g})" for name, entry in entries.items() if entry.load >= BUSY]
     if busy:
-        lines.append(f"The machine was not idle when these began (load): {', '.join(busy)}.")
+        lines.append(f"Others were at work when these began (cores): {', '.join(busy)}.")
     return "\n\n".join(lines)
 
 

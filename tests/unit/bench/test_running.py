@@ -13,6 +13,7 @@ from bench import running
 from bench.checkpoint import Checkpoint
 from bench.contenders import Environment
 from bench.environments import Installed, NotInstalledError, installed, is_ready, last_line
+from bench.machine import busy, load
 from bench.measures import Measure, Pair, against
 from bench.processes import Ended, Watch, memory_of, run
 from bench.running import Bench, answer_in, said
@@ -39,6 +40,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[
             return answers[player]
 
         monkeypatch.setattr(running, "run", fake)
+        monkeypatch.setattr(running, "load", lambda: 0.0)
         monkeypatch.setattr(running, "checkpoint", lambda cache: Checkpoint(cache / "file", cache / "folder"))
         monkeypatch.setattr(running, "installed", lambda *_, **__: Installed("python", {"python": "3"}))
         return Bench(cache=tmp_path, threads=1, say=lambda _: None, **options), played
@@ -162,6 +164,12 @@ def test_the_memory_of_a_process_is_seen() -> None:
 def test_a_process_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     one = run([sys.executable, "-c", "import signal; signal.pause()"], folder=tmp_path, limit=0.01)
     assert (one.code, one.errors.strip()) == (-9, "it was ended after 0 s")
+
+
+def test_busy_cores_are_told_from_idle_ticks() -> None:
+    assert busy((1000, 400), (1200, 450), 2) == 1.5
+    assert busy((1000, 400), (1000, 400), 2) == 0.0
+    assert load(0.0) >= 0.0
 
 
 def test_memory_is_read_in_mebibytes() -> None:
