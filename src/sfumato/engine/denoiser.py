@@ -13,30 +13,53 @@ from sfumato.diffusion.conversation import Query
 from sfumato.diffusion.prediction import denoised_from, network_scale
 from sfumato.engine.health import first_nonfinite_layer, is_finite
 from sfumato.engine.job import Run
+from sfumato.engine.memory import Economy
+from sfumato.engine.repair import HALVES, named, repaired
 from sfumato.errors import NumericalError
 from sfumato.models.unet import KeysValues, UNet
+from sfumato.models.widening import widened
 
 
 class Denoiser:
     """Evaluates the rows of one or more runs in a single batch of the network."""
 
-    def __init__(self, unet: UNet) -> None:
+    def __init__(self, unet: UNet, economy: Economy | None = None) -> None:
         self.unet = unet
+        self._economy = economy or Economy()
 
     def __call__(self, runs: Sequence[Run]) -> list[Tensor]:
         """The denoised estimate each run's pending query asks for, `channels h w` each, float32, where its x is; two where it asks for two.
 
-        Raises NumericalError, naming step and layer, if an answer is not finite; only sensible for one run at a time,
-        so the engine evaluates a failing batch again run by run.
+        What overflows in half precision is computed in float32. Raises NumericalError, naming step and layer, if an answer is not finite
+        all the same; only sensible for one run at a time, so the engine evaluates a failing batch again run by run.
         """
         x, timesteps, keys_values = self._rows(runs)
         output = self._evaluate(x, timesteps, keys_values, runs[0])
         outputs = torch.split(output.to(torch.float32), [len(run.job.guidance.rows()) for run in runs])
         answers = [self._answer(run, rows) for run, rows in zip(runs, outputs, strict=True)]
-        for run, answer in zip(runs, answers, strict=True):
-            if not is_finite(answer):
-                raise self._diagnosis(run)
-        return answers
+        if all(is_finite(answer) for answer in answers):
+            return answers
+        if len(runs) > 1:
+            raise NumericalError("NaN or infinity arose in a batch of several images")
+        return [self._repaired(runs[0])]
+
+    def _repaired(self, run: Run) -> Tensor:
+        """The answer for a run whose own was not finite, with as much of the network in float32 as it takes, from now to its end.
+
+        Raises NumericalError where that is of no help.
+        """
+        x, timesteps, keys_values = self._rows([run])
+        if x.dtype in HALVES and is_finite(pending_query(run).x):
+            found = repaired(self.unet, lambda: self._evaluate(x, timesteps, keys_values, run), run.widened)
+            answer = None if found is None else self._answer(run, found[0].to(torch.float32))
+            if found is not None and answer is not None and is_finite(answer):
+                run.widened = found[1]
+                dtype = str(x.dtype).removeprefix("torch.")
+                run.notes.append(
+                    f"the U-Net overflowed in {dtype} at step {run.place}: {named(found[1])} was computed in float32 from there on"
+                )
+                return answer
+        raise self._diagnosis(run)
 
     def _rows(self, runs: Sequence[Run]) -> tuple[Tensor, Tensor, KeysValues]:
         xs: list[Tensor] = []
@@ -83,8 +106,8 @@ class Denoiser:
 
     def _evaluate(self, x: Tensor, timesteps: Tensor, keys_values: KeysValues, run: Run) -> Tensor:
         """The network's answer for rows of this run, and of others with the same adapters."""
-        with torch.no_grad(), run.job.adapters.beside("unet", self.unet):
-            return self.unet(x, timesteps, keys_values)
+        with torch.no_grad(), run.job.adapters.beside("unet", self.unet), widened(self.unet, run.widened):
+            return self._economy.evaluated(self.unet, x, timesteps, keys_values)
 
 
 def pending_query(run: Run) -> Query:

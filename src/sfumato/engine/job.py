@@ -78,6 +78,9 @@ class Run:
         self.step = 0
         self.pending: Query | Step | None = None
         self.result: Tensor | None = None
+        self.widened: tuple[str, ...] = ()
+        """Parts of the network that overflowed in half precision, and are computed in float32 since."""
+        self.notes: list[str] = []
         self._conditionings = dict(job.conditionings)
         self._keys_values: KeysValues | None = None
 

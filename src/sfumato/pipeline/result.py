@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sfumato.images import to_pil
+from sfumato.models.network import computed_in
 from sfumato.pipeline.adapter_recipe import Uses, hashed
 from sfumato.pipeline.decoding import to_unit
 from sfumato.pipeline.noise_options import noise_fields
@@ -164,7 +165,7 @@ def judgement(parts: Parts, outcome: Outcome) -> dict[str, Any]:
 
 def dtypes_of(networks: Mapping[str, torch.nn.Module]) -> dict[str, str]:
     """The dtypes of the networks that differ from the U-Net's, by name; a second text encoder goes by the name of the first."""
-    dtypes = {name.removesuffix("_2"): next(network.parameters()).dtype for name, network in networks.items()}
+    dtypes = {name.removesuffix("_2"): computed_in(network) for name, network in networks.items()}
     return {name: name_of(dtype) for name, dtype in dtypes.items() if dtype != dtypes["unet"]}
 
 
