@@ -92,6 +92,7 @@ class Recipe:
     weights_dtype              the narrower dtype that the weights had been rounded to before, if any
     attention_slicing          heads of an attention computed at a time, None for all
     vae_tiling                 whether the picture was decoded in tiles
+    rows_apart                 whether guidance's rows were evaluated one after the other, to spare memory
     adapters                   what was added to the model: LoRA and its kin, and the embeddings that the prompts name
     safety                     what was said of the picture's safety, "off" where nothing judged
     safety_by, safety_mode     who said so: the model's own checker, Sfumato's filter or a function; what became of a flagged picture
@@ -136,6 +137,7 @@ class Recipe:
     autocast: str | None = None
     attention_slicing: int | None = None
     vae_tiling: bool = False
+    rows_apart: bool = False
     device: str
     model: str
     model_sha256: str | None = None

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.engine.health import first_nonfinite_layer, is_finite
+from sfumato.engine.memory import Economy
 from sfumato.errors import NumericalError, OptionError
 from sfumato.images import to_pil
 from sfumato.models.vae import AutoencoderKL
@@ -18,14 +19,20 @@ from sfumato.pipeline.parts import unwrapped
 class Decoder:
     """Decodes latents one image at a time, so that memory stays that of one and no image depends on another.
 
-    `tiled` decodes large pictures in overlapping tiles. An autoencoder that overflows in float16, as SDXL's does, is computed in float32
+    `tiled` decodes large pictures in overlapping tiles; so does an `economy` that asks for it, or comes to when memory runs out. An autoencoder that overflows in float16, as SDXL's does, is computed in float32
     from then on, in a copy; `widened` says so.
     """
 
-    def __init__(self, vae: AutoencoderKL, *, tiled: bool = False) -> None:
+    def __init__(self, vae: AutoencoderKL, *, tiled: bool = False, economy: Economy | None = None) -> None:
         self._vae = vae
         self._wide: AutoencoderKL | None = None
-        self.tiled = tiled
+        self._tiled = tiled
+        self._economy = economy or Economy()
+
+    @property
+    def tiled(self) -> bool:
+        """Whether pictures are decoded in tiles."""
+        return self._tiled or self._economy.measures.tiles
 
     @property
     def widened(self) -> bool:
@@ -37,6 +44,9 @@ class Decoder:
 
         Raises NumericalError, with the layer, if the pixels are not finite: a black image is never passed on.
         """
+        return self._economy.trying(lambda: self._pixels(latents))
+
+    def _pixels(self, latents: Tensor) -> Tensor:
         vae = self._wide or self._vae
         pixels = self._decode(vae, latents)
         if not is_finite(pixels) and is_finite(latents) and vae.dtype == torch.float16:
@@ -68,7 +78,9 @@ class Decoder:
 
 def unscale(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """Latents as the autoencoder has them, in a batch of one, where it is and in its dtype."""
-    return (latents / vae.config.scaling_factor)[None].to(vae.device, vae.dtype)
+    # Channels last, as oneDNN computes: it would copy every map twice otherwise.
+    unscaled = (latents / vae.config.scaling_factor)[None]
+    return unscaled.to(vae.device, vae.dtype, memory_format=torch.channels_last)
 
 
 class ImageProcessor:

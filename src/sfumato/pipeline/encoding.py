@@ -42,4 +42,6 @@ class Encoder:
 
     def _encode(self, pixels: Tensor) -> LatentDistribution:
         with torch.no_grad(), evaluating("the picture's latents"):
-            return self._vae.encode(pixels[None].to(self._vae.device, self._vae.dtype))
+            return self._vae.encode(
+                pixels[None].to(self._vae.device, self._vae.dtype, memory_format=torch.channels_last)
+            )

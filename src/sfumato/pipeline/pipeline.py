@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from sfumato.adapters.loaded import LoadedAdapters
 from sfumato.checkpoints import Card
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.engine import Event
+from sfumato.engine.memory import Economy
 from sfumato.errors import OptionError, RecipeError
 from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.models.safety_checker import SafetyChecker
@@ -42,6 +44,7 @@ from sfumato.pipeline.result import dtypes_of, result_of
 from sfumato.pipeline.safety import SafetyFilter
 from sfumato.pipeline.safety_choice import judge_of
 from sfumato.pipeline.source import Source
+from sfumato.pipeline.sparing import Sparing, settle_weights
 from sfumato.pipeline.switches import Switches
 from sfumato.pipeline.text_to_image import Parts, latent_shape, run, starts_of, steps_ahead, unit_noise
 from sfumato.pipeline.wording import Wording
@@ -56,7 +59,7 @@ logger = logging.getLogger("sfumato")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
+class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting, Sparing):
     """Text to image with a Stable Diffusion checkpoint.
 
         pipe = StableDiffusionPipeline.from_pretrained("path/or/hub-id").to("cuda")
@@ -226,9 +229,12 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
     ) -> tuple[StableDiffusionPipelineOutput, list[NoiseSource]]:
         """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
         notes = self._settle_precision()
-        parts = self._parts(adapters, exact=exact)
         rows, words_notes = self._rows(request, embeds, adapters)
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
+        economy = self._economy(
+            request.height, request.width, max(len(row.first) for row in rows), image=request.workflow is not None
+        )
+        parts = self._parts(adapters, economy, exact=exact)
         guided = any("uncond" in row.first for row in rows)
 
         shape = latent_shape(request, parts)
@@ -260,6 +266,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
                 ("it used adapters that lie in no file", any(thing.files is None for _, thing in uses)),
                 ("its text encoders were of two dtypes", len({one.dtype for one in self._encoders().values()}) > 1),
                 ("the run was interrupted", self._interrupt),
+                ("memory ran out while it was drawn", economy.went_down),
             )
             if true
         ]
@@ -267,7 +274,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         result = result_of(
             request, parts, outcomes, [None] * len(seeds) if latents is not None else seeds, self.source.now(**networks),
             output_type=output_type, dtypes=dtypes_of(networks), weights_dtype=self.source.rounded_to(self.unet.dtype),
-            uses=uses, unrecorded=unrecorded, notes=[*notes, *words_notes],
+            uses=uses, unrecorded=unrecorded, notes=[*notes, *words_notes, *economy.notes],
         )  # fmt: skip
         return result, sources
 
@@ -277,7 +284,10 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         """The one picture of a recipe, with its own scheduler and switches, its rows evaluated alone."""
         again = copy(self)
         again.scheduler = scheduler_from_config(recipe.scheduler)
-        again._tiled = recipe.vae_tiling
+        again._tiled, again._measures = (
+            recipe.vae_tiling,
+            replace(again._measures_again(), rows_apart=recipe.rows_apart),
+        )
         again.safety_checker = judge_of(recipe, self.safety_checker)
         again.safety_mode = recipe.safety_mode or "block"
         request = again._request(
@@ -308,7 +318,9 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         """
         if self.device.type != "cpu" or self.dtype != torch.float16:
             return []
-        self.to(torch.float32)
+        self.source.note_cast(torch.float16)
+        settle_weights(self._networks(), torch.float32, self.memory)
+        self._adapters.cast(torch.float32)
         return ["float16 weights were widened to float32, because float16 arithmetic is far slower on a CPU"]
 
     def _request(
@@ -345,13 +357,15 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
             workflow=workflow,
         )
 
-    def _parts(self, adapters: ActiveAdapters, *, exact: bool) -> Parts:
+    def _parts(self, adapters: ActiveAdapters, economy: Economy, *, exact: bool) -> Parts:
         safety = None
         if self.safety_checker is not None:
             safety = SafetyFilter(self.safety_checker, self.feature_extractor, self.safety_mode)
         return Parts(
             unet=self.unet,
-            decoder=Decoder(self.vae, tiled=self.vae.use_tiling if self._tiled is None else self._tiled),
+            decoder=Decoder(
+                self.vae, tiled=self.vae.use_tiling if self._tiled is None else self._tiled, economy=economy
+            ),
             encoder=Encoder(self.vae),
             vae_scale=self.vae.scale,
             scheduler=self.scheduler,
@@ -359,6 +373,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
             attention_slicing=self.unet.attention_slicing,
             exact=exact,
             adapters=adapters,
+            economy=economy,
         )
 
 

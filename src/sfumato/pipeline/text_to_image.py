@@ -15,7 +15,8 @@ from sfumato.diffusion.conversation import NoisePath
 from sfumato.diffusion.guidance import Guidance, PictureGuidance
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.spacing import Levels
-from sfumato.engine import Conditioning, Engine, Event, Job, evaluating
+from sfumato.engine import Conditioning, Engine, Event, ImageDone, Job, evaluating
+from sfumato.engine.memory import Economy
 from sfumato.errors import SfumatoError, SizeError
 from sfumato.images import to_pil
 from sfumato.models.unet import UNet
@@ -42,6 +43,7 @@ class Parts:
     attention_slicing: int | None
     exact: bool
     adapters: ActiveAdapters = NO_ADAPTERS
+    economy: Economy = field(default_factory=Economy)
 
 
 @dataclass(slots=True)
@@ -121,13 +123,21 @@ def run(
     def preview(denoised: Tensor) -> object:
         return to_pil(to_bytes(parts.decoder.pixels(denoised)))
 
-    engine = Engine(parts.unet, exact=parts.exact, decode=preview)
-    results = drive(engine, jobs, bar=bar, on_round=on_round, on_event=on_event, interrupted=interrupted)
+    said: dict[int, tuple[str, ...]] = {}
+
+    def heard(event: Event) -> None:
+        if isinstance(event, ImageDone):
+            said[event.image] = event.notes
+        if on_event is not None:
+            on_event(event)
+
+    engine = Engine(parts.unet, exact=parts.exact, decode=preview, economy=parts.economy)
+    results = drive(engine, jobs, bar=bar, on_round=on_round, on_event=heard, interrupted=interrupted)
     paste = None if request.workflow is None else request.workflow.paste
     pasting = [None if paste is None else partial(paste, index=index) for index in range(len(results))]
     return [
-        _finish(result, final, parts, paste, latents_only=latents_only)
-        for result, paste in zip(results, pasting, strict=True)
+        _finish(result, final, parts, paste, said.get(index, ()), latents_only=latents_only)
+        for index, (result, paste) in enumerate(zip(results, pasting, strict=True))
     ]
 
 
@@ -187,12 +197,13 @@ def _finish(
     scale: float,
     parts: Parts,
     paste: Callable[[Tensor], Tensor] | None,
+    said: Sequence[str],
     *,
     latents_only: bool,
 ) -> Outcome:
     if isinstance(result, SfumatoError):
         return Outcome(error=result)
-    outcome = Outcome(latents=result * scale)
+    outcome = Outcome(latents=result * scale, notes=list(said))
     if latents_only:
         return outcome
     try:

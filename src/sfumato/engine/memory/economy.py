@@ -20,6 +20,8 @@ class Economy:
     def __init__(self, measures: Measures | None = None, ladder: Sequence[Measures] = ladder_of(stored=False)) -> None:
         self.measures = measures or ladder[0]
         self.notes: list[str] = []
+        self.went_down = False
+        """Whether memory ran out: what was evaluated before need not agree in the last bit with what was after."""
         self._ladder = ladder
         if self.measures.at_once:
             give_back_at_once()
@@ -52,7 +54,7 @@ class Economy:
         if further is None:
             return False
         taken = {name: getattr(before, name) or getattr(further, name) for name in WORDS}
-        self.measures = Measures(**taken)
+        self.measures, self.went_down = Measures(**taken), True
         added = [words for name, words in WORDS.items() if taken[name] and not getattr(before, name)]
         self.notes.append(f"memory ran out; from then on {' and '.join(added)}")
         if self.measures.at_once:

@@ -34,7 +34,7 @@ def unet(config: UNetConfig, rows: int, height: int, width: int, numbers: Number
     def alive() -> int:
         return numbers.of(sum(one.count for one in kept))
 
-    def block(x: Map, channels: int, level: int, attends: bool, beside: int) -> int:
+    def block(x: Map, channels: int, attends: bool, beside: int) -> int:
         """A block, and what is alive beside its input: that is kept until its end."""
         y = x.of(channels)
         attention = numbers.of(y.count) + transformer(y, numbers, linear=linear) if attends else 0
@@ -43,7 +43,7 @@ def unet(config: UNetConfig, rows: int, height: int, width: int, numbers: Number
     last = len(config.channels) - 1
     for level, channels in enumerate(config.channels):
         for _ in range(config.blocks_per_level):
-            peak = max(peak, block(x, channels, level, config.attention[level], alive()))
+            peak = max(peak, block(x, channels, config.attention[level], alive()))
             x = x.of(channels)
             kept.append(x)
         if level < last:
@@ -52,17 +52,15 @@ def unet(config: UNetConfig, rows: int, height: int, width: int, numbers: Number
             x = smaller
             kept.append(x)
 
-    peak = max(peak, block(x, config.channels[last], last, True, alive()))
-    peak = max(peak, block(x, config.channels[last], last, False, alive() + numbers.of(x.count)))
+    peak = max(peak, block(x, config.channels[last], True, alive()))
+    peak = max(peak, block(x, config.channels[last], False, alive() + numbers.of(x.count)))
 
     for level, channels in reversed(list(enumerate(config.channels))):
         for _ in range(config.blocks_per_level + 1):
             beside = kept.pop()
             both = x.of(x.channels + beside.channels)
             held = alive() + numbers.of(x.count + both.count)
-            peak = max(
-                peak, held + numbers.of(beside.count), block(both, channels, level, config.attention[level], held)
-            )
+            peak = max(peak, held + numbers.of(beside.count), block(both, channels, config.attention[level], held))
             x = x.of(channels)
         if level > 0:
             larger = Map(channels, rows * sizes[level - 1][0] * sizes[level - 1][1])
