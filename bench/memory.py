@@ -65,7 +65,9 @@ def watched(command: list[str]) -> tuple[Peak, list[str]]:
     return Peak(most["RssAnon"], most["VmRSS"], time.perf_counter() - start), printed
 
 
-def measure(model: Path, memory: Any, size: int, steps: int, output: str = "pil") -> tuple[Peak, dict[str, Any], list[str]]:
+def measure(
+    model: Path, memory: Any, size: int, steps: int, output: str = "pil"
+) -> tuple[Peak, dict[str, Any], list[str]]:
     """Draw one picture in a process of its own: its peak, what was predicted, and the notes on memory."""
     command = [sys.executable, "-c", DRAW, str(model), json.dumps(memory), str(size), str(steps), output]
     peak, printed = watched(command)
@@ -75,7 +77,9 @@ def measure(model: Path, memory: Any, size: int, steps: int, output: str = "pil"
 def main() -> None:
     """Measure each budget at each size and print a table as it grows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=None, help="a model on this machine (default: a random one, made)")
+    parser.add_argument(
+        "--model", type=Path, default=None, help="a model on this machine (default: a random one, made)"
+    )
     parser.add_argument("--folder", type=Path, default=None, help="where to make the random one")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--budgets", nargs="+", default=["none", "2GB", "1GB", "min"])
@@ -89,11 +93,15 @@ def main() -> None:
 
             model = Path(scratch) / "random.safetensors"
             make_checkpoint(model, Path(scratch) / "folder")
-        print("| pixels | memory | predicted MB | measured MB | ratio | peak RSS MB | s |\n|---|---|---|---|---|---|---|")
+        print(
+            "| pixels | memory | predicted MB | measured MB | ratio | peak RSS MB | s |\n|---|---|---|---|---|---|---|"
+        )
         for size in arguments.sizes:
             for budget in arguments.budgets:
                 memory = None if budget == "none" else budget
-                peak, predicted, notes = measure(model, memory, size, arguments.steps, "latent" if arguments.latents else "pil")
+                peak, predicted, notes = measure(
+                    model, memory, size, arguments.steps, "latent" if arguments.latents else "pil"
+                )
                 expected = predicted["stages"]["unet"] if arguments.latents else predicted["peak"]
                 print(
                     f"| {size} | {budget} | {expected / 1e6:,.0f} | {peak.anonymous / 1e6:,.0f} | {expected / peak.anonymous:.2f} "

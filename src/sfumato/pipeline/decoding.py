@@ -12,7 +12,8 @@ from sfumato.engine.health import first_nonfinite_layer, is_finite
 from sfumato.engine.memory import Economy
 from sfumato.errors import NumericalError, OptionError
 from sfumato.images import to_pil
-from sfumato.models.vae import AutoencoderKL
+from sfumato.models.tiny_vae import TinyVAEConfig
+from sfumato.models.vae import AutoencoderKL, VAEConfig
 from sfumato.pipeline.parts import unwrapped
 
 
@@ -33,6 +34,11 @@ class Decoder:
     def tiled(self) -> bool:
         """Whether pictures are decoded in tiles."""
         return self._tiled or self._economy.measures.tiles
+
+    @property
+    def tile(self) -> int | None:
+        """Latents along the edge of a tile where memory is short; None for the usual one."""
+        return small_tile(self._vae.config) if self._economy.measures.tiles else None
 
     @property
     def widened(self) -> bool:
@@ -59,7 +65,7 @@ class Decoder:
     def _decode(self, vae: AutoencoderKL, latents: Tensor) -> Tensor:
         unscaled = unscale(vae, latents)
         with torch.no_grad():
-            return vae.decode_tiled(unscaled) if self.tiled else vae.decode_whole(unscaled)
+            return vae.decode_tiled(unscaled, self.tile) if self.tiled else vae.decode_whole(unscaled)
 
     def _diagnosis(self, vae: AutoencoderKL, latents: Tensor) -> NumericalError:
         unscaled = unscale(vae, latents)
@@ -74,6 +80,16 @@ class Decoder:
             else "decode in float32: pipe.vae.to(torch.float32)"
         )
         return NumericalError(f"NaN or infinity arose in VAE layer {layer!r}, computing in {dtype}; {hint}")
+
+
+def small_tile(config: VAEConfig | TinyVAEConfig) -> int | None:
+    """Latents along a tile's edge where memory is short: a quarter of a picture of training. None, the usual, where tiles are blended.
+
+    Only tiles that make the whole picture may be of any size: of blended ones each is normed by itself.
+    """
+    if not hasattr(AutoencoderKL, "encode_tiled") or not isinstance(config, VAEConfig):
+        return None
+    return max(config.sample_size // 2 ** (len(config.channels) - 1) // 4, 1)
 
 
 def unscale(vae: AutoencoderKL, latents: Tensor) -> Tensor:

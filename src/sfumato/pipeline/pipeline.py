@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -284,10 +283,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting, S
         """The one picture of a recipe, with its own scheduler and switches, its rows evaluated alone."""
         again = copy(self)
         again.scheduler = scheduler_from_config(recipe.scheduler)
-        again._tiled, again._measures = (
-            recipe.vae_tiling,
-            replace(again._measures_again(), rows_apart=recipe.rows_apart),
-        )
+        again._tiled, again._measures = recipe.vae_tiling, again._measures_of(recipe)
         again.safety_checker = judge_of(recipe, self.safety_checker)
         again.safety_mode = recipe.safety_mode or "block"
         request = again._request(

@@ -139,6 +139,7 @@ def recipe_of(
         autocast=name_of(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None,
         attention_slicing=parts.attention_slicing,
         vae_tiling=parts.decoder.tiled,
+        vae_tile=parts.decoder.tile,
         rows_apart=parts.economy.measures.rows_apart,
         device=device,
         model=model,

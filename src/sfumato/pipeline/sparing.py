@@ -19,16 +19,21 @@ from sfumato.engine.memory import (
     predict,
 )
 from sfumato.errors import UnsupportedError
-from sfumato.models import AutoencoderKL, CLIPTextEncoder, SafetyChecker
+from sfumato.models import AutoencoderKL, CLIPTextConfig, CLIPTextEncoder
 from sfumato.models.held import hold, is_held, let_go
 from sfumato.models.network import Network
 from sfumato.models.unet import UNet
+from sfumato.pipeline.decoding import small_tile
 from sfumato.pipeline.parts import unwrapped
+from sfumato.recipe import Recipe
 
 HELD_FROM = 2**30
 """Bytes of widened weights from which on they are not widened for good, also where no budget was given: below, the copy is cheap."""
 MAPS = ("unet", "vae")
 """Networks whose maps are laid out channels last."""
+
+MEMORY_NOTE = "memory: "
+"""How the note begins that says what a run is predicted to take."""
 
 
 def settle_weights(networks: Mapping[str, torch.nn.Module | None], dtype: torch.dtype, budget: Budget | None) -> None:
@@ -73,7 +78,6 @@ class Sparing:
 
     unet: UNet
     vae: AutoencoderKL
-    safety_checker: Any
     memory: Budget | None = None
     """The most memory that the process is to have of its own; None for no bound."""
     _measures: Measures | None = None
@@ -116,9 +120,14 @@ class Sparing:
         ladder = ladder_of(stored=self._is_stored())
         return ladder[0] if self.memory is None else choose(sizes, self.memory, base, ladder)
 
-    def _measures_again(self) -> Measures:
-        """What a picture is made again with, all but what may change its last bits."""
-        return Measures(stored=self._is_stored(), at_once=self.memory is not None)
+    def _measures_of(self, recipe: Recipe) -> Measures:
+        """What a recipe's picture is made again with: of its own measures those that may change its last bits."""
+        return Measures(
+            stored=self._is_stored(),
+            at_once=self.memory is not None,
+            rows_apart=recipe.rows_apart,
+            tiles=recipe.vae_tile is not None,
+        )
 
     def _is_stored(self) -> bool:
         return is_held(self.unet)
@@ -135,20 +144,38 @@ class Sparing:
         return [one for each in self._networks().values() if isinstance(one := unwrapped(each), Network)]
 
     def _sizes(self, height: int, width: int, rows: int, image: bool) -> Sizes:
-        scale, checker = self.vae.scale, unwrapped(self.safety_checker)
-        return Sizes(
-            unet=self.unet.config,
-            vae=self.vae.config,
-            text_encoders={name: encoder.config for name, encoder in self._encoders().items()},
-            height=height // scale,
-            width=width // scale,
-            rows=rows,
-            encodes=image,
-            checker=checker.config if isinstance(checker, SafetyChecker) else None,
-            number_size=self.unet.dtype.itemsize,
-        )
+        scale, networks = self.vae.scale, {name: unwrapped(network) for name, network in self._networks().items()}
+        configs = {name: network.config for name, network in networks.items() if isinstance(network, Network)}
+        size = height // scale, width // scale
+        return sizes_of(configs, *size, rows=rows, image=image, number_size=self.unet.dtype.itemsize)
+
+
+def sizes_of(
+    configs: Mapping[str, Any],
+    height: int,
+    width: int,
+    *,
+    rows: int = 2,
+    image: bool = False,
+    widened: int = 0,
+    number_size: int = 4,
+) -> Sizes:
+    """What a run is made of, from the configs of its networks by name, and the size of its latents."""
+    return Sizes(
+        unet=configs["unet"],
+        vae=configs["vae"],
+        text_encoders={name: config for name, config in configs.items() if isinstance(config, CLIPTextConfig)},
+        height=height,
+        width=width,
+        rows=rows,
+        widened=widened,
+        encodes=image,
+        checker=configs.get("safety_checker"),
+        number_size=number_size,
+        tile=small_tile(configs["vae"]),
+    )
 
 
 def memory_note(budget: Budget, measures: Measures, prediction: Prediction) -> str:
     """What is done to keep within a budget, and what that is predicted to take."""
-    return f"memory: {in_words(prediction.peak)} predicted, most of it in the {prediction.largest}, for {budget}; {measures}"
+    return f"{MEMORY_NOTE}{in_words(prediction.peak)} predicted, most of it in the {prediction.largest}, for {budget}; {measures}"

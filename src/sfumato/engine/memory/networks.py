@@ -6,6 +6,9 @@ from sfumato.engine.memory.layers import Map, Numbers, conv, position_attention,
 from sfumato.models import CLIPTextConfig, SafetyCheckerConfig, UNetConfig, VAEConfig
 from sfumato.models.clip_vision import CLIPVisionConfig
 
+MARGIN = 2
+"""Positions around a tile."""
+
 
 def keys_values(config: UNetConfig, rows: int, tokens: int, numbers: Numbers) -> int:
     """The keys and values of a text, which are kept for a whole run."""
@@ -93,6 +96,51 @@ def vae_decode_tiled(config: VAEConfig, height: int, width: int, numbers: Number
     pixels = numbers.of(config.out_channels * scale**2)
     rows = 3 * pixels * tile * width * 4 // 3
     return vae_decode(config, tile, tile, numbers) + rows + pixels * height * width
+
+
+def vae_decode_in_stages(config: VAEConfig, height: int, width: int, tile: int, numbers: Numbers) -> int:
+    """The same where tiles make the whole picture: each layer goes through its map in tiles, and only maps between layers are whole.
+
+    `tile` is a tile's edge in latents. Stages of small maps are computed whole; the last enlargement goes with the layer after it.
+    """
+    scale = 2 ** (len(config.channels) - 1)
+    least = config.channels[0] * height * width * scale**2 // 4
+    x = Map(config.channels[-1], height * width)
+    peak = max(conv(x, x, 3, numbers), _middle(x, numbers))
+    positions = (tile + 2 * MARGIN) ** 2
+
+    def stage(x: Map, out: Map, whole: int, at_work: int) -> int:
+        if max(x.count, out.count) <= least:
+            return numbers.of(x.count) + whole
+        return numbers.of(x.count + out.count) + at_work
+
+    for level, channels in reversed(list(enumerate(config.channels))):
+        for place in range(config.blocks_per_level + 1):
+            part = Map(x.channels, min(positions, x.positions))
+            small = numbers.of(part.count) + resnet(part, channels, numbers)
+            if not (level == 0 and place == 0 and len(config.channels) > 1):
+                peak = max(peak, stage(x, x.of(channels), resnet(x, channels, numbers), small))
+            x = x.of(channels)
+        if level > 0:
+            out = Map(channels, 4 * x.positions)
+            part = Map(channels, min(positions, x.positions))
+            small = numbers.of(part.count) + upsample(part, numbers)
+            if level == 1:  # with the first layer of the outermost level
+                small = max(
+                    small,
+                    numbers.of(5 * part.count) + resnet(Map(channels, 4 * part.positions), config.channels[0], numbers),
+                )
+                peak = max(peak, stage(x, out.of(config.channels[0]), upsample(x, numbers), small))
+            else:
+                peak = max(peak, stage(x, out, upsample(x, numbers), small))
+            x = out
+            tile *= 2
+            positions = (tile + 2 * MARGIN) ** 2
+    return max(
+        peak,
+        numbers.of(x.count + config.out_channels * x.positions)
+        + 3 * numbers.of(x.channels * min(positions, x.positions)),
+    )
 
 
 def vae_encode(config: VAEConfig, height: int, width: int, numbers: Numbers) -> int:

@@ -11,6 +11,7 @@ from sfumato.engine.memory.networks import (
     text_encoder,
     unet,
     vae_decode,
+    vae_decode_in_stages,
     vae_decode_tiled,
     vae_encode,
 )
@@ -72,6 +73,7 @@ class Sizes:
     encodes       whether it begins from a picture
     checker       the safety checker that looks at what was made
     number_size   bytes of a number that is computed with
+    tile          latents along the edge of a tile, where tiles make the whole picture; None where they don't
     """
 
     unet: AnyUNetConfig
@@ -86,6 +88,7 @@ class Sizes:
     encodes: bool = False
     checker: SafetyCheckerConfig | None = None
     number_size: int = 4
+    tile: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,14 +125,21 @@ def predict(sizes: Sizes, measures: Measures, base: int) -> Prediction:
         kept = keys_values(sizes.unet, sizes.rows, sizes.tokens, numbers) + _joined(sizes)
         stages["unet"] = kept + unet(sizes.unet, rows, sizes.height, sizes.width, numbers)
     if isinstance(sizes.vae, VAEConfig):
-        decode = vae_decode_tiled if measures.tiles else vae_decode
-        stages["vae decode"] = kept + decode(sizes.vae, sizes.height, sizes.width, numbers)
+        stages["vae decode"] = kept + _decode(sizes.vae, sizes, numbers, tiled=measures.tiles)
         if sizes.encodes:
             stages["vae encode"] = vae_encode(sizes.vae, sizes.height, sizes.width, numbers)
     if sizes.checker is not None:
         stages["safety"] = kept + safety_checker(sizes.checker, numbers)
     weights = sizes.own if measures.stored else sizes.widened
     return Prediction(base=base + weights, stages=stages, slack=0 if measures.at_once else KEPT_FREE)
+
+
+def _decode(vae: VAEConfig, sizes: Sizes, numbers: Numbers, *, tiled: bool) -> int:
+    if not tiled:
+        return vae_decode(vae, sizes.height, sizes.width, numbers)
+    if sizes.tile is None:
+        return vae_decode_tiled(vae, sizes.height, sizes.width, numbers)
+    return vae_decode_in_stages(vae, sizes.height, sizes.width, sizes.tile, numbers)
 
 
 def _joined(sizes: Sizes) -> int:
