@@ -207,6 +207,7 @@ def _finish(
     if latents_only:
         return outcome
     try:
+        parts.economy.next_stage()
         with evaluating("the picture"):
             painted = parts.decoder.pixels(result * scale)
             outcome.pixels = painted if paste is None else paste(painted)

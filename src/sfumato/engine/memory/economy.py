@@ -45,6 +45,10 @@ class Economy:
                 if not self.down(error):
                     raise
 
+    def next_stage(self) -> None:
+        """Give back what the last stage of a run has left free, before one that takes other sizes."""
+        give_back()
+
     def down(self, error: BaseException) -> bool:
         """Take the next measures, if an error says that memory ran out and any are left, and note it; whether they were taken."""
         if not is_out_of_memory(error):

@@ -18,8 +18,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 AT_ONCE = 1 << 20
 """Bytes of a tensor from which on it is given back at once, where that was asked for."""
 
-KEPT_FREE = 64 * 2**20
-"""Bytes that glibc keeps unless that was asked for: twice the largest size that it takes from its own heap, 32 MiB."""
+KEPT_FREE = 128 * 2**20
+"""Bytes that glibc keeps unless that was asked for, as measured: it gives back what lies at its heap's end, and nothing between."""
 
 
 def anonymous() -> int | None:
