@@ -99,7 +99,7 @@ def _held(kind: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
     if issubclass(kind, nn.Embedding):
         # Of a table only the rows that are looked up are widened: CLIP's has 49,408, and a prompt 77.
         members["forward"] = _looked_up
-    made = type(kind.__name__, (kind,), members)
+    made: Any = type(kind.__name__, (kind,), members)
     made.__module__, made.__qualname__, made.__doc__ = kind.__module__, kind.__qualname__, kind.__doc__
     return made
 

@@ -53,7 +53,7 @@ def _asking(kind: type[nn.Module], dtype: torch.dtype) -> type[nn.Module]:
             answer = plain(self, *wide_args, **wide_named)
         return cast_to(answer, stored.dtype)
 
-    made = type(kind.__name__, (kind,), {"forward": forward, "_asks_how_wide": True, "_stands_for": kind})
+    made: Any = type(kind.__name__, (kind,), {"forward": forward, "_asks_how_wide": True, "_stands_for": kind})
     made.__module__, made.__qualname__, made.__doc__ = kind.__module__, kind.__qualname__, kind.__doc__
     return made
 

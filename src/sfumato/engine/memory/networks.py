@@ -104,6 +104,7 @@ def vae_decode_in_stages(config: VAEConfig, height: int, width: int, tile: int, 
     `tile` is a tile's edge in latents. Stages of small maps are computed whole; the last enlargement goes with the layer after it.
     """
     scale = 2 ** (len(config.channels) - 1)
+    has_levels = scale > 1
     least = config.channels[0] * height * width * scale**2 // 4
     x = Map(config.channels[-1], height * width)
     peak = max(conv(x, x, 3, numbers), _middle(x, numbers))
@@ -118,7 +119,8 @@ def vae_decode_in_stages(config: VAEConfig, height: int, width: int, tile: int, 
         for place in range(config.blocks_per_level + 1):
             part = Map(x.channels, min(positions, x.positions))
             small = numbers.of(part.count) + resnet(part, channels, numbers)
-            if not (level == 0 and place == 0 and len(config.channels) > 1):
+            goes_with_what_enlarges = level == 0 and place == 0 and has_levels
+            if not goes_with_what_enlarges:
                 peak = max(peak, stage(x, x.of(channels), resnet(x, channels, numbers), small))
             x = x.of(channels)
         if level > 0:

@@ -15,7 +15,7 @@ from sfumato.engine.memory.networks import (
     vae_decode_tiled,
     vae_encode,
 )
-from sfumato.engine.memory.process import KEPT_FREE
+from sfumato.engine.memory.process import KEPT_FREE, WORKING
 from sfumato.errors import OptionError
 from sfumato.models import AnyUNetConfig, CLIPTextConfig, SafetyCheckerConfig, TinyVAEConfig, UNetConfig, VAEConfig
 
@@ -69,7 +69,6 @@ class Sizes:
     rows          of one picture's guidance
     tokens        of a context
     widened       bytes of the weights, once they are widened for good
-    own           bytes of weights that are in memory of their own in either case, because they can't be mapped as they are
     encodes       whether it begins from a picture
     checker       the safety checker that looks at what was made
     number_size   bytes of a number that is computed with
@@ -84,7 +83,6 @@ class Sizes:
     rows: int = 2
     tokens: int = 77
     widened: int = 0
-    own: int = 0
     encodes: bool = False
     checker: SafetyCheckerConfig | None = None
     number_size: int = 4
@@ -93,7 +91,7 @@ class Sizes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """Bytes that each stage of a run takes at most, beside `base`: the process itself and the weights in memory of its own."""
+    """Bytes that each stage of a run takes at most, beside `base`: the process itself, the weights in memory of its own, and what libraries work in."""
 
     base: int
     stages: Mapping[str, int]
@@ -130,8 +128,8 @@ def predict(sizes: Sizes, measures: Measures, base: int) -> Prediction:
             stages["vae encode"] = vae_encode(sizes.vae, sizes.height, sizes.width, numbers)
     if sizes.checker is not None:
         stages["safety"] = kept + safety_checker(sizes.checker, numbers)
-    weights = sizes.own if measures.stored else sizes.widened
-    return Prediction(base=base + weights, stages=stages, slack=0 if measures.at_once else KEPT_FREE)
+    weights = 0 if measures.stored else sizes.widened
+    return Prediction(base=base + weights + WORKING, stages=stages, slack=0 if measures.at_once else KEPT_FREE)
 
 
 def _decode(vae: VAEConfig, sizes: Sizes, numbers: Numbers, *, tiled: bool) -> int:
