@@ -69,7 +69,7 @@ class Painter:
             threshold = None if opens.safety is None else opens.safety_threshold
             pipe = open_model(
                 opens.model, device=opens.device, dtype=opens.dtype, variant=opens.variant, safety=opens.safety,
-                safety_threshold=threshold, download=self.download,
+                safety_threshold=threshold, memory=opens.memory, download=self.download,
             )  # fmt: skip
             if opens.safety is None:
                 judged_by_default(pipe, judge, said=opens.safety_threshold is not None)

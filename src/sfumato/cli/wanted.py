@@ -26,6 +26,7 @@ class Opens:
     dtype: str | None
     safety: str | None
     safety_threshold: float | None
+    memory: str | None
     embeddings: tuple[tuple[Path, str | None], ...]
 
 
@@ -104,7 +105,8 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
     )
     if second and pictures:
         raise OptionError("--hires draws twice, and takes no --image; leave one of them out")
-    model, variant, device, dtype, loras, embeddings = take("model", "variant", "device", "dtype", "lora", "embedding")
+    model, variant, device, dtype, memory = take("model", "variant", "device", "dtype", "memory")
+    loras, embeddings = take("lora", "embedding")
     # An option that is added to `generate` is to be taken here as well: nothing that was asked for is left undone.
     assert not left, f"options of sfumato generate that wanted_of does not know: {', '.join(left)}"
     used = [parse_lora(text) for text in loras or ()]
@@ -123,6 +125,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
             dtype=dtype,
             safety="off" if no_safety else safety,
             safety_threshold=threshold,
+            memory=memory,
             embeddings=tuple(parse_embedding(text) for text in embeddings or ()),
         ),
         loras=tuple(used),

@@ -1,4 +1,4 @@
-"""Memory that was let go of is taken again, rather than given to the system and asked back, while pictures are made.
+"""What becomes of memory that is let go of: kept for the next layer, which is fast, or given back at once, which is small.
 
 glibc maps every large block anew and unmaps it when it is freed; each page of it is then zeroed at the first touch, which took four fifths
 of the time of a U-Net's elementwise layers where it was measured. Inside `reusing_memory` it keeps them. Elsewhere than with glibc there
@@ -20,6 +20,10 @@ _NEVER = 2**31 - 1
 _USUAL = ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 64 << 20), (_TOP_PAD, 0))
 _REUSING = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, 16 << 20))
 
+AT_ONCE = 1 << 20
+"""Bytes of a block from which on it is given back at once, where that was asked for."""
+_AT_ONCE = ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, AT_ONCE), (_TRIM_THRESHOLD, AT_ONCE), (_TOP_PAD, 0))
+
 _lock = threading.Lock()
 _inside = 0
 
@@ -39,6 +43,21 @@ def reusing_memory() -> Generator[None]:
         yield
     finally:
         _leave(libc)
+
+
+def give_back_at_once() -> bool:
+    """Have freed tensors given back to the system, not kept for the next ones, until `reusing_memory` begins or ends; whether that can be done."""
+    libc = _glibc()
+    if libc is not None:
+        _set(libc, _AT_ONCE)
+    return libc is not None
+
+
+def give_back() -> None:
+    """Give back now what lies free between things that are in use."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
 
 
 def _enter(libc: ctypes.CDLL) -> None:

@@ -24,6 +24,7 @@ DIRECT = 2e11  # multiplications and additions a second of oneDNN's direct convo
 PRODUCTS = 1.5e11  # and of the products between the transforms
 MOVED = 1.2e10  # bytes a second that the transforms read and write
 LAID = 1.0e10  # bytes a second of laying the weights out as a direct convolution wants them
+CALLS = 3e-4  # seconds that the calls of Winograd's parts take by themselves
 
 
 def linear(x: Float[Tensor, "*b i"], weight: Float[Tensor, "o i"], bias: Tensor | None) -> Float[Tensor, "*b o"]:
@@ -71,7 +72,7 @@ def cheapest(images: int, channels: int, outputs: int, height: int, width: int) 
         count = images * -(-height // tiles) * -(-width // tiles)
         places = (tiles + 2) ** 2
         moved = 4 * places * (count * (3 * channels + 2 * outputs) + 2 * weights)
-        costs[name] = 2 * places * count * weights / PRODUCTS + moved / MOVED
+        costs[name] = CALLS + 2 * places * count * weights / PRODUCTS + moved / MOVED
     return min(costs, key=lambda name: costs[name])
 
 

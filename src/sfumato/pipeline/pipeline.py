@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -231,12 +232,13 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
 
     # -- the steps of a call -----------------------------------------------------------------------------------------
 
-    @reusing_memory()
     def _draw(
         self, request: Request, seeds: Sequence[Seed], **options: Any
     ) -> tuple[StableDiffusionPipelineOutput, list[NoiseSource]]:
         """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
-        return self._carry_out(self._drawing(request, seeds, **options))
+        # What a budget allows is not kept for later.
+        with reusing_memory() if self.memory is None else nullcontext():
+            return self._carry_out(self._drawing(request, seeds, **options))
 
     def _drawing(
         self,

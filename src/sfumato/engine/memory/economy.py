@@ -6,8 +6,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from sfumato.engine.allocator import give_back, give_back_at_once
 from sfumato.engine.memory.plan import WORDS, Measures, ladder_of
-from sfumato.engine.memory.process import give_back, give_back_at_once, is_out_of_memory
+from sfumato.engine.memory.process import is_out_of_memory
 
 Answer = TypeVar("Answer")
 
