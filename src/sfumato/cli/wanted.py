@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.cli.adapters import Lora, parse_embedding, parse_lora
+from sfumato.cli.canvas import canvas_options
 from sfumato.cli.fields import fields
 from sfumato.cli.generate import emphasis_as, plan_noise
+from sfumato.cli.guidance import guidance_options
 from sfumato.cli.parsing import parse_size
 from sfumato.cli.pictures import picture_options, second_pass
 from sfumato.cli.wording import Worded
@@ -78,15 +80,30 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
         raise OptionError(f"--no-safety and --safety {safety} contradict each other; leave one of them out")
     given = (
         "image", "strength", "resize", "mask", "mask_blur", "soft_mask", "mask_content", "only_masked", "extend", "image_guidance", "depth",
+        "noise_level",
     )  # fmt: skip
     pictures = picture_options(**dict(zip(given, take(*given), strict=True)))
-    scale, second_strength, second_steps, second_prompt, enlarge = take(
-        "hires", "hires_strength", "hires_steps", "hires_prompt", "hires_enlarge"
+    upscale, tile, overlap, seamless = take("upscale", "tile", "tile_overlap", "seamless")
+    canvas = canvas_options(pictures, upscale=upscale, size=size, tile=tile, tile_overlap=overlap, seamless=seamless)
+    rescale, interval, pag_scale, pag_adaptive, pag_layers, freeu = take(
+        "guidance_rescale", "guidance_interval", "pag_scale", "pag_adaptive", "pag_layers", "freeu"
+    )
+    guided = guidance_options(
+        rescale=rescale,
+        interval=interval,
+        pag_scale=pag_scale,
+        pag_adaptive=pag_adaptive,
+        pag_layers=pag_layers,
+        freeu=freeu,
+    )
+    scale, second_strength, second_steps, second_sampler, second_prompt, enlarge = take(
+        "hires", "hires_strength", "hires_steps", "hires_sampler", "hires_prompt", "hires_enlarge"
     )
     second = second_pass(
         scale=scale,
         strength=second_strength,
         second_steps=second_steps,
+        second_sampler=second_sampler,
         second_prompt=None if second_prompt is None else worded.prompt(second_prompt, seed),
         enlarge=enlarge,
     )
@@ -100,7 +117,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
         raise OptionError(
             "a LoRA is given twice for one picture; give it once, with the weight that both make together"
         )
-    _check_names(sampler, spacing, rng, compat)
+    _check_names((sampler, second_sampler), spacing, rng, compat)
     _check_sizes(width, height)
     _check_model(model)
     return Wanted(
@@ -131,7 +148,9 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
             "emphasis": mode,
             "compat": compat,
             **noise,
+            **guided,
             **pictures,
+            **canvas,
         },
         second=second,
     )
@@ -153,14 +172,15 @@ def _emphasis(emphasis: str | None, compat: str | None) -> Any:
     return check_emphasis(emphasis or emphasis_as(compat))
 
 
-def _check_names(sampler: str | None, spacing: str | None, rng: str | None, compat: str | None) -> None:
+def _check_names(samplers: Sequence[str | None], spacing: str | None, rng: str | None, compat: str | None) -> None:
     """Raise UnknownNameError for a name that there is not."""
     from sfumato.diffusion.noise_rules import Rng
     from sfumato.diffusion.samplers import find_sampler_and_spacing, find_spacing
     from sfumato.pipeline.compat import check_compat
 
-    if sampler is not None:
-        find_sampler_and_spacing(sampler)
+    for sampler in samplers:
+        if sampler is not None:
+            find_sampler_and_spacing(sampler)
     if spacing is not None:
         find_spacing(spacing)
     if rng is not None:
