@@ -56,8 +56,8 @@ format: $(VENV)/.dev  ## put the code in the house format
 bench: $(VENV)/.dev  ## measure beside diffusers on this machine
 	$(BIN)/python bench/cold_start.py
 
-docs: $(VENV)/.core  ## draw the README's pictures again
-	$(BIN)/python docs/draw.py
+docs: $(VENV)/.core  ## draw the documents' pictures again (ARGS="workflows.md" for one's)
+	$(BIN)/python docs/draw.py $(ARGS)
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
