@@ -103,6 +103,7 @@ def side_by_side(files: Sequence[str], folder: Path) -> Image.Image:
     draw, font, x = ImageDraw.Draw(sheet), ImageFont.load_default(size=11), 0
     for place, picture in enumerate(pictures):
         sheet.paste(picture, (x, height - picture.height))
+        draw.rectangle((x, height - picture.height, x + picture.width - 1, height - 1), outline="#ddd")
         if captions:
             draw.text((x + picture.width / 2, height + 3), captions[place], fill="#555", font=font, anchor="ma")
         x += picture.width + GAP
