@@ -53,8 +53,8 @@ format: $(VENV)/.dev  ## put the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev  ## measure beside diffusers on this machine
-	$(BIN)/python bench/cold_start.py
+bench: $(VENV)/.core  ## measure beside the peers on this machine, in 2.5 hours (ARGS="--only import", ARGS=--list, ARGS=--quick)
+	$(BIN)/python -m bench $(ARGS)
 
 docs: $(VENV)/.core  ## draw the documents' pictures again (ARGS="workflows.md" for one's)
 	$(BIN)/python docs/draw.py $(ARGS)

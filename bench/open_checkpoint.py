@@ -3,7 +3,7 @@
 The checkpoint has random weights in float16, as one file of 2.1 GB and as a folder; neither is downloaded. Each measurement is a
 process of its own, the programs in turn, after the file was read once, so that the disk is not measured. On a busy machine the
 processor's seconds say more than the clock's, and ratios more than either. Run it with
-`python bench/open_checkpoint.py --folder SOMEWHERE`; it needs 7 GB there while it runs, and leaves nothing.
+`python -m bench.open_checkpoint --folder SOMEWHERE`; it needs 7 GB there while it runs, and leaves nothing.
 """
 
 import argparse
@@ -118,41 +118,6 @@ class Run:
     peak: float
 
 
-def make_checkpoint(path: Path, folder: Path) -> None:
-    """Write a file with the tensors of Stable Diffusion 1.5, random, in float16, one at a time; then the same as a folder."""
-    import torch
-
-    from sfumato.checkpoints.components import TEXT_ENCODER, UNET, VAE
-    from sfumato.checkpoints.convert import open_model, save_model
-    from sfumato.checkpoints.filling import entries_of
-    from sfumato.checkpoints.keys import KeyMap
-    from sfumato.checkpoints.safetensors_writer import Entry, write_safetensors
-    from sfumato.checkpoints.single_saving import ldm_keys
-    from sfumato.checkpoints.unfilled import unfilled
-    from sfumato.variants import FAMILIES
-
-    family = FAMILIES["sd1"]
-    configs = {"unet": family.unet, "vae": family.vae, "text_encoder": family.text_encoder}
-    with unfilled():
-        networks = {part.name: part.build(configs[part.name]) for part in (UNET, VAE, TEXT_ENCODER)}
-        model = torch.nn.ModuleDict(networks)
-    keys = KeyMap.together([ldm_keys(name, network, family) for name, network in networks.items()])
-    # Numbers of one block over and over: to draw a billion takes longer than all that is measured.
-    block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).mul_(0.02).half()
-
-    def drawn(shape: tuple[int, ...]) -> torch.Tensor:
-        count = torch.Size(shape).numel()
-        return block.repeat(-(-count // len(block)))[:count].view(shape)
-
-    entries = [
-        Entry(name=entry.name, shape=entry.shape, dtype=torch.float16, make=lambda shape=entry.shape: drawn(shape))
-        for entry in entries_of(model.state_dict(), keys)
-    ]
-    with path.open("wb") as file:
-        write_safetensors(file, entries, {"format": "pt"})
-    save_model(open_model(path), folder, layout="diffusers")
-
-
 def measure(task: Task, *places: Path) -> Run:
     """Run a task in a process of its own."""
     lines = [
@@ -192,9 +157,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
         file, folder, out = (Path(scratch) / name for name in ("random.safetensors", "folder", "out"))
         # In a process of its own: the memory that one has used is counted as its children's too.
-        made = f"from open_checkpoint import make_checkpoint, Path; make_checkpoint(Path({str(file)!r}), Path({str(folder)!r}))"
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", made], cwd=Path(__file__).parent, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "bench.checkpoint", file, folder], cwd=Path(__file__).parents[1], check=True
+        )
         numbers = file.stat().st_size // 2
         print(f"made {file.stat().st_size / 1e9:.2f} GB twice in {time.perf_counter() - start:.0f} s", flush=True)
         runs: dict[Task, list[Run]] = {task: [] for task in tasks}

@@ -45,6 +45,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "width": (1, 2**20),
     "height": (1, 2**20),
     "tile_overlap": (0, 2**20),
+    "vae_tile": (1, 2**17),
 }
 
 _RNG = re.compile(r"cpu|nv(:[1-9][0-9]{0,9})?")
@@ -100,6 +101,8 @@ class Recipe:
     weights_dtype              the narrower dtype that the weights had been rounded to before, if any
     attention_slicing          heads of an attention computed at a time, None for all
     vae_tiling                 whether the picture was decoded in tiles
+    vae_tile                   latents along the edge of a tile, where it was not the usual one, to spare memory
+    rows_apart                 whether guidance's rows were evaluated one after the other, to spare memory
     adapters                   what was added to the model: LoRA and its kin, and the embeddings that the prompts name
     safety                     what was said of the picture's safety, "off" where nothing judged
     safety_by, safety_mode     who said so: the model's own checker, Sfumato's filter or a function; what became of a flagged picture
@@ -149,6 +152,8 @@ class Recipe:
     autocast: str | None = None
     attention_slicing: int | None = None
     vae_tiling: bool = False
+    vae_tile: int | None = None
+    rows_apart: bool = False
     device: str
     model: str
     model_sha256: str | None = None

@@ -19,6 +19,7 @@ from sfumato.adapters.adapter import Adapter
 from sfumato.adapters.algorithms import Change, Layer
 from sfumato.adapters.layouts import layer_for
 from sfumato.errors import UnsupportedError
+from sfumato.models.network import computed_in
 
 Sides = Mapping[nn.Module, Sequence[tuple[Change, float]]]
 """What is added beside each layer: changes, each with its weight."""
@@ -91,17 +92,17 @@ def bound(adapter: Adapter, name: str, network: nn.Module) -> dict[nn.Module, Ch
     Raises AdapterError for a network that the adapter was not opened for.
     """
     of_networks = _bound.setdefault(adapter, WeakKeyDictionary())
-    first = next(network.parameters())
+    device, dtype = next(network.parameters()).device, computed_in(network)
     known = of_networks.get(network)
-    if known is not None and known[:2] == (first.device, first.dtype):
+    if known is not None and known[:2] == (device, dtype):
         return known[2]
     changes: dict[nn.Module, Change] = {}
     for place, change in adapter.changes[name].items():
         layer = layer_for(change, network, place)
-        changes[layer] = change.to(layer.weight.device, layer.weight.dtype)
+        changes[layer] = change.to(device, dtype)
         if add_sides not in layer._forward_hooks.values():
             layer.register_forward_hook(add_sides)
-    of_networks[network] = (first.device, first.dtype, changes)
+    of_networks[network] = (device, dtype, changes)
     return changes
 
 
@@ -110,6 +111,9 @@ def add_sides(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> T
     sides = _running.get()
     if sides is None or layer not in sides:
         return None
+    x = inputs[0]
     for change, weight in sides[layer]:
-        output = output + change.side(cast("Layer", layer), inputs[0]) * weight
+        if x.is_floating_point() and "_widened_to" in layer.__dict__:
+            change = change.to(x.device, x.dtype)  # it may be computed wider than its network, for once
+        output = output + change.side(cast("Layer", layer), x) * weight
     return output

@@ -10,6 +10,7 @@ from sfumato.adapters.embeddings import Embedding
 from sfumato.adapters.layouts import unwrapped
 from sfumato.errors import AdapterError, OptionError
 from sfumato.models import CLIPTextEncoder
+from sfumato.models.held import widen
 from sfumato.text.tokenizer import Tokenizer
 
 
@@ -85,6 +86,7 @@ class Inversions:
             and encoder.token_embedding.num_embeddings == encoder.config.vocab_size
         ):
             return known
+        widen(encoder.token_embedding)  # a table that is stored in float16 would round the vectors
         config, table = encoder.config, encoder.token_embedding.weight
         assert isinstance(table, nn.Parameter), "a layer's weight is a parameter"
         if len(table) < tokenizer.vocab_size:

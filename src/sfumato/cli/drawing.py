@@ -17,6 +17,7 @@ from sfumato.engine import Event, StepDone
 from sfumato.errors import EvaluationError, NumericalError
 from sfumato.images import image_grid, save_animation, save_image
 from sfumato.pipeline import StableDiffusionPipeline, hires_fix
+from sfumato.pipeline.sparing import MEMORY_NOTE, memory_note
 from sfumato.recipe import Emphasis, Recipe
 from sfumato.text.prompts import parse_prompt
 
@@ -63,6 +64,16 @@ class Drawing:
         if not any(self.drawn):
             raise EvaluationError(f"none of the {len(self.shots)} pictures could be made; the notes above say why")
 
+    def foretell(self, width: int | None, height: int | None, *, image: bool) -> None:
+        """Say before the first picture what each will take in memory, and what is done for that. Raises OptionError where nothing suffices."""
+        own = self.pipe.unet.config.sample_size * self.pipe.vae.scale
+        usual = self.pipe.defaults
+        measures, prediction = self.pipe.predict_memory(
+            height or usual.get("height", own), width or usual.get("width", own), image=image
+        )
+        assert self.pipe.memory is not None, "a budget was given"
+        self._note(memory_note(self.pipe.memory, measures, prediction))
+
     def _groups(self, emphasis: Emphasis) -> Iterator[tuple[int, Sequence[Shot]]]:
         """Neighbours that one call can draw: not too many, and only such as call the same adapters."""
         size = PICTURES_PER_CALL.get(self.pipe.device.type, PICTURES_PER_CALL_ELSEWHERE)
@@ -107,6 +118,8 @@ class Drawing:
                 **settings,
             )
         for note in result.notes:
+            if note.startswith(MEMORY_NOTE):
+                continue  # it was said before the run; the base has changed a little since
             self._note(_renumbered(note, first, of=len(self.shots)))
         recipes = result.recipes
         flagged = result.nsfw_content_detected or [False] * len(group)

@@ -235,6 +235,13 @@ def generate(
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16, bfloat16. (default: float32 on a CPU, float16 elsewhere)")
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="The most memory to take on a CPU: 2GB, 600MB, or min for as little as possible. Slower, and the same picture.",
+        ),
+    ] = None,
     safety: Annotated[
         str | None,
         typer.Option(
@@ -324,7 +331,9 @@ def generate(
             Rng.parse(rng)
         judge = NSFWFilter() if safety_threshold is None else NSFWFilter(safety_threshold)  # so is a wrong threshold
         threshold = None if safety is None else safety_threshold
-        pipe = open_model(model, device=device, dtype=dtype, variant=variant, safety=safety, safety_threshold=threshold)
+        pipe = open_model(
+            model, device=device, dtype=dtype, variant=variant, safety=safety, safety_threshold=threshold, memory=memory
+        )
         if safety is None:
             judged_by_default(pipe, judge, said=safety_threshold is not None)
         load_adapters(pipe, loras, embeddings)
@@ -345,6 +354,8 @@ def generate(
             **canvas,
         }
         drawing = Drawing(pipe, shots, outputs, progress, overwrite=overwrite, second=second)
+        if memory is not None:
+            drawing.foretell(width, height, image=bool(pictures))
         drawing.run(settings)
         if outputs.grid and shape:
             drawing.save_grid(shape, outputs.grid)

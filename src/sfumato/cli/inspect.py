@@ -159,7 +159,7 @@ def _show_card(card: "Card") -> None:
 def _check_opens(path: Path) -> None:
     """Open the model as a pipeline would: every key and shape is checked. Prints what names it in recipes."""
     from sfumato.checkpoints import Card, open_folder
-    from sfumato.cli.inspect_weights import memory, show_family, show_misfits
+    from sfumato.cli.inspect_weights import memory, show_drawing, show_family, show_misfits
     from sfumato.schedulers import scheduler_from_config
     from sfumato.text import Tokenizer
 
@@ -178,6 +178,12 @@ def _check_opens(path: Path) -> None:
     )
     numbers = sum(parameter.numel() for network in folder.networks.values() for parameter in network.parameters())
     print(f"memory: {memory(numbers)}")
+    each = {
+        name: [p.numel() * (p.dtype.itemsize < 4) for p in one.parameters()] for name, one in folder.networks.items()
+    }
+    show_drawing(
+        {name: one.config for name, one in folder.networks.items()}, {name: sum(c) for name, c in each.items()}
+    )
     if folder.unread:
         print(f"left alone: {', '.join(folder.unread)}")
     _show_card(Card.read(path))

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sfumato.cli.terminal import harmless, table
 from sfumato.errors import KeyMismatchError
@@ -59,6 +59,11 @@ def inspect_weights(path: Path, family: str | None = None) -> None:
     if plan.contents.averaged:
         print("averages of training (EMA): its U-Net's, left alone unless extract_ema=True or --ema asks for them")
     print(f"memory: {memory(sum(map(prod, found.survey.expected.values())))}")
+    from sfumato.checkpoints.stored_tensor import DTYPES
+
+    half = all(DTYPES[name].itemsize < 4 for name in found.dtypes if name in DTYPES and DTYPES[name].is_floating_point)
+    configs = {name: network.config for name, network in plan.networks.items()}
+    show_drawing(configs, {name: _numbers(found, name) * half for name in configs})
     if found.survey.leftovers:
         print(f"left over, as it should be: {len(found.survey.leftovers):,} tensors")
     if amiss := found.survey.amiss:
@@ -122,6 +127,35 @@ def show_family(detected: "Detected") -> None:
         print(f"  {reason}")
     if family.needs:
         print(f"needs: {family.needs}; Sfumato opens and converts it, and draws with it in a later version")
+
+
+def _numbers(found: "FileDescription", part: str) -> int:
+    """How many numbers a network of a file has."""
+    assert found.survey is not None, "a file of no model has no networks"
+    return sum(prod(shape) for name, shape in found.survey.expected.items() if name.startswith(f"{part}."))
+
+
+def show_drawing(configs: Mapping[str, Any], narrow: Mapping[str, int]) -> None:
+    """Print what a picture of the model's own size takes on a CPU, as it is usually drawn and as sparingly as can be.
+
+    `configs` are those of the networks, by name; `narrow`, how many numbers each has in half precision, which can stay in the file.
+    """
+    from sfumato.engine.memory import LADDER, PROCESS, in_words, predict
+    from sfumato.models import UNetConfig, VAEConfig
+    from sfumato.pipeline.sparing import HELD_FROM, sizes_of
+
+    unet, vae = configs.get("unet"), configs.get("vae")
+    if not isinstance(unet, UNetConfig) or not isinstance(vae, VAEConfig):
+        return
+    widened = 4 * sum(narrow.values())
+    usual = LADDER[1] if widened >= HELD_FROM else LADDER[0]
+    sizes = sizes_of(configs, unet.sample_size, unet.sample_size, widened=widened)
+    pixels = unet.sample_size * 2 ** (len(vae.channels) - 1)
+    print(
+        f"drawing {pixels} × {pixels} on a CPU, beside the mapped file: {in_words(predict(sizes, usual, PROCESS).peak)}",
+        end="",
+    )
+    print(f"; {in_words(predict(sizes, LADDER[-1], PROCESS).peak)} with --memory min")
 
 
 def memory(numbers: int) -> str:

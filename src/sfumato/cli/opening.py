@@ -7,6 +7,7 @@ import torch
 
 from sfumato.bundle import bundled_model
 from sfumato.cli.terminal import say_note, warnings_said
+from sfumato.errors import OptionError
 from sfumato.pipeline import NSFWFilter, StableDiffusionPipeline
 from sfumato.pipeline.loading import BUNDLED
 
@@ -19,17 +20,20 @@ def open_model(
     variant: str | None = None,
     safety: str | None = None,
     safety_threshold: float | None = None,
+    memory: str | None = None,
     download: bool = True,
 ) -> StableDiffusionPipeline:
     """The pipeline of a model folder, model file or hub id, of the bundled model when none is named; ready on its device, with no bar of its own.
 
-    `safety` is what becomes of pictures that look unsafe, as `from_pretrained` takes it.
+    `safety` is what becomes of pictures that look unsafe, and `memory` the most memory to take on a CPU, as `from_pretrained` takes them.
     Without `download`, a hub id is opened from the hub's cache only. Unset, the device is an accelerator if there is one, and the dtype is float16 there and float32 on a CPU.
     Raises CheckpointError for a model that can't be opened, OptionError for a device or dtype that isn't there.
     """
-    device = device or usual_device()
+    device = device or ("cpu" if memory is not None else usual_device())
+    if memory is not None and device != "cpu":
+        raise OptionError(f"--memory is kept on a CPU alone, and --device is {device}; leave one of them out")
     dtype = dtype or ("float32" if device == "cpu" else "float16")
-    options: dict[str, Any] = {"safety": safety, "safety_threshold": safety_threshold}
+    options: dict[str, Any] = {"safety": safety, "safety_threshold": safety_threshold, "memory": memory}
     with warnings_said():
         pipe = StableDiffusionPipeline.from_pretrained(
             model or bundled_model(), torch_dtype=dtype, variant=variant, local_files_only=not download, **options

@@ -83,19 +83,14 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
         "noise_level",
     )  # fmt: skip
     pictures = picture_options(**dict(zip(given, take(*given), strict=True)))
-    upscale, tile, overlap, seamless = take("upscale", "tile", "tile_overlap", "seamless")
-    canvas = canvas_options(pictures, upscale=upscale, size=size, tile=tile, tile_overlap=overlap, seamless=seamless)
+    on_canvas = "upscale", "tile", "tile_overlap", "seamless"
+    canvas = canvas_options(pictures, size=size, **dict(zip(on_canvas, take(*on_canvas), strict=True)))
     rescale, interval, pag_scale, pag_adaptive, pag_layers, freeu = take(
         "guidance_rescale", "guidance_interval", "pag_scale", "pag_adaptive", "pag_layers", "freeu"
     )
     guided = guidance_options(
-        rescale=rescale,
-        interval=interval,
-        pag_scale=pag_scale,
-        pag_adaptive=pag_adaptive,
-        pag_layers=pag_layers,
-        freeu=freeu,
-    )
+        rescale=rescale, interval=interval, pag_scale=pag_scale, pag_adaptive=pag_adaptive, pag_layers=pag_layers, freeu=freeu
+    )  # fmt: skip
     scale, second_strength, second_steps, second_sampler, second_prompt, enlarge = take(
         "hires", "hires_strength", "hires_steps", "hires_sampler", "hires_prompt", "hires_enlarge"
     )
@@ -178,9 +173,8 @@ def _check_names(samplers: Sequence[str | None], spacing: str | None, rng: str |
     from sfumato.diffusion.samplers import find_sampler_and_spacing, find_spacing
     from sfumato.pipeline.compat import check_compat
 
-    for sampler in samplers:
-        if sampler is not None:
-            find_sampler_and_spacing(sampler)
+    for sampler in filter(None, samplers):
+        find_sampler_and_spacing(sampler)
     if spacing is not None:
         find_spacing(spacing)
     if rng is not None:

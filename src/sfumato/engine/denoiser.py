@@ -13,11 +13,14 @@ from torch import Tensor
 from sfumato.diffusion.guidance import Guidance, is_perturbed
 from sfumato.diffusion.prediction import denoised_from, network_scale
 from sfumato.engine.health import first_nonfinite_layer, is_finite
-from sfumato.engine.job import Run
+from sfumato.engine.job import Job, Run
+from sfumato.engine.memory import Economy
+from sfumato.engine.repair import HALVES, named, repaired
 from sfumato.errors import NumericalError
 from sfumato.models.attention import Perturbed
 from sfumato.models.convolution import wrapping
 from sfumato.models.unet import KeysValues, UNet
+from sfumato.models.widening import widened
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -37,28 +40,51 @@ class Batch:
 class Denoiser:
     """Evaluates the rows of one or more runs in a single batch of the network."""
 
-    def __init__(self, unet: UNet) -> None:
+    def __init__(self, unet: UNet, economy: Economy | None = None) -> None:
         self.unet = unet
+        self._economy = economy or Economy()
 
     def __call__(self, runs: Sequence[Run]) -> list[Tensor]:
         """The denoised estimate each run's pending query asks for, `channels h w` each, float32, where its x is; two where it asks for two.
 
-        Raises NumericalError, naming step and layer, if an answer is not finite; only sensible for one run at a time,
-        so the engine evaluates a failing batch again run by run.
+        What overflows in half precision is computed in float32. Raises NumericalError, naming step and layer, if an answer is not finite
+        all the same; only sensible for one run at a time, so the engine evaluates a failing batch again run by run.
         """
         windows = runs[0].job.windows
         return self._whole(runs) if windows is None else windows.answers(runs, self._whole)
 
     def _whole(self, runs: Sequence[Run]) -> list[Tensor]:
         batch = self._batch(runs)
+        answers = self._answers(batch, runs, self._evaluate(batch))
+        if all(is_finite(answer) for answer in answers):
+            return answers
+        if len(runs) > 1:
+            raise NumericalError("NaN or infinity arose in a batch of several images")
+        return [self._repaired(runs[0])]
+
+    def _answers(self, batch: Batch, runs: Sequence[Run], output: Tensor) -> list[Tensor]:
         # One network writes a channel more, which nobody reads.
-        output = self._evaluate(batch)[:, : runs[0].query.x.shape[0]]
-        outputs = torch.split(output.to(torch.float32), [len(rule.rows()) for rule in batch.rules])
-        answers = [self._answer(*each) for each in zip(runs, batch.rules, outputs, strict=True)]
-        for run, answer in zip(runs, answers, strict=True):
-            if not is_finite(answer):
-                raise self._diagnosis(run)
-        return answers
+        written = output[:, : runs[0].query.x.shape[0]].to(torch.float32)
+        outputs = torch.split(written, [len(rule.rows()) for rule in batch.rules])
+        return [self._answer(*each) for each in zip(runs, batch.rules, outputs, strict=True)]
+
+    def _repaired(self, run: Run) -> Tensor:
+        """The answer for a run whose own was not finite, with as much of the network in float32 as it takes, from now to its end.
+
+        Raises NumericalError where that is of no help.
+        """
+        batch = self._batch([run])
+        if batch.x.dtype in HALVES and is_finite(run.query.x):
+            found = repaired(self.unet, lambda: self._evaluate(batch), run.widened)
+            answer = None if found is None else self._answers(batch, [run], found[0])[0]
+            if found is not None and answer is not None and is_finite(answer):
+                run.widened = found[1]
+                dtype = str(batch.x.dtype).removeprefix("torch.")
+                run.notes.append(
+                    f"the U-Net overflowed in {dtype} at step {run.place}: {named(found[1])} was computed in float32 from there on"
+                )
+                return answer
+        raise self._diagnosis(run)
 
     def _batch(self, runs: Sequence[Run]) -> Batch:
         xs: list[Tensor] = []
@@ -118,15 +144,21 @@ class Denoiser:
     def _evaluate(self, batch: Batch) -> Tensor:
         """The network's answer for the rows of a batch."""
         job = batch.run.job
-        with torch.no_grad(), job.adapters.beside("unet", self.unet), wrapping(job.wraps, self.unet):
-            changes = {"perturbed": self._perturbed(batch), "freeu": job.freeu}
-            said = {name: change for name, change in changes.items() if change is not None}
-            return self.unet(batch.x, batch.timesteps, batch.keys_values, **said)
-
-    def _perturbed(self, batch: Batch) -> Perturbed | None:
-        """Which rows of a batch ask for a perturbed network; None for none."""
         asking = [is_perturbed(name) for rule in batch.rules for name in rule.rows()]
-        perturbation = batch.run.job.guidance.perturbation
+
+        def evaluate(rows: slice) -> Tensor:
+            changes = {"perturbed": self._perturbed(job, asking[rows]), "freeu": job.freeu}
+            said = {name: change for name, change in changes.items() if change is not None}
+            keys_values = batch.keys_values.rows(rows.start, rows.stop)
+            return self.unet(batch.x[rows], batch.timesteps[rows], keys_values, **said)
+
+        beside, wide = job.adapters.beside("unet", self.unet), widened(self.unet, batch.run.widened)
+        with torch.no_grad(), beside, wrapping(job.wraps, self.unet), wide:
+            return self._economy.evaluated(evaluate, len(batch.x))
+
+    def _perturbed(self, job: Job, asking: Sequence[bool]) -> Perturbed | None:
+        """Which rows ask for a perturbed network; None for none."""
+        perturbation = job.guidance.perturbation
         if perturbation is None or not any(asking):
             return None
         return self.unet.perturbing(perturbation.layers, asking)

@@ -14,6 +14,7 @@ from sfumato.engine.denoiser import Denoiser
 from sfumato.engine.events import Event, ImageDone, ImageFailed, StepDone
 from sfumato.engine.frontier import evaluation_error
 from sfumato.engine.job import Job, Run
+from sfumato.engine.memory import Economy
 from sfumato.errors import Cancelled, SfumatoError
 from sfumato.models.unet import UNet
 
@@ -28,7 +29,8 @@ class Engine:
     bit-identical whatever runs beside it. On an accelerator rows of different images share batches of up to GPU_ROWS.
     `max_rows` sets another limit for either; `exact=True` evaluates every image alone anywhere.
 
-    `decode` makes a preview picture of `channels h w` latents. Not thread-safe: one thread drives an engine, and may
+    `economy` says how memory is spared; where it runs out, an image is asked for again with the next measures. `decode` makes a preview
+    picture of `channels h w` latents. Not thread-safe: one thread drives an engine, and may
     submit and cancel between events.
     """
 
@@ -39,8 +41,10 @@ class Engine:
         max_rows: int | None = None,
         exact: bool = False,
         decode: Callable[[Tensor], Any] | None = None,
+        economy: Economy | None = None,
     ) -> None:
-        self._denoise = Denoiser(unet)
+        self._economy = economy or Economy()
+        self._denoise = Denoiser(unet, self._economy)
         usual = 1 if unet.device.type == "cpu" else GPU_ROWS
         self._max_rows = 1 if exact else usual if max_rows is None else max_rows
         self._decode = decode
@@ -107,7 +111,10 @@ class Engine:
         except SfumatoError as error:
             return [], error.with_traceback(None)
         except (RuntimeError, MemoryError) as error:
-            return [], evaluation_error(f"step {batch[0].step + 1} in the U-Net", error)
+            failed = evaluation_error(f"step {batch[0].step + 1} in the U-Net", error)
+            # Of several images' rows each is asked for alone first, which takes less than any measure.
+            again = len(batch) == 1 and self._economy.down(error)
+        return self._attempt(batch) if again else ([], failed)
 
     def _end_of_step(self, runs: list[Run]) -> Iterator[Event]:
         """Announce the steps that were finished, then resume each run with the x its event holds at the end."""
@@ -143,7 +150,7 @@ class Engine:
             return
         if run.result is not None:
             del self._runs[run.ticket]
-            yield ImageDone(run.ticket, run.result)
+            yield ImageDone(run.ticket, run.result, tuple(run.notes))
 
     def _fail(self, run: Run, error: SfumatoError) -> ImageFailed:
         run.close()

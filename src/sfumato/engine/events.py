@@ -35,10 +35,11 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageDone:
-    """One image is finished: `x` is its state at the last level, `channels h w`, float32."""
+    """One image is finished: `x` is its state at the last level, `channels h w`, float32; `notes` say what has to be known of it."""
 
     image: int
     x: Tensor
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

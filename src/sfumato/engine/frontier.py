@@ -3,8 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
-import torch
-
+from sfumato.engine.memory.process import is_out_of_memory
 from sfumato.errors import EvaluationError
 
 
@@ -20,6 +19,6 @@ def evaluating(what: str) -> Generator[None]:
 def evaluation_error(what: str, error: Exception) -> EvaluationError:
     """The error in one line, with what to do where memory ran out."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    short = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in reason
+    short = is_out_of_memory(error)
     hint = "; make the picture smaller, or fewer at a time" if short else ""
     return EvaluationError(f"{what} could not be computed: {reason.rstrip('.')}{hint}")

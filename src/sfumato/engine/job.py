@@ -88,6 +88,9 @@ class Run:
         self.step = 0
         self.pending: Query | Step | None = None
         self.result: Tensor | None = None
+        self.widened: tuple[str, ...] = ()
+        """Parts of the network that overflowed in half precision, and are computed in float32 since."""
+        self.notes: list[str] = []
         self._conditionings = dict(job.conditionings)
         self._keys_values: dict[tuple[Row, ...], KeysValues] = {}
 
@@ -109,7 +112,7 @@ class Run:
         perturbation = self.job.guidance.perturbation
         layers = None if perturbation is None else perturbation.layers
         job = self.job
-        return self.query.x.shape, lengths, job.adapters, job.freeu, layers, job.windows, job.wraps
+        return self.query.x.shape, lengths, job.adapters, job.freeu, layers, job.windows, job.wraps, self.widened
 
     @property
     def place(self) -> str:

@@ -48,7 +48,10 @@ class Windows:
         inside = frozenset(dim for dim, strips in ((-2, rows), (-1, columns)) if dim in wraps and len(strips) == 1)
         sums: list[Tensor] | None = None
         for down, across in product(rows, columns):
-            answers = answer([_seen(run, down.places, across.places, inside) for run in runs])
+            seen = [_seen(run, down.places, across.places, inside) for run in runs]
+            answers = answer(seen)
+            for run, one in zip(runs, seen, strict=True):
+                run.widened = one.widened  # what overflowed in this window is wide for the next
             if sums is None:
                 sums = [each.new_zeros(*each.shape[:-2], height, width) for each in answers]
             for total, each in zip(sums, answers, strict=True):

@@ -9,7 +9,12 @@ from torch import nn
 
 
 class Network(nn.Module):
-    """A module that says where its weights are and what it computes in."""
+    """A module that says where its weights are and what it computes in.
+
+    `computes_in` is set where that is not what its weights are stored in: see `models.held`.
+    """
+
+    computes_in: torch.dtype | None = None
 
     @property
     def device(self) -> torch.device:
@@ -19,7 +24,12 @@ class Network(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """What the network computes in."""
-        return next(self.parameters()).dtype
+        return computed_in(self)
+
+
+def computed_in(network: nn.Module) -> torch.dtype:
+    """What a network computes in, or one that torch.compile has wrapped."""
+    return getattr(network, "computes_in", None) or next(network.parameters()).dtype
 
 
 class NamedConfig:

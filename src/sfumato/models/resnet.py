@@ -40,10 +40,10 @@ class ResnetBlock(nn.Module):
         self, x: Float[Tensor, "b i h w"], time: Float[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b o h w"]:
         """Map x; `time` is the activated time embedding, for blocks made with a `time_width`."""
-        y = self.conv1(F.silu(self.norm1(x)))
+        y = self.conv1(activated(self.norm1(x)))
         if self.time_proj is not None:
             y = y + self.time_proj(time)[:, :, None, None]
-        y = self.conv2(F.silu(self.norm2(y)))
+        y = self.conv2(activated(self.norm2(y)))
         return y + (x if self.shortcut is None else self.shortcut(x))
 
 
@@ -74,6 +74,11 @@ class Upsample(nn.Module):
         """Enlarge x; `size` (height, width) undoes a `Downsample` of an odd size."""
         height, width = size if size is not None else (2 * x.shape[-2], 2 * x.shape[-1])
         return self.conv(F.interpolate(x, size=(height, width), mode="nearest"))
+
+
+def activated(normed: Tensor) -> Tensor:
+    """SiLU of what a norm gave out, written over it unless a gradient is wanted: nobody else has it, and maps are large."""
+    return F.silu(normed, inplace=not torch.is_grad_enabled())
 
 
 def zeroed(layer: Layer) -> Layer:

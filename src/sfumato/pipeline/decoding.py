@@ -9,10 +9,12 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.engine.health import first_nonfinite_layer, is_finite
+from sfumato.engine.memory import Economy
 from sfumato.errors import NumericalError, OptionError
 from sfumato.images import to_pil
 from sfumato.models.convolution import NOWHERE, Axes, wrapping
-from sfumato.models.vae import AutoencoderKL
+from sfumato.models.tiny_vae import TinyVAEConfig
+from sfumato.models.vae import AutoencoderKL, VAEConfig
 from sfumato.pipeline.parts import unwrapped
 from sfumato.recipe import Rounding
 
@@ -20,15 +22,28 @@ from sfumato.recipe import Rounding
 class Decoder:
     """Decodes latents one image at a time, so that memory stays that of one and no image depends on another.
 
-    `tiled` decodes large pictures in tiles; along `axes` the picture wraps. An autoencoder that overflows in float16, as SDXL's does, is computed in float32
-    from then on, in a copy; `widened` says so.
+    `tiled` decodes large pictures in tiles; so does an `economy` that asks for it, or comes to when memory runs out. Along `axes` the
+    picture wraps. An autoencoder that overflows in float16, as SDXL's does, is computed in float32 from then on, in a copy; `widened` says so.
     """
 
-    def __init__(self, vae: AutoencoderKL, *, tiled: bool = False, axes: Axes = NOWHERE) -> None:
+    def __init__(
+        self, vae: AutoencoderKL, *, tiled: bool = False, axes: Axes = NOWHERE, economy: Economy | None = None
+    ) -> None:
         self._vae = vae
         self._wide: AutoencoderKL | None = None
-        self.tiled = tiled
+        self._tiled = tiled
         self._axes = axes
+        self._economy = economy or Economy()
+
+    @property
+    def tiled(self) -> bool:
+        """Whether pictures are decoded in tiles."""
+        return self._tiled or self._economy.measures.tiles
+
+    @property
+    def tile(self) -> int | None:
+        """Latents along the edge of a tile where memory is short; None for the usual one."""
+        return small_tile(self._vae.config) if self._economy.measures.tiles else None
 
     @property
     def widened(self) -> bool:
@@ -40,6 +55,9 @@ class Decoder:
 
         Raises NumericalError, with the layer, if the pixels are not finite: a black image is never passed on.
         """
+        return self._economy.trying(lambda: self._pixels(latents))
+
+    def _pixels(self, latents: Tensor) -> Tensor:
         vae = self._wide or self._vae
         pixels = self._decode(vae, latents)
         if not is_finite(pixels) and is_finite(latents) and vae.dtype == torch.float16:
@@ -52,7 +70,7 @@ class Decoder:
     def _decode(self, vae: AutoencoderKL, latents: Tensor) -> Tensor:
         unscaled = unscale(vae, latents)
         with torch.no_grad(), wrapping(self._axes, vae):
-            return vae.decode_tiled(unscaled) if self.tiled else vae.decode_whole(unscaled)
+            return vae.decode_tiled(unscaled, self.tile) if self.tiled else vae.decode_whole(unscaled)
 
     def _diagnosis(self, vae: AutoencoderKL, latents: Tensor) -> NumericalError:
         unscaled = unscale(vae, latents)
@@ -69,9 +87,18 @@ class Decoder:
         return NumericalError(f"NaN or infinity arose in VAE layer {layer!r}, computing in {dtype}; {hint}")
 
 
+def small_tile(config: VAEConfig | TinyVAEConfig) -> int | None:
+    """Latents along a tile's edge where memory is short: a quarter of a picture of training. None for autoencoders that take no tiles."""
+    if not isinstance(config, VAEConfig):
+        return None
+    return max(config.sample_size // 2 ** (len(config.channels) - 1) // 4, 1)
+
+
 def unscale(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """Latents as the autoencoder has them, in a batch of one, where it is and in its dtype."""
-    return (latents / vae.config.scaling_factor)[None].to(vae.device, vae.dtype)
+    # Channels last, as oneDNN computes: it would copy every map twice otherwise.
+    unscaled = (latents / vae.config.scaling_factor)[None]
+    return unscaled.to(vae.device, vae.dtype, memory_format=torch.channels_last)
 
 
 class ImageProcessor:

@@ -34,14 +34,14 @@ def drive(
     on_round: Round | None = None,
     on_event: Callable[[Event], None] | None = None,
     interrupted: Callable[[], bool] = lambda: False,
-) -> list[Tensor | SfumatoError]:
-    """Make one image a job and return, in their order, each image's last x or the error that ended it.
+) -> list[ImageDone | SfumatoError]:
+    """Make one image a job and return, in their order, each image as it ended, or the error that ended it.
 
     All jobs take the same number of steps, so they finish them together, unless their samplers find out on the way how many they
     need: then each image's step is a round of its own, and the bar counts those of the image that is furthest. When `interrupted` turns true the images are
     left as the last step denoised them. Any exception (a keyboard interrupt, one of the caller's) ends every sampler.
     """
-    outcomes: dict[int, Tensor | SfumatoError] = {}
+    outcomes: dict[int, ImageDone | SfumatoError] = {}
     tickets = [engine.submit(job) for job in jobs]
     finished: list[StepDone] = []
     latest: dict[int, Tensor] = {}
@@ -52,8 +52,8 @@ def drive(
                 if on_event is not None:
                     on_event(event)
                 match event:
-                    case ImageDone(image, x):
-                        outcomes[image] = x
+                    case ImageDone(image):
+                        outcomes[image] = event
                     case ImageFailed(image, error):
                         outcomes[image] = error
                     case StepDone():
@@ -71,4 +71,4 @@ def drive(
                         break
     finally:
         engine.close()
-    return [outcomes[ticket] if ticket in outcomes else latest[ticket] for ticket in tickets]
+    return [outcomes[ticket] if ticket in outcomes else ImageDone(ticket, latest[ticket]) for ticket in tickets]

@@ -59,4 +59,4 @@ class Encoder:
         vae = self._vae
         with torch.no_grad(), evaluating("the picture's latents"), wrapping(self.axes, vae):
             encode = vae.encode_tiled if self._tiled else vae.encode_whole
-            return encode(pixels[None].to(vae.device, vae.dtype))
+            return encode(pixels[None].to(vae.device, vae.dtype, memory_format=torch.channels_last))

@@ -17,6 +17,7 @@ from sfumato.checkpoints.folder_saving import Carried
 from sfumato.checkpoints.hub import is_hub_id
 from sfumato.checkpoints.index import CLASSES, INDEX, UNREAD
 from sfumato.checkpoints.single_file import open_single_file
+from sfumato.engine.memory import Budget, parse_budget
 from sfumato.errors import MissingFileError, OutputError, UnsupportedError, UsageError
 from sfumato.models.latent_upscaler import LatentUpscaler
 from sfumato.models.safety_checker import SafetyChecker
@@ -27,6 +28,7 @@ from sfumato.pipeline.parts import unwrapped
 from sfumato.pipeline.placement import parse_dtype
 from sfumato.pipeline.safety_choice import SafetyChoice
 from sfumato.pipeline.source import Source
+from sfumato.pipeline.sparing import settle_weights
 from sfumato.schedulers import scheduler_from_config
 from sfumato.variants import Family
 
@@ -67,6 +69,7 @@ class Opened:
     kept: Kept
     card: Card
     source: Source
+    memory: Budget | None = None
 
 
 def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Opened:
@@ -76,6 +79,7 @@ def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Open
     """
     options = dict(options)
     safety = SafetyChoice.take(options)
+    memory = parse_budget(options.pop("memory", None))
     overrides = {part: options.pop(part) for part in PARTS if part in options}
     requires_checker = options.pop("requires_safety_checker", True)
     wanted = set(NETWORKS) - overrides.keys()
@@ -85,11 +89,13 @@ def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Open
         dtype, variant, _ = take_options(options)
         if variant is not None:
             raise UnsupportedError(f"{path} is one file, which has no variants; leave out variant={variant!r}")
-        model = open_single_file(path, dtype=dtype, components=wanted, **alone)
+        model = open_single_file(path, dtype=dtype if is_half(dtype) else None, components=wanted, **alone)
     else:
         dtype, variant, hub = take_options(options)
         path = local_folder(name, hub, variant=variant)
-        model = open_folder(path, dtype=dtype, variant=variant, components=wanted)
+        model = open_folder(path, dtype=dtype if is_half(dtype) else None, variant=variant, components=wanted)
+    if dtype is not None and not is_half(dtype):
+        settle_weights({name: getattr(model, name) for name in NETWORKS}, dtype, memory)
     for part in model.missing:
         logger.warning("the model lists a %s but its folder is not there; going on without", part)
     if undecided := [reason for reason in model.detected.reasons if "taken for" in reason and model.unet is not None]:
@@ -117,7 +123,13 @@ def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Open
         Kept(model.options, model.low_res_scheduler, carried),
         Card.read(path) if path.is_dir() else model.card,
         Source.of(known_as(name, path), model.weights, networks),
+        memory,
     )
+
+
+def is_half(dtype: torch.dtype | None) -> bool:
+    """Whether weights are to be rounded to a type that they may be stored wider than: they are as they are read."""
+    return dtype is not None and dtype.itemsize < torch.float32.itemsize
 
 
 def parts_of(model: LoadedModel, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,12 @@ import torch
 
 from sfumato.adapters.loaded import LoadedAdapters
 from sfumato.checkpoints import Card
+from sfumato.engine.memory import Budget
 from sfumato.errors import MissingFileError, UnsupportedError, UsageError
 from sfumato.pipeline.face import Face
 from sfumato.pipeline.loading import Kept, Opened, is_file, open_parts, save_parts
 from sfumato.pipeline.placement import parse_target
+from sfumato.pipeline.sparing import as_stored
 from sfumato.variants import Family, Make
 
 logger = logging.getLogger("sfumato")
@@ -24,6 +26,7 @@ class Opening(Face):
 
     _adapters: LoadedAdapters
     _kept: Kept
+    memory: Budget | None
 
     _makes: ClassVar[tuple[Make, ...]] = ()
     """The makes of U-Net that the class is for."""
@@ -43,6 +46,10 @@ class Opening(Face):
         `safety` is what becomes of pictures that look unsafe: "off" (nobody looks), "block", "blur" or "flag" (it is only said). The model's
         own safety checker judges, where it has none the filter that comes with Sfumato, from `safety_threshold` (0.5) on. Unset, a
         model's own checker blocks, and a model without one has none, as in diffusers.
+
+        `memory` is the most anonymous memory that the process may have on a CPU: "2GB", "600MB", a number of bytes, or "min" for as little
+        as possible. Without it, weights of a gigabyte or more that their file has in half precision stay in the file, and are widened
+        layer by layer.
 
         The family of the model decides on the class: one of SDXL is a StableDiffusionXLPipeline.
         Raises CheckpointError for a model that can't be opened, UnsupportedError for an option that is not honoured.
@@ -87,7 +94,7 @@ class Opening(Face):
         kind = cls._kind_for(opened.family, name)
         pipe = kind(**kind._arguments(opened))
         pipe.card, pipe.defaults, pipe.source = opened.card, opened.card.defaults, opened.source
-        pipe._kept = opened.kept
+        pipe._kept, pipe.memory = opened.kept, opened.memory
         pipe._came_with = (opened.family.prediction, opened.family.scheduler.get("timestep_spacing"))
         pipe.source.note_cast(pipe.dtype)
         return pipe
@@ -143,6 +150,8 @@ class Opening(Face):
         device, dtype = parse_target(*where, **named)
         self.source.note_cast(self.dtype)
         for part in self._networks().values():
+            if dtype is not None:
+                as_stored(part)
             part.to(device=device, dtype=dtype)
         if dtype is not None:
             self._adapters.cast(dtype)

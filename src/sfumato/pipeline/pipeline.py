@@ -16,6 +16,7 @@ from sfumato.checkpoints import Card
 from sfumato.checkpoints.families import is_told_guidance
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.engine import Event, reusing_memory
+from sfumato.engine.memory import Economy
 from sfumato.errors import OptionError, RecipeError
 from sfumato.models.clip_text import CLIPTextEncoder
 from sfumato.models.convolution import NOWHERE, Axes
@@ -49,6 +50,7 @@ from sfumato.pipeline.result import dtypes_of, result_of
 from sfumato.pipeline.safety import SafetyFilter
 from sfumato.pipeline.safety_choice import judge_of
 from sfumato.pipeline.source import Source
+from sfumato.pipeline.sparing import Sparing, settle_weights
 from sfumato.pipeline.switches import Switches
 from sfumato.pipeline.text_to_image import Parts, latent_shape, run, starts_of, steps_ahead, unit_noise
 from sfumato.pipeline.together import Results, Work, alone
@@ -66,7 +68,7 @@ logger = logging.getLogger("sfumato")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inverting):
+class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inverting, Sparing):
     """Text to image with a Stable Diffusion checkpoint.
 
         pipe = StableDiffusionPipeline.from_pretrained("path/or/hub-id").to("cuda")
@@ -253,9 +255,12 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         """A checked request being carried out: yields its work, and returns as `_draw` does once that is done."""
         notes = [*self._settle_precision(), *self.scheduler.notes]
         notes += options_of(request).notes(1.0 if is_told_guidance(self.unet.config) else request.guidance_scale)
-        parts = self._parts(adapters, exact=exact, axes=canvas_of(request).axes)
         rows, words_notes = self._rows(request, embeds, adapters)
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
+        economy = self._economy(
+            request.height, request.width, max(len(row.first) for row in rows), image=request.workflow is not None
+        )
+        parts = self._parts(adapters, economy, exact=exact, axes=canvas_of(request).axes)
         guided = any("uncond" in row.first for row in rows)
 
         shape = latent_shape(request, parts)
@@ -287,6 +292,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
                 ("it used adapters that lie in no file", any(thing.files is None for _, thing in uses)),
                 ("its text encoders were of two dtypes", len({one.dtype for one in self._encoders().values()}) > 1),
                 ("the run was interrupted", self._interrupt),
+                ("memory ran out while it was drawn", economy.went_down),
             )
             if true
         ]
@@ -294,7 +300,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         result = result_of(
             request, parts, outcomes, [None] * len(seeds) if latents is not None else seeds, self.source.now(**networks),
             output_type=output_type, dtypes=dtypes_of(networks), weights_dtype=self.source.rounded_to(self.unet.dtype),
-            uses=uses, unrecorded=unrecorded, notes=[*notes, *words_notes],
+            uses=uses, unrecorded=unrecorded, notes=[*notes, *words_notes, *economy.notes],
         )  # fmt: skip
         return result, sources
 
@@ -304,7 +310,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         """The one picture of a recipe, with its own scheduler and switches, its rows evaluated alone."""
         again = copy(self)
         again.scheduler = scheduler_from_config(recipe.scheduler)
-        again._tiled = recipe.vae_tiling
+        again._tiled, again._measures = recipe.vae_tiling, again._measures_of(recipe)
         again.safety_checker = judge_of(recipe, self.safety_checker)
         again.safety_mode = recipe.safety_mode or "block"
         request = again._request(
@@ -337,7 +343,9 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         """
         if self.device.type != "cpu" or self.dtype != torch.float16:
             return []
-        self.to(torch.float32)
+        self.source.note_cast(torch.float16)
+        settle_weights(self._networks(), torch.float32, self.memory)
+        self._adapters.cast(torch.float32)
         return ["float16 weights were widened to float32, because float16 arithmetic is far slower on a CPU"]
 
     def _request(
@@ -375,14 +383,14 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
             workflow=workflow,
         )
 
-    def _parts(self, adapters: ActiveAdapters, *, exact: bool, axes: Axes = NOWHERE) -> Parts:
+    def _parts(self, adapters: ActiveAdapters, economy: Economy, *, exact: bool, axes: Axes = NOWHERE) -> Parts:
         safety = None
         if self.safety_checker is not None:
             safety = SafetyFilter(self.safety_checker, self.feature_extractor, self.safety_mode)
         tiled = self.vae.use_tiling if self._tiled is None else self._tiled
         return Parts(
             unet=self.unet,
-            decoder=Decoder(self.vae, tiled=tiled, axes=axes),
+            decoder=Decoder(self.vae, tiled=tiled, axes=axes, economy=economy),
             encoder=Encoder(self.vae, tiled=tiled, axes=axes),
             vae_scale=self.vae.scale,
             scheduler=self.scheduler,
@@ -390,6 +398,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
             attention_slicing=self.unet.attention_slicing,
             exact=exact,
             adapters=adapters,
+            economy=economy,
         )
 
 

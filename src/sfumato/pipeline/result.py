@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sfumato.images import to_pil
+from sfumato.models.network import computed_in
 from sfumato.pipeline.adapter_recipe import Uses, hashed
 from sfumato.pipeline.canvas import canvas_of
 from sfumato.pipeline.decoding import to_unit
@@ -142,6 +143,8 @@ def recipe_of(
         autocast=name_of(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None,
         attention_slicing=parts.attention_slicing,
         vae_tiling=parts.decoder.tiled,
+        vae_tile=parts.decoder.tile,
+        rows_apart=parts.economy.measures.rows_apart,
         device=device,
         model=model,
         **judgement(parts, outcome),
@@ -169,7 +172,7 @@ def judgement(parts: Parts, outcome: Outcome) -> dict[str, Any]:
 
 def dtypes_of(networks: Mapping[str, torch.nn.Module]) -> dict[str, str]:
     """The dtypes of the networks that differ from the U-Net's, by name; a second text encoder goes by the name of the first."""
-    dtypes = {name.removesuffix("_2"): next(network.parameters()).dtype for name, network in networks.items()}
+    dtypes = {name.removesuffix("_2"): computed_in(network) for name, network in networks.items()}
     return {name: name_of(dtype) for name, dtype in dtypes.items() if dtype != dtypes["unet"]}
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sfumato.engine.health import is_finite
 from sfumato.errors import ConfigError, NumericalError, UnsupportedError
+from sfumato.models.network import computed_in
 from sfumato.models.nsfw_classifier import UNSAFE
 from sfumato.models.safety_checker import SafetyChecker
 from sfumato.pipeline.nsfw_filter import NSFWFilter
@@ -103,13 +104,13 @@ def _filtered(judge: NSFWFilter, picture: np.ndarray) -> Verdict:
 
 
 def _checked(checker: nn.Module, clip_input: Tensor) -> Verdict:
-    weight = next(checker.parameters())
+    dtype = computed_in(checker)
     with torch.no_grad():
-        verdict = checker(clip_input.to(weight.device, weight.dtype))
+        verdict = checker(clip_input.to(next(checker.parameters()).device, dtype))
     # NaN is above no threshold: a checker that overflows would pass every picture.
     if not is_finite(verdict.concept_scores) or not is_finite(verdict.special_scores):
         raise NumericalError(
-            f"the safety checker's scores are not finite, computing in {weight.dtype}; it can't judge the picture. "
+            f"the safety checker's scores are not finite, computing in {dtype}; it can't judge the picture. "
             "Use float32, or a checker whose weights are whole"
         )
     highest = {"concept": verdict.concept_scores, "special concept": verdict.special_scores}

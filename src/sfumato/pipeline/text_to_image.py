@@ -15,7 +15,8 @@ from sfumato.diffusion.conversation import NoisePath
 from sfumato.diffusion.guidance import Guidance, PictureGuidance
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.spacing import Levels
-from sfumato.engine import Engine, Event, Job, evaluating
+from sfumato.engine import Engine, Event, ImageDone, Job, evaluating
+from sfumato.engine.memory import Economy
 from sfumato.errors import SfumatoError, SizeError
 from sfumato.images import to_pil
 from sfumato.models.unet import UNet
@@ -47,6 +48,7 @@ class Parts:
     attention_slicing: int | None
     exact: bool
     adapters: ActiveAdapters = NO_ADAPTERS
+    economy: Economy = field(default_factory=Economy)
 
 
 @dataclass(slots=True)
@@ -129,7 +131,7 @@ def run(
 
     results = yield Work(
         jobs=jobs,
-        engine=lambda: Engine(parts.unet, exact=parts.exact, decode=preview),
+        engine=lambda: Engine(parts.unet, exact=parts.exact, decode=preview, economy=parts.economy),
         bar=bar,
         on_round=on_round,
         on_event=on_event,
@@ -195,7 +197,7 @@ def guidance_of(request: Request, parts: Parts, weights: tuple[float, ...], leve
 
 
 def _finish(
-    result: Tensor | SfumatoError,
+    result: ImageDone | SfumatoError,
     scale: float,
     parts: Parts,
     paste: Callable[[Tensor], Tensor] | None,
@@ -205,12 +207,13 @@ def _finish(
 ) -> Outcome:
     if isinstance(result, SfumatoError):
         return Outcome(error=result)
-    outcome = Outcome(latents=result * scale, rounding=rounding)
+    outcome = Outcome(latents=result.x * scale, rounding=rounding, notes=list(result.notes))
     if latents_only:
         return outcome
     try:
+        parts.economy.next_stage()
         with evaluating("the picture"):
-            painted = parts.decoder.pixels(result * scale)
+            painted = parts.decoder.pixels(result.x * scale)
             outcome.pixels = painted if paste is None else paste(painted)
         if parts.decoder.widened:
             outcome.notes.append("its autoencoder overflowed in float16, and was computed in float32 instead")

@@ -9,8 +9,6 @@ from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from torch import Tensor
-
 from sfumato.engine import Engine, Event, ImageDone, ImageFailed, Job
 from sfumato.errors import SfumatoError, UsageError
 from sfumato.pipeline.drive import Bar, Round, drive
@@ -19,8 +17,8 @@ if TYPE_CHECKING:
     from sfumato.pipeline.output import StableDiffusionPipelineOutput
     from sfumato.pipeline.pipeline import StableDiffusionPipeline
 
-Results: TypeAlias = list[Tensor | SfumatoError]
-"""Each job's last x, or the error that ended it."""
+Results: TypeAlias = list[ImageDone | SfumatoError]
+"""Each job as it ended, or the error that ended it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -82,14 +80,14 @@ def draw_together(
     engine = working[0][1].work.engine()
     tickets = {number: [engine.submit(job) for job in one.work.jobs] for number, one in working}
     owners = {ticket: number for number, own in tickets.items() for ticket in own}
-    outcomes: dict[int, Tensor | SfumatoError] = {}
+    outcomes: dict[int, ImageDone | SfumatoError] = {}
     try:
         for event in engine.run():
             if on_event is not None:
                 on_event(owners[event.image], event)
             match event:
-                case ImageDone(image, x):
-                    outcomes[image] = x
+                case ImageDone(image):
+                    outcomes[image] = event
                 case ImageFailed(image, error):
                     outcomes[image] = error
                 case _:
