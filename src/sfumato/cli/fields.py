@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from sfumato.cli.generate import generate
 from sfumato.errors import OptionError, UnknownNameError
 
-OF_A_RUN = ("number", "out", "grid", "animate", "overwrite", "quiet")
+OF_A_RUN = ("number", "out", "grid", "animate", "overwrite", "quiet", "memory")
 """Options of the command that say nothing of a picture."""
 
 PATHS = ("image", "mask", "depth", "styles", "wildcards", "lora", "embedding", "model")
