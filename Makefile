@@ -56,8 +56,8 @@ format: $(VENV)/.dev  ## put the code in the house format
 bench: $(VENV)/.core  ## measure beside the peers on this machine, in 2.5 hours (ARGS="--only import", ARGS=--list, ARGS=--quick)
 	$(BIN)/python -m bench $(ARGS)
 
-docs: $(VENV)/.core  ## draw the README's pictures again
-	$(BIN)/python docs/draw.py
+docs: $(VENV)/.core  ## draw the documents' pictures again (ARGS="workflows.md" for one's)
+	$(BIN)/python docs/draw.py $(ARGS)
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

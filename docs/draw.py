@@ -1,13 +1,23 @@
-"""Draws the pictures of the README again, with the bundled model: `make docs`.
+"""Draws the pictures of the README and of the documents again, with the bundled model: `make docs`.
 
+Those of the documents are made by the commands that stand above them. `make docs ARGS=workflows.md` draws one document's.
 Same recipe, same image: on one machine the files come out byte for byte as they were.
 """
 
+import contextlib
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from examples import Shown, carry_out, read_examples, side_by_side
 from PIL import Image, ImageDraw, ImageFont
 
 from sfumato import StableDiffusionPipeline, bundled_model
+
+DOCS = Path(__file__).resolve().parent
+ILLUSTRATED = ("workflows.md", "guidance.md", "prompts.md", "grids.md")
 
 PROMPTS = (
     "a red apple, 3d style", "a penguin, 3d style", "castle, 3d style", "an owl in flat style", "guitar, flat style", "draw me a taxi cab please",
@@ -21,14 +31,37 @@ CAPTION = 22
 PAD = 8
 
 
-def main() -> None:
-    """Draw the README's grid into docs/images."""
-    folder = Path(__file__).parent / "images"
-    folder.mkdir(exist_ok=True)
+def main(documents: Sequence[str]) -> None:
+    """Draw the pictures of the documents named, or of all and the README, into docs/images."""
+    (DOCS / "images").mkdir(exist_ok=True)
+    if not documents:
+        draw_grid(DOCS / "images/grid.png")
+    for document in documents or ILLUSTRATED:
+        illustrate(DOCS / document)
+
+
+def illustrate(document: Path) -> None:
+    """Carry out a document's examples in a folder of their own, up to its last picture, and make its pictures of what they wrote."""
+    examples = read_examples(document)
+    while examples and not isinstance(examples[-1], Shown):
+        examples.pop()
+    names: dict[str, Any] = {}
+    with TemporaryDirectory() as folder, contextlib.chdir(folder):
+        for example in examples:
+            if isinstance(example, Shown):
+                path = document.parent / example.picture
+                side_by_side(example.files, Path(folder)).save(path, quality=88, method=6)
+                print(path)
+            elif not example.needs_another_model:
+                carry_out(example, names)
+
+
+def draw_grid(path: Path) -> None:
+    """The README's grid."""
     pipe = StableDiffusionPipeline.from_pretrained(bundled_model())
     pictures = pipe(list(PROMPTS), seeds=[1] * len(PROMPTS)).images
-    labelled_grid(pictures, PROMPTS).save(folder / "grid.png", optimize=True)
-    print(folder / "grid.png")
+    labelled_grid(pictures, PROMPTS).save(path, optimize=True)
+    print(path)
 
 
 def labelled_grid(pictures: list[Image.Image], labels: tuple[str, ...]) -> Image.Image:
@@ -48,4 +81,4 @@ def labelled_grid(pictures: list[Image.Image], labels: tuple[str, ...]) -> Image
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

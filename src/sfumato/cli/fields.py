@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from sfumato.cli.generate import generate
 from sfumato.errors import OptionError, UnknownNameError
 
-OF_A_RUN = ("number", "out", "grid", "animate", "overwrite", "quiet")
+OF_A_RUN = ("number", "out", "grid", "animate", "overwrite", "quiet", "memory")
 """Options of the command that say nothing of a picture."""
 
 PATHS = ("image", "mask", "depth", "styles", "wildcards", "lora", "embedding", "model")
@@ -38,6 +38,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "steps": (1, 1000), "guidance": (0, math.inf), "eta": (0, 1), "strength": (0, 1), "hires_strength": (0, 1),
     "hires_steps": (1, 1000), "hires": (1, 16), "variation_strength": (0, 1), "clip_skip": (0, 100), "mask_blur": (0, 1024),
     "only_masked": (0, 2**20), "image_guidance": (0, math.inf), "safety_threshold": (0, 1),
+    "noise_level": (0, 350), "upscale": (1, 16), "tile_overlap": (0, 2**20), "guidance_rescale": (0, 1), "pag_scale": (0, math.inf),
+    "pag_adaptive": (0, math.inf),
     "seed": (0, 2**64 - 1), "variation_seed": (0, 2**64 - 1), "number": (1, 10_000),
 }  # fmt: skip
 

@@ -156,4 +156,17 @@ def test_every_option_of_generate_is_a_field_and_taken() -> None:
     assert {"prompt", "steps", "compat", "hires", "lora", "no_safety"} <= fields().keys()
     wanted = wanted_of({"prompt": "a", "seed": 3, "sampler": "Euler", "size": "64x48", "no_safety": True})
     assert (wanted.seed, wanted.call["width"], wanted.call["height"], wanted.opens.safety) == (3, 64, 48, "off")
+    said = {
+        "tile": "64",
+        "seamless": "x",
+        "guidance_interval": "0,0.5",
+        "pag_scale": 2.0,
+        "pag_layers": ["up"],
+        "freeu": "1,1,2,2",
+    }
+    call = wanted_of({"prompt": "a", "seed": 3, **said}).call
+    assert (call["tile"], call["seamless"], call["guidance_interval"]) == (64, "x", [0.0, 0.5])
+    assert (call["pag_scale"], call["pag_applied_layers"], call["freeu"]) == (2.0, ["up"], [1.0, 1.0, 2.0, 2.0])
+    second = wanted_of({"prompt": "a", "seed": 3, "hires": 2.0, "hires_sampler": "Euler a"}).second
+    assert second == {"scale": 2.0, "second_sampler": "Euler a"}
     assert find_field("CFG scale", "axis").name == "guidance"
