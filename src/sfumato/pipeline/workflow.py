@@ -105,7 +105,8 @@ class Asked:
     ) -> "Workflow | None":
         """What is asked for, for so many images of a size; None for a picture from words alone.
 
-        Raises UnsupportedError for a picture that the family needs and has not got, or can't take; OptionError for what can't be.
+        Raises UnsupportedError for a picture that the family needs and has not got, or can't take; OptionError for what can't be, or would
+        do nothing.
         """
         mode = _one_of(
             "resize_mode", "resize" if self.resize_mode in (None, "default") else self.resize_mode, RESIZE_MODES
@@ -123,6 +124,7 @@ class Asked:
         check_counts([("image", image), ("mask_image", mask), ("depth_map", depth)], images)
         start, end = (_share(name, getattr(self, name)) for name in ("denoising_start", "denoising_end"))
         name = self._name(family, image, mask, depth)
+        self._check_of_use(name, image, mask)
         if self.noise_level is not None and enlargement.noise is None:
             raise UnsupportedError(
                 f"models of {family.title} make no picture noisy before they read it; leave out noise_level"
@@ -174,6 +176,24 @@ class Asked:
                 if pictures is not None
             },
         )
+
+    def _check_of_use(self, name: WorkflowName, image: Pictures | None, mask: Pictures | None) -> None:
+        """Raise OptionError for an option that would do nothing, for want of what it is about."""
+        of_mask = {
+            "mask_blur": self.mask_blur, "soft_mask": self.soft_mask, "paste_back": self.paste_back,
+            "padding_mask_crop": None if self.padding_mask_crop is None else True,
+            "mask_content": None if self.mask_content == "original" else self.mask_content,
+        }  # fmt: skip
+        for options, absent, missing in (
+            (of_mask, mask is None, "mask_image=…"),
+            ({"resize_mode": None if self.resize_mode in ("default", "resize") else self.resize_mode}, image is None, "image=…"),
+        ):  # fmt: skip
+            if absent and (idle := [option for option, value in options.items() if value]):
+                raise OptionError(f"{idle[0]} does nothing without {missing}; pass that as well, or leave it out")
+        if self.image_guidance_scale is not None and name != "instruct":
+            raise OptionError(
+                "image_guidance_scale is for models that edit a picture by instruction, and this is none; leave it out"
+            )
 
     def _strength(self, name: WorkflowName) -> Any:
         if self.strength is not None:
