@@ -46,7 +46,7 @@ HABITS: dict[str, Habits] = {
 
 def check_compat(value: object) -> Compat:
     """Whose pictures are meant. Raises UnknownNameError."""
-    if value not in HABITS:
+    if not isinstance(value, str) or value not in HABITS:
         raise UnknownNameError("compat", str(value), HABITS)
     return value  # pyright: ignore[reportReturnType]
 

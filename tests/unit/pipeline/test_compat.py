@@ -89,5 +89,7 @@ def test_schedulers_in_each_program_s_form() -> None:
 def test_refused(pipe: Any) -> None:
     with pytest.raises(UnknownNameError, match="unknown compat 'a111'; did you mean a1111"):
         pipe(PROMPT, compat="a111", **RUN)
+    with pytest.raises(UnknownNameError, match="unknown compat"):
+        pipe(PROMPT, compat=["a1111"], **RUN)
     with pytest.raises(OptionError, match="rounding must be one of nearest, down, not 'up'"):
         pipe(PROMPT, rounding="up", **RUN)
