@@ -57,7 +57,7 @@ def test_the_second_pass_has_a_sampler_of_its_own(pipe: Any) -> None:
         "Sampler": "PLMS", "Size": "64x64", "Steps": "3", "Denoising strength": "0.7",
     }  # fmt: skip
     assert {name: value for name, value in said.items() if name.startswith("Hires")} == {
-        "Hires upscale": "1.5", "Hires steps": "3", "Hires upscaler": "Latent", "Hires sampler": "DPM++ 2M", "Hires schedule type": "Karras",
+        "Hires upscale": "1.5", "Hires steps": "2", "Hires upscaler": "Latent", "Hires sampler": "DPM++ 2M", "Hires schedule type": "Karras",
     }  # fmt: skip
     plain = parse_infotext(infotext(drawn[None].recipes[0])).settings
     assert [name for name in plain if name.startswith("Hires")] == ["Hires upscale", "Hires steps", "Hires upscaler"]
