@@ -72,6 +72,9 @@ def hires_fix(
     large = small if second_sampler is None else with_sampler(small, second_sampler)
     if isinstance(second_prompt, str) and not isinstance(prompt, str):
         second_prompt = [second_prompt] * len(prompt)
+    begun_as = options.pop("begun_as", None)
+    if begun_as is None and options.get("compat") == "a1111":
+        begun_as = "a1111_exact"
     first = small(
         prompt, height=height, width=width, num_inference_steps=num_inference_steps, output_type="latent",
         **{**options, "return_dict": True},
@@ -86,6 +89,7 @@ def hires_fix(
         height=down,
         width=across,
         strength=strength,
+        begun_as=begun_as,
         num_inference_steps=num_inference_steps if second_steps is None else second_steps,
         output_type=output_type,
         **options,
