@@ -218,10 +218,18 @@ def _second_pass(first: Recipe, second: Recipe) -> dict[str, object]:
     }
     return {
         "Hires upscale": _number(round(second.width / first.width, 4)),
-        "Hires steps": second.steps,
+        "Hires steps": _steps_taken(second),
         "Hires upscaler": UPSCALER_NAMES.get(str(second.inputs["image"].get("enlarge"))),
         **{name: value for name, (value, differs) in own.items() if differs},
     }
+
+
+def _steps_taken(second: Recipe) -> int:
+    """How many steps a second pass took: the web UI takes as many as it says, whatever the strength, and begins as far down as we do."""
+    strength = second.workflow_options.get("strength")
+    if second.workflow_options.get("begun_as") == "a1111_exact":
+        return second.steps
+    return int(second.steps * strength) if _is_number(strength) and 0 < strength <= 1 else second.steps
 
 
 def _guidance(recipe: Recipe) -> dict[str, str]:

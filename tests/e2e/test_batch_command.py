@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -177,3 +178,21 @@ def test_the_report_never_takes_the_place_of_the_rows(here: Path, capsys: OUTPUT
     assert run(["batch", file, "--out", "."]) == 2
     assert "give the rows another name or place" in capsys.readouterr().err
     assert Path(file).read_text() == before
+
+
+def test_a_row_with_a_style_or_a_wildcard_is_another_when_their_files_change(here: Path, capsys: OUTPUT) -> None:
+    (here / "lists").mkdir()
+    file = jobs(here / "jobs.jsonl", {"prompt": "a __pet__", "wildcards": "lists"}, {"prompt": "a cat", "style": "ink"}, {"prompt": "a dog"})  # fmt: skip
+
+    def planned(pets: str, ink: str) -> list[str]:
+        (here / "lists" / "pet.txt").write_text(pets)
+        (here / "styles.csv").write_text(f"name,prompt,negative_prompt\nink,{ink},\n")
+        assert run(["batch", file, "--out", "o", "--dry-run"]) == 0
+        return re.findall(r"\S+\.png", capsys.readouterr().out)
+
+    before = planned("cat\ndog\n", "in ink")
+    assert planned("cat\ndog\n", "in ink") == before
+    changed = [one != other for one, other in zip(before, planned("cat\nfox\n", "in ink"), strict=True)]
+    assert changed == [True, False, False]
+    changed = [one != other for one, other in zip(before, planned("cat\ndog\n", "in blue ink"), strict=True)]
+    assert changed == [False, True, False]

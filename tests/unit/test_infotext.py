@@ -1,3 +1,4 @@
+import json
 import re
 from dataclasses import replace
 
@@ -250,3 +251,16 @@ def test_guidance_in_the_words_that_others_have_for_it() -> None:
 )
 def test_guidance_that_is_none_is_no_error(wrong: dict[str, object]) -> None:
     assert "CFG scale: 7" in infotext(replace(RECIPE, guidance=wrong))
+
+
+@pytest.mark.parametrize(("steps", "strength"), [(20, 0.7), (30, 0.5), (12, 0.3), (25, 1.0), (13, 0.77)])
+def test_the_web_ui_takes_the_steps_of_a_second_pass_from_the_same_place(steps: int, strength: float) -> None:
+    image = {"recipe": json.loads(RECIPE.to_json()), "enlarge": "latent"}
+    second = replace(
+        RECIPE, width=1024, height=1536, steps=steps, inputs={"image": image}, workflow_options={"strength": strength}
+    )
+    told = int(parse_infotext(infotext(second)).settings["Hires steps"])
+    # What the web UI does with it (setup_img2img_steps): so many steps of a longer run, all of them taken.
+    whole = int(told / min(strength, 0.999))
+    assert told == int(steps * strength)
+    assert abs((whole - told) / whole - (steps - told) / steps) <= 1 / told, "both begin as far down"

@@ -12,6 +12,7 @@ from typing import Any
 from sfumato.cli.fields import Field, fields, find_field
 from sfumato.cli.generate import DRAWN_SEEDS, plan_noise, plan_shots
 from sfumato.cli.outputs import slug
+from sfumato.cli.wording import STYLES
 from sfumato.errors import DataError, OptionError, SfumatoError
 from sfumato.recipe import Recipe
 
@@ -151,9 +152,20 @@ def _digest(asked: Mapping[str, Any], seen: dict[str, int]) -> str:
     return hashlib.sha256(text.encode() if again == 1 else f"{text} {again}".encode()).hexdigest()
 
 
+def _digest_of(words: object) -> str:
+    """The hash of a table of styles, or of lists for wildcards."""
+    return hashlib.sha256(repr(words).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _hashes(options: Mapping[str, Any]) -> dict[str, str]:
-    """The hashes of the pictures that are begun from: another picture of that name is another row."""
+    """The hashes of the pictures that are begun from, and of what goes into the prompts: another file of that name is another row."""
+    from sfumato.text.prompts import read_lists, read_styles
+
     found: dict[str, str] = {}
+    if options.get("style"):
+        found["styles"] = _digest_of(read_styles(Path(options.get("styles") or STYLES)))
+    if options.get("wildcards") is not None:
+        found["wildcards"] = _digest_of(read_lists(Path(options["wildcards"])))
     for name in _PICTURES:
         if (path := options.get(name)) is not None:
             try:

@@ -77,6 +77,10 @@ def read_a1111(text: str) -> Settings:
         said.pop("Emphasis")
     if said.get("Tiling") == "True":
         draft.values["seamless"] = bool(said.pop("Tiling"))
+    if (skipped := number(said.get("Skip Early CFG"))) is not None and 0 <= skipped < 1:
+        # A step that begins at this very share has no guidance yet; ours does not begin so late that it would miss another.
+        draft.values["guided_from"] = min(skipped + 1e-4, 1 - 1e-4) if skipped else 0.0
+        said.pop("Skip Early CFG")
     for name, field in (("Model", "model"), ("Model hash", "model_hash")):
         if name in said:
             draft.values[field] = said.pop(name)

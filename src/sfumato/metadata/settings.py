@@ -44,6 +44,7 @@ class Settings:
     rng … eta_noise_seed_delta   as in a recipe
     noise_count      pictures that were drawn together from one generator; this one's noise is row `noise_index` of theirs
     seamless         whether it wraps along both axes
+    guided_from      the share of the steps at which guidance begins
     model, model_hash   the name and the hash by which the program knew it
     loras            in the order in which they were added
     omissions        everything else that it says and that shaped the picture
@@ -72,6 +73,7 @@ class Settings:
     noise_index: int = 0
     noise_count: int = 1
     seamless: bool = False
+    guided_from: float = 0.0
     model: str | None = None
     model_hash: str | None = None
     loras: tuple[NamedLora, ...] = ()

@@ -5,6 +5,7 @@
 | noise of a seed (`rng`) | `nv`, as its sources GPU and NV | `cpu`; a generator that is passed is followed |
 | words (`emphasis`) | `a1111` | `none` |
 | scheduler | k-diffusion's sampler on the web UI's own schedule for it | the diffusers class of the sampler |
+| a picture begun from (`begun_as`) | `a1111`: a step more, the seed's first noise; in `hires_fix` `a1111_exact` | `diffusers` |
 | `rounding` of the picture | `down`: `astype(uint8)` | `nearest`: `round()` |
 
 Nothing of it is a mode: a recipe holds what was set, and not the program's name.
@@ -46,7 +47,7 @@ HABITS: dict[str, Habits] = {
 
 def check_compat(value: object) -> Compat:
     """Whose pictures are meant. Raises UnknownNameError."""
-    if value not in HABITS:
+    if not isinstance(value, str) or value not in HABITS:
         raise UnknownNameError("compat", str(value), HABITS)
     return value  # pyright: ignore[reportReturnType]
 
@@ -101,6 +102,8 @@ def with_compat(call: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S,
         for name, value in _habits(check_compat(compat), said.get("generator")).items():
             if said.get(name) is None:
                 said[name] = value
+        if compat == "a1111" and said.get("image") is not None and said.get("begun_as") is None:
+            said["begun_as"] = "a1111"
         own: Scheduler = pipe.scheduler  # pyright: ignore[reportAttributeAccessIssue]
         pipe.scheduler = scheduler_as(check_compat(compat), base=own)  # pyright: ignore[reportAttributeAccessIssue]
         try:

@@ -31,6 +31,11 @@ Enlarge: TypeAlias = Literal["latent", "pixel"]
 STRENGTH = 0.7
 MOST = 16.0
 
+_OF_PICTURES = (
+    "image", "mask_image", "depth_map", "extend", "padding_mask_crop", "denoising_start", "denoising_end", "latents",
+)  # fmt: skip
+"""Options of a call that hires fix, which makes its picture itself, has no place for."""
+
 
 def hires_fix(
     pipe: "StableDiffusionPipeline",
@@ -52,18 +57,28 @@ def hires_fix(
 
     `strength` is that of the second pass; its steps, prompt and sampler are those of the first unless given. The sampler is given by any
     of its names, or as a scheduler. The other options are those of a call.
-    Raises OptionError for a scale that is not above 1 and at most 16, UnknownNameError for no sampler's name, and as a call.
+    Raises OptionError for a scale that is not from 1 to 16, and for options about other pictures, UnknownNameError for no sampler's name,
+    and as a call.
     """
     scale = check_number("scale", scale, least=1.0, most=MOST)
+    strength = check_number("strength", strength, least=0.0, most=1.0)
+    if misplaced := [name for name in _OF_PICTURES if options.pop(name, None) is not None]:
+        raise OptionError(
+            f"hires_fix draws from words, and over what it has drawn; leave out {misplaced[0]}, or call the pipeline"
+        )
     if enlarge not in get_args(Enlarge):
         raise OptionError(f"enlarge must be one of {', '.join(get_args(Enlarge))}, not {enlarge!r}")
     small = words_pipeline(pipe)
     large = small if second_sampler is None else with_sampler(small, second_sampler)
     if isinstance(second_prompt, str) and not isinstance(prompt, str):
         second_prompt = [second_prompt] * len(prompt)
+    begun_as = options.pop("begun_as", None)
+    if begun_as is None and options.get("compat") == "a1111":
+        begun_as = "a1111_exact"
     first = small(
-        prompt, height=height, width=width, num_inference_steps=num_inference_steps, output_type="latent", **options
-    )
+        prompt, height=height, width=width, num_inference_steps=num_inference_steps, output_type="latent",
+        **{**options, "return_dict": True},
+    )  # fmt: skip
     down, across = (int(side * pipe.vae.scale * scale) // 8 * 8 for side in first.images.shape[-2:])
     down, across = check_size(down, across, pipe.vae.scale)
     records = tuple({"recipe": json.loads(recipe.to_json()), "enlarge": enlarge} for recipe in first.recipes)
@@ -74,6 +89,7 @@ def hires_fix(
         height=down,
         width=across,
         strength=strength,
+        begun_as=begun_as,
         num_inference_steps=num_inference_steps if second_steps is None else second_steps,
         output_type=output_type,
         **options,

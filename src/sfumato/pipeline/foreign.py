@@ -1,5 +1,6 @@
 """A recipe out of another program's settings: what it says, on the model of a pipeline, and what could not be carried over."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,6 +65,9 @@ def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignR
     if skip >= pipe.text_encoder.config.layers:
         omissions.append(Omission(name="clip skip", value=str(skip), why="the model's text encoder has no such layer"))
         skip = 0
+    steps = own("steps", settings.steps, defaults.get("num_inference_steps", 50))
+    scale = own("guidance scale", settings.guidance_scale, defaults.get("guidance_scale", 7.5))
+    is_guided = math.ceil(settings.guided_from * steps - 1e-9) < steps
     recipe = Recipe(
         prompt=settings.prompt,
         negative_prompt=settings.negative_prompt,
@@ -77,11 +81,12 @@ def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignR
         eta_noise_seed_delta=settings.eta_noise_seed_delta,
         sampler=scheduler.sampler,
         scheduler=dict(scheduler.config),
-        steps=own("steps", settings.steps, defaults.get("num_inference_steps", 50)),
-        guidance_scale=own("guidance scale", settings.guidance_scale, defaults.get("guidance_scale", 7.5)),
+        steps=steps,
+        guidance_scale=scale if is_guided else 1.0,
         eta=settings.eta,
         width=width,
         height=height,
+        guidance={"guidance_interval": [settings.guided_from, 1.0]} if settings.guided_from and is_guided else {},
         seamless=_seamless(settings, pipe, width, height, omissions),
         clip_skip=skip or None,
         emphasis=emphasis,

@@ -35,10 +35,20 @@ class Start:
 
 
 def levels_of(scheduler: Scheduler, steps: int, workflow: Workflow | None) -> Levels:
-    """The levels that a run visits: all of them, or those that the workflow leaves. Raises OptionError where it leaves none."""
-    levels = scheduler.levels(steps)
+    """The levels that a run visits: all of them, or those that the workflow leaves. Raises OptionError where it leaves none.
+
+    The web UI takes one step more than the share that the strength says, and its hires fix as many steps as are said, of a longer run.
+    Source of both: its `setup_img2img_steps` and `sample_img2img`.
+    """
     if workflow is None:
-        return levels
+        return scheduler.levels(steps)
+    share = min(workflow.strength, 0.999)
+    taken = min(int(steps * workflow.strength), steps)
+    if workflow.begun_as == "a1111" and share > 0:
+        taken = min(int(steps * share) + 1, steps)
+    elif workflow.begun_as == "a1111_exact" and share > 0:
+        taken, steps = steps, int(steps / share)
+    levels = scheduler.levels(steps)
     start, end = workflow.denoising
     train = scheduler.noise_schedule.steps
     if end is not None:
@@ -51,7 +61,7 @@ def levels_of(scheduler: Scheduler, steps: int, workflow: Workflow | None) -> Le
         cutoff = round(train - start * train)
         skipped = sum(timestep >= cutoff for timestep in levels.timesteps)
     else:
-        skipped = steps - min(int(steps * workflow.strength), steps)
+        skipped = steps - taken
     if skipped >= levels.steps:
         said = f"strength {workflow.strength:g}" if start is None else f"denoising_start {start}"
         raise OptionError(f"{said} leaves none of {steps} steps; give more of either")
@@ -173,6 +183,12 @@ class _Latents:
             pixels = masked_away(pixels, self.grey(i), self._workflow.content)
         if self._workflow.mode == "latent":
             return self._stretched(self._encoder.scaled(pixels), width, height)
+        return self._encoded(pixels, i)
+
+    def _encoded(self, pixels: Tensor, i: int) -> Tensor:
+        """The latents of pixels: drawn with image i's noise, as diffusers draws them; the web UI leaves all of that for the picture."""
+        if self._workflow.begun_as != "diffusers":
+            return self._encoder.scaled(pixels)
         return self._encoder.sampled(pixels, self._noises.sources[i].draw_shared(self._among))
 
     def _stretched(self, latents: Tensor, width: int, height: int) -> Tensor:
@@ -181,7 +197,7 @@ class _Latents:
     def without_masked(self, i: int) -> Tensor:
         """The latents of the picture with what is masked in mid-grey."""
         masked = self.pixels(i) * (self.grey(i) < 0.5)
-        return self._encoder.sampled(masked, self._noises.sources[i].draw_shared(self._among))
+        return self._encoded(masked, i)
 
     def mask(self, i: int) -> Tensor:
         shape = self._noises.sources[i].shape

@@ -36,11 +36,15 @@ def tiled_upscale(
 
     `strength` is how much of them is to change, 0.3 unless given; `tile` is as in `CanvasOptions`, and `tile_overlap` may be among the other
     options, which are those of a call. Latents are enlarged as latents, pictures by `enlarge`, "pixel" unless given.
-    Raises OptionError for a scale that is not from 1 to 16, SizeError for a picture that is too small, and as a call.
+    Raises OptionError for a scale that is not from 1 to 16, and for options that say another size, SizeError for a picture that is
+    too small, and as a call.
     """
     scale = check_scale(scale)
     if enlarge is not None and enlarge not in get_args(Enlarge):
         raise OptionError(f"enlarge must be one of {', '.join(get_args(Enlarge))}, not {enlarge!r}")
+    for name, own in (("width", "scale"), ("height", "scale"), ("extend", "scale"), ("resize_mode", "enlarge")):
+        if options.pop(name, None) is not None:
+            raise OptionError(f"{own} says what becomes of the picture's size; leave out {name}, or call the pipeline")
     pictures = Pictures.of("image", image)
     width, height = enlarged_size(pictures.size, scale * (pipe.vae.scale if pictures.is_latent() else 1))
     if enlarge == "latent" or pictures.is_latent():

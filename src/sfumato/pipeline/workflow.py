@@ -17,6 +17,9 @@ from sfumato.variants import ENLARGED, INSTRUCTED, MASKED, Family
 Content: TypeAlias = Literal["original", "fill", "noise", "nothing"]
 """What lies under the mask at first: the picture itself, its blurred surroundings, noise, or latents of zeros."""
 
+BegunAs: TypeAlias = Literal["diffusers", "a1111", "a1111_exact"]
+"""How a picture is begun from: as diffusers does it, or as the web UI does, or that with as many steps as are said, which is its hires fix."""
+
 STRENGTH = 0.8
 """How much of a picture changes where nothing is said, as in diffusers; 1 under a mask."""
 
@@ -32,6 +35,7 @@ class Asked:
 
     image                  what to begin from: pictures, or latents
     strength               how much of it is to change: the share of the steps that are taken, from 0 to 1
+    begun_as               whose steps a strength leaves, and whose noise is laid on the picture: see `BegunAs` and `levels_of`
     resize_mode            what becomes of a picture of other proportions
     mask_image             white where to paint anew
     mask_blur              radius in pixels by which the mask's edge is softened
@@ -49,6 +53,7 @@ class Asked:
 
     image: Any = None
     strength: Any = None
+    begun_as: Any = None
     resize_mode: Any = None
     mask_image: Any = None
     mask_blur: Any = None
@@ -105,7 +110,8 @@ class Asked:
     ) -> "Workflow | None":
         """What is asked for, for so many images of a size; None for a picture from words alone.
 
-        Raises UnsupportedError for a picture that the family needs and has not got, or can't take; OptionError for what can't be.
+        Raises UnsupportedError for a picture that the family needs and has not got, or can't take; OptionError for what can't be, or would
+        do nothing.
         """
         mode = _one_of(
             "resize_mode", "resize" if self.resize_mode in (None, "default") else self.resize_mode, RESIZE_MODES
@@ -123,6 +129,7 @@ class Asked:
         check_counts([("image", image), ("mask_image", mask), ("depth_map", depth)], images)
         start, end = (_share(name, getattr(self, name)) for name in ("denoising_start", "denoising_end"))
         name = self._name(family, image, mask, depth)
+        self._check_of_use(name, image, mask)
         if self.noise_level is not None and enlargement.noise is None:
             raise UnsupportedError(
                 f"models of {family.title} make no picture noisy before they read it; leave out noise_level"
@@ -153,6 +160,7 @@ class Asked:
             mask=mask,
             depth=depth,
             strength=strength,
+            begun_as=cast("BegunAs", _one_of("begun_as", self.begun_as or "diffusers", get_args(BegunAs))),
             mode="fill" if box is not None else cast("ResizeMode", mode),
             box=box,
             soft=bool(self.soft_mask),
@@ -174,6 +182,26 @@ class Asked:
                 if pictures is not None
             },
         )
+
+    def _check_of_use(self, name: WorkflowName, image: Pictures | None, mask: Pictures | None) -> None:
+        """Raise OptionError for an option that would do nothing, for want of what it is about."""
+        of_mask = {
+            "mask_blur": self.mask_blur, "soft_mask": self.soft_mask, "paste_back": self.paste_back,
+            "padding_mask_crop": None if self.padding_mask_crop is None else True,
+            "mask_content": None if self.mask_content == "original" else self.mask_content,
+        }  # fmt: skip
+        resized = None if self.resize_mode in ("default", "resize") else self.resize_mode
+        of_image = {"resize_mode": resized, "begun_as": self.begun_as}
+        for options, absent, missing in (
+            (of_mask, mask is None, "mask_image=…"),
+            (of_image, image is None, "image=…"),
+        ):
+            if absent and (idle := [option for option, value in options.items() if value]):
+                raise OptionError(f"{idle[0]} does nothing without {missing}; pass that as well, or leave it out")
+        if self.image_guidance_scale is not None and name != "instruct":
+            raise OptionError(
+                "image_guidance_scale is for models that edit a picture by instruction, and this is none; leave it out"
+            )
 
     def _strength(self, name: WorkflowName) -> Any:
         if self.strength is not None:
@@ -265,6 +293,7 @@ class Workflow:
     mask: Pictures | None
     depth: Pictures | None
     strength: float
+    begun_as: BegunAs
     mode: ResizeMode
     box: Box | None
     soft: bool
@@ -280,9 +309,14 @@ class Workflow:
 
     @property
     def fresh(self) -> bool:
-        """Whether images begin from noise alone: without a picture, and under a mask or an instruction that leaves nothing of it."""
+        """Whether images begin from noise alone: without a picture, and under a mask or an instruction that leaves nothing of it.
+
+        The web UI lays noise on the picture in any case.
+        """
         if self.name in ("txt2img", "instruct"):
             return True
+        if self.begun_as != "diffusers":
+            return False
         return self.name == "inpaint" and self.strength == 1.0 and self.content == "original"
 
     def recorded(self, index: int) -> dict[str, Any]:

@@ -388,3 +388,12 @@ def test_nothing_and_no_picture(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"no picture")
     with pytest.raises(ImageError):
         read_settings(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize(
+    ("said", "guided_from", "left"), [("0.2", 0.2001, {}), ("0", 0.0, {}), ("late", 0.0, {"Skip Early CFG": "late"})]
+)
+def test_the_web_ui_s_late_guidance(said: str, guided_from: float, left: dict[str, str]) -> None:
+    settings = read_a1111(f"a cat\nSteps: 10, Sampler: Euler, CFG scale: 7, Seed: 1, Skip Early CFG: {said}")
+    assert settings.guided_from == pytest.approx(guided_from)
+    assert omitted(settings) == left

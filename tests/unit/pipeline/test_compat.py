@@ -6,10 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import sfumato
+from sfumato.diffusion.noise import NoiseSource
 from sfumato.errors import OptionError, UnknownNameError
+from sfumato.infotext import infotext
 from sfumato.pipeline.compat import scheduler_as
+from sfumato.pipeline.encoding import Encoder
+from sfumato.pipeline.image_to_image import Noises, levels_of, starts
+from sfumato.pipeline.upscaling import Enlargement
+from sfumato.pipeline.workflow import asked_again
 from sfumato.schedulers import EulerDiscreteScheduler, KDiffusionScheduler, PNDMScheduler
 
 PROMPT = "a (red:1.3) fox"
@@ -86,8 +93,58 @@ def test_schedulers_in_each_program_s_form() -> None:
     assert scheduler_as("diffusers", base=kept) is kept  # diffusers has none
 
 
+def test_a_picture_is_begun_from_as_the_web_ui_does(pipe: Any) -> None:
+    image = Image.new("RGB", (64, 64), (200, 40, 40))
+    run = {**RUN, "image": image, "num_inference_steps": 10}
+    noises, steps = [], []
+    for compat in ("a1111", "diffusers"):
+        drawn = pipe(PROMPT, compat=compat, strength=0.61, **run).images[0]
+        recipe = drawn.recipe
+        assert pipe.replay(recipe, {"image": image}).identical
+        workflow = asked_again(recipe, {"image": image}).checked(pipe.family, 64, 64, 1, Enlargement())
+        assert workflow is not None
+        levels = levels_of(KDiffusionScheduler.from_config(pipe.scheduler), 10, workflow)
+        steps.append(levels.steps)
+        source = NoiseSource(5, (4, 8, 8))
+        begun = starts(
+            workflow, Encoder(pipe.vae), pipe.scheduler, levels, Noises([source]), size=(64, 64), reads=4, device=pipe.device
+        )  # fmt: skip
+        likeliest = Encoder(pipe.vae).scaled(torch.tensor(np.asarray(image) / 127.5 - 1).permute(2, 0, 1).float())
+        noises.append((begun[0].x - likeliest) / levels.sigmas[0])
+    assert steps == [7, 6]
+    first = NoiseSource(5, (4, 8, 8)).draw()
+    assert torch.allclose(noises[0], first, atol=1e-4)
+    assert not torch.allclose(noises[1], first, atol=0.1)
+
+
+def test_the_second_pass_of_the_web_ui_takes_all_its_steps(pipe: Any) -> None:
+    taken: list[int] = []
+
+    def count(_: Any, step: int, *rest: Any) -> dict[str, Any]:
+        taken.append(step)
+        return {}
+
+    run = {**RUN, "num_inference_steps": 4, "strength": 0.5, "scale": 1.25}
+    result = sfumato.hires_fix(pipe, "a fox", compat="a1111", callback_on_step_end=count, **run)
+    assert taken == [0, 1, 2, 3, 0, 1, 2, 3]
+    recipe = sfumato.hires_fix(pipe, "a fox", compat="a1111", **run).recipes[0]
+    assert recipe.workflow_options["begun_as"] == "a1111_exact"
+    assert "Hires steps: 4" in infotext(recipe)
+    assert pipe.replay(recipe).identical
+    assert np.array_equal(result.images[0], sfumato.hires_fix(pipe, "a fox", compat="a1111", **run).images[0])
+    taken.clear()
+    sfumato.hires_fix(pipe, "a fox", callback_on_step_end=count, **run)
+    assert taken == [0, 1, 2, 3, 0, 1]
+
+
 def test_refused(pipe: Any) -> None:
     with pytest.raises(UnknownNameError, match="unknown compat 'a111'; did you mean a1111"):
         pipe(PROMPT, compat="a111", **RUN)
+    with pytest.raises(UnknownNameError, match="unknown compat"):
+        pipe(PROMPT, compat=["a1111"], **RUN)
+    with pytest.raises(OptionError, match="begun_as does nothing without image="):
+        pipe(PROMPT, begun_as="a1111", **RUN)
+    with pytest.raises(OptionError, match="begun_as must be one of diffusers, a1111, a1111_exact, not 'comfy'"):
+        pipe(PROMPT, image=Image.new("RGB", (64, 64)), begun_as="comfy", **RUN)
     with pytest.raises(OptionError, match="rounding must be one of nearest, down, not 'up'"):
         pipe(PROMPT, rounding="up", **RUN)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sfumato
@@ -56,7 +57,7 @@ def test_the_second_pass_has_a_sampler_of_its_own(pipe: Any) -> None:
         "Sampler": "PLMS", "Size": "64x64", "Steps": "3", "Denoising strength": "0.7",
     }  # fmt: skip
     assert {name: value for name, value in said.items() if name.startswith("Hires")} == {
-        "Hires upscale": "1.5", "Hires steps": "3", "Hires upscaler": "Latent", "Hires sampler": "DPM++ 2M", "Hires schedule type": "Karras",
+        "Hires upscale": "1.5", "Hires steps": "2", "Hires upscaler": "Latent", "Hires sampler": "DPM++ 2M", "Hires schedule type": "Karras",
     }  # fmt: skip
     plain = parse_infotext(infotext(drawn[None].recipes[0])).settings
     assert [name for name in plain if name.startswith("Hires")] == ["Hires upscale", "Hires steps", "Hires upscaler"]
@@ -96,3 +97,21 @@ def test_margins_are_painted_and_the_picture_stays(pipe: Any) -> None:
     for wrong in ((0, 0, 0, 0), (1, 2), "8", (8, 0, -8, 0)):
         with pytest.raises(OptionError, match="extend"):
             pipe("a fox", image=image, extend=wrong, **RUN)
+
+
+def test_hires_fix_answers_as_a_call_does_and_refuses_options_about_other_pictures(pipe: Any) -> None:
+    images, flags = sfumato.hires_fix(pipe, "a fox", scale=1.25, return_dict=False, image=None, **RUN)
+    assert (images[0].size, flags) == ((80, 80), None)
+    for name, value in (("image", images[0]), ("latents", torch.zeros(1, 4, 8, 8)), ("denoising_end", 0.5)):
+        with pytest.raises(OptionError, match=f"leave out {name}"):
+            sfumato.hires_fix(pipe, "a fox", **{name: value}, **RUN)
+    with pytest.raises(OptionError, match="strength"):
+        sfumato.hires_fix(pipe, "a fox", strength=1.5, **RUN)
+
+
+@pytest.mark.parametrize(
+    "said", [{"width": 64}, {"extend": (8, 0, 0, 0)}, {"resize_mode": "crop", "enlarge": "latent"}]
+)
+def test_tiled_upscale_refuses_what_says_another_size(pipe: Any, said: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=f"leave out {next(iter(said))}"):
+        sfumato.tiled_upscale(pipe, Image.new("RGB", (64, 64)), "a fox", **said, **RUN)

@@ -74,6 +74,8 @@ def test_the_recipe_draws_what_a_call_with_the_same_settings_draws(pipe: Any) ->
         (changed(clip_skip=3), {"clip skip"}, {"clip_skip": None}),
         (changed(seamless=True), set(), {"seamless": "both"}),
         (changed(seamless=True, width=72), {"Tiling"}, {"seamless": None}),
+        (changed(guided_from=0.2001), set(), {"guidance": {"guidance_interval": [0.2001, 1.0]}}),
+        (changed(guided_from=0.9901), set(), {"guidance": {}, "guidance_scale": 1.0}),
         (changed(loras=(NamedLora(name="ink", weight=0.5),)), {"LoRA"}, {"adapters": ()}),
     ],
 )  # fmt: skip

@@ -113,3 +113,22 @@ def test_what_can_t_be_painted_is_said(pipe: Any) -> None:
         pipe(**RUN, image=torch.zeros(1, 4, 8, 8), mask_image=mask())
     with pytest.raises(UnsupportedError, match="take no depth_map"):
         pipe(**RUN, image=picture(), mask_image=mask(), depth_map=mask())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"mask_blur": 2}, {"soft_mask": True}, {"paste_back": True}, {"padding_mask_crop": 0}, {"mask_content": "fill"}],
+)
+def test_what_is_said_of_a_mask_that_is_not_there_is_refused(pipe: Any, said: dict[str, Any]) -> None:
+    words = sfumato.AutoPipelineForText2Image.from_pipe(pipe)
+    for image in ({}, {"image": picture()}):
+        with pytest.raises(OptionError, match=f"{next(iter(said))} does nothing without mask_image="):
+            words(**image, **said, **RUN)
+
+
+def test_other_options_that_would_do_nothing_are_refused(pipe: Any) -> None:
+    words = sfumato.AutoPipelineForText2Image.from_pipe(pipe)
+    with pytest.raises(OptionError, match="resize_mode does nothing without image="):
+        words(resize_mode="crop", **RUN)
+    with pytest.raises(OptionError, match="image_guidance_scale is for models that edit a picture"):
+        words(image=picture(), image_guidance_scale=2.0, **RUN)
