@@ -127,6 +127,19 @@ def test_a_lora_that_is_loaded_is_used_with_its_weights(pipe: Any, tmp_path: Pat
     assert result.recipe.adapters == found.recipe.adapters
 
 
+def test_guidance_goes_along_as_far_as_the_sampler_and_the_steps_have_it(pipe: Any) -> None:
+    asked = {"guidance_rescale": 0.7, "guidance_interval": [0.3001, 1.0]}
+    found = recipe_from(changed(guidance=asked, steps=4), pipe)
+    assert (found.recipe.guidance, found.omissions) == (asked, ())
+    plain = recipe_from(changed(steps=4), pipe).recipe
+    drawn, without = pipe.replay(found.recipe).image, pipe.replay(plain).image
+    assert not np.array_equal(drawn, without)
+    for impossible in ({"sampler": "DDIM CFG++", "schedule": None}, {"guidance": {"guidance_interval": [0.9, 1.0]}}):
+        found = recipe_from(changed(**{"guidance": asked, "steps": 4, **impossible}), pipe)
+        assert found.recipe.guidance == {}
+        assert {one.name for one in found.omissions} == set(impossible.get("guidance", asked))
+
+
 def test_no_prompt_is_an_error(pipe: Any) -> None:
     with pytest.raises(RecipeError, match="no prompt"):
         recipe_from(changed(prompt=None), pipe)
