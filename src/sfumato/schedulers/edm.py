@@ -35,6 +35,7 @@ class EDMScheduler(Scheduler, named=False):
     sigma_schedule, rho    how the levels are spaced, and karras' exponent
     prediction_type        whether the network answers F ("epsilon") or -F ("v_prediction")
 
+    They are given by name. Of a noise schedule's options only the number of timesteps counts, as the most steps of a run.
     Raises OptionError unless 0 < sigma_min < sigma_max and sigma_data and rho are above 0.
     """
 
