@@ -37,6 +37,7 @@ SHAPES = {
     "1 MB of <lora:": "<lora:" * 174_763,
     "1 MB of AND": "AND " * 262_144,
     "1 MB of spaces and colons": " :" * 524_288,
+    "1 MB of [ : : : …]": "[" + " :" * 524_287 + "]",
     "1 MB of backslashes": "\\" * 1_048_576,
 }
 WILDCARDS = {

@@ -120,6 +120,32 @@ def test_latents_and_embeddings_of_the_caller(reference: Any, ours: sfumato.Stab
     assert_same_pictures(ours(**run).images, reference(**run).images)
 
 
+@pytest.mark.parametrize("name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
+def test_pictures_of_a_network_with_edm_s_preconditioning_equal_diffusers(
+    reference: Any, tiny_folder: Path, name: str
+) -> None:
+    """From words and from a picture. The class is made from options, as a model's own config makes it."""
+    ours = sfumato.StableDiffusionPipeline.from_pretrained(tiny_folder, safety_checker=None)
+    options = {"sigma_data": 0.7, "sigma_max": 20.0}
+    theirs = diffusers.StableDiffusionPipeline(
+        **{**reference.components, "scheduler": getattr(diffusers, name)(**options)}
+    )
+    theirs.set_progress_bar_config(disable=True)
+    ours.scheduler = getattr(sfumato, name)(**options)
+    run = {"prompt": "a fox", "num_inference_steps": 5, "output_type": "np"}
+    generator = torch.Generator
+    expected = theirs(**run, generator=generator().manual_seed(3)).images
+    result = ours(**run, generator=generator().manual_seed(3))
+    assert_same_pictures(result.images, expected)
+    from_picture = diffusers.StableDiffusionImg2ImgPipeline(**theirs.components)
+    from_picture.set_progress_bar_config(disable=True)
+    picture = torch.rand(1, 3, 64, 64, generator=generator().manual_seed(9))
+    expected = from_picture(**run, image=picture, strength=0.6, generator=generator().manual_seed(3)).images
+    again = sfumato.StableDiffusionImg2ImgPipeline.from_pipe(ours)
+    got = again(**run, image=picture, strength=0.6, generator=generator().manual_seed(3)).images
+    assert_same_pictures(got, expected)
+
+
 @pytest.mark.parametrize("output_type", ["pil", "np", "pt", "latent"])
 def test_output_types(reference: Any, ours: sfumato.StableDiffusionPipeline, output_type: str) -> None:
     run = {"prompt": "a fox", "num_inference_steps": 2, "output_type": output_type}
@@ -190,8 +216,8 @@ def test_parts_of_diffusers_and_transformers_are_refused(reference: Any, ours: s
     ):  # fmt: skip
         with pytest.raises(UnsupportedError, match=rf"{name} can't be a \w+ of {library}: .* take its \.{name}$"):
             setattr(ours, name, getattr(reference, name))
-    with pytest.raises(UnsupportedError, match="EDMEulerScheduler"):
-        ours.scheduler = diffusers.EDMEulerScheduler()
+    with pytest.raises(UnsupportedError, match="IPNDMScheduler"):
+        ours.scheduler = diffusers.IPNDMScheduler()
 
 
 def test_encode_prompt_gives_the_same_embeddings(reference: Any, ours: sfumato.StableDiffusionPipeline) -> None:

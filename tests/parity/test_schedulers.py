@@ -44,6 +44,8 @@ REFUSES_SAMPLE = (
     "KDPM2DiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler",
     "DPMSolverSDEScheduler",
+    "EDMEulerScheduler",
+    "EDMDPMSolverMultistepScheduler",
 )
 STABLE_DIFFUSION: dict[str, Any] = {
     "beta_start": 0.00085,
@@ -93,7 +95,6 @@ def theirs(scheduler: Any, steps: int, start: Tensor, seed: int = 5, eta: float 
 def ours(scheduler: schedulers.Scheduler, steps: int, start: Tensor, seed: int = 5, eta: float = 0.0) -> Trajectory:
     levels, schedule = scheduler.levels(steps), scheduler.noise_schedule
     noise = NoiseSource(seed, tuple(start.shape))
-    vp = scheduler.latents_scale(1.0) != 1
     sampling = scheduler.start(start * scheduler.initial_scale(levels), levels, noise.draw, eta, path=noise.path)
     out, answer = Trajectory(), None
     while True:
@@ -106,9 +107,9 @@ def ours(scheduler: schedulers.Scheduler, steps: int, start: Tensor, seed: int =
             timestep = levels.timestep(said.sigma, schedule)
             out.timesteps.append(timestep)
             answer = network(said.x * network_scale(said.sigma), timestep)
-            answer = denoised_from(answer, said.x, said.sigma, scheduler.prediction_type)
+            answer = denoised_from(answer, said.x, said.sigma, scheduler.answer)
         else:
-            out.latents.append(said.x * network_scale(said.sigma) if vp else said.x)
+            out.latents.append(said.x * scheduler.latents_scale(said.sigma))
             answer = said.x
 
 
@@ -284,6 +285,28 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
         for kind in ("data_prediction", "noise_prediction")
     ),
     ("SASolverScheduler", {"lower_order_final": False}),
+    *(
+        (name, {"sigma_data": data, "sigma_schedule": schedule, **final})
+        for name in ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+        for data, schedule in ((0.5, "karras"), (1.0, "karras"), (0.3, "exponential"))
+        for final in ({}, SIGMA_MIN)
+    ),
+    ("EDMEulerScheduler", {"rho": 3.0, "sigma_min": 0.01, "sigma_max": 20.0}),
+    *(
+        ("EDMDPMSolverMultistepScheduler", {"solver_order": order, "solver_type": kind, "lower_order_final": lower})
+        for order in (1, 2, 3)
+        for kind in ("midpoint", "heun")
+        for lower in (True, False)
+    ),
+    ("EDMDPMSolverMultistepScheduler", {"euler_at_final": True, "solver_type": "bh2", **SIGMA_MIN}),
+    *(
+        (
+            "EDMDPMSolverMultistepScheduler",
+            {"algorithm_type": "sde-dpmsolver++", "solver_order": order, "solver_type": kind},
+        )
+        for order in (1, 2)
+        for kind in ("midpoint", "heun")
+    ),
     *((name, {"original_inference_steps": 100}) for name in ("LCMScheduler", "TCDScheduler")),
     ("LCMScheduler", {"timestep_scaling": 0.001}),
     *(
@@ -312,6 +335,10 @@ def test_options_agree(name, options):
         if "lambda_min_clipped" in options and spacing == "trailing":
             continue  # UnsupportedError: diffusers takes fewer steps there than were asked for
         for steps in (1, 2, 7, 20):
+            if name == "EDMEulerScheduler" and steps == 1 and options.get("final_sigmas_type") == "sigma_min":
+                continue  # diffusers ends where it begins
+            if steps == 1 and options.get("sigma_schedule") == "exponential":
+                continue  # diffusers takes noise of the first level to be at the last one
             compare(name, {**STABLE_DIFFUSION, "timestep_spacing": spacing, **options}, steps)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from sfumato.diffusion.prediction import denoised_from, network_scale
 from sfumato.diffusion.samplers import SAMPLERS, SPACINGS
 from sfumato.errors import (
     ConfigError,
@@ -29,6 +30,8 @@ from sfumato.schedulers import (
     DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
     DPMSolverSinglestepScheduler,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
     EulerDiscreteScheduler,
     LMSDiscreteScheduler,
     PNDMScheduler,
@@ -264,7 +267,7 @@ def test_eta_is_ddim_s_alone(name):
 
 
 UNAVAILABLE = [
-    {"_class_name": "EDMEulerScheduler", "sigma_data": 0.5},
+    {"_class_name": "EDMEulerScheduler", "sigma_data": 0.5, "prediction_type": "sample"},
     {"_class_name": "IPNDMScheduler", "prediction_type": "v_prediction"},
     {"_class_name": "DDIMInverseScheduler", "clip_sample": True, "steps_offset": 0},
     {
@@ -481,3 +484,33 @@ def test_joined_names_set_the_spacing() -> None:
     joined = scheduler_for(base=base, sampler="DPM++ 2M Karras")
     assert (joined.sampler, joined.spacing) == ("dpmpp_2m", "karras")
     assert scheduler_for(base=base, sampler="DPM++ 2M Karras", spacing="trailing").spacing == "trailing"
+
+
+def test_a_network_with_edm_s_preconditioning_keeps_to_schedulers_that_tell_it_log_sigma():
+    base = EDMEulerScheduler(sigma_data=1.0, prediction_type="v_prediction")
+    scheduler = scheduler_for(base=base, sampler="DPM++ 2M SDE Exponential")
+    assert isinstance(scheduler, EDMDPMSolverMultistepScheduler)
+    assert (scheduler.sampler, scheduler.spacing, scheduler.sigma_data) == ("dpmpp_2m_sde", "exponential", 1.0)
+    assert scheduler_for(base=scheduler, sampler="Euler").answer == base.answer == "v_prediction"
+    for options in ({"sampler": "Heun"}, {"spacing": "trailing"}):
+        with pytest.raises(UnsupportedError, match="EDM's preconditioning"):
+            scheduler_for(base=base, **options)
+    for options in ({"sigma_data": 0.0}, {"sigma_min": 90.0}, {"rho": -1.0}):
+        with pytest.raises(OptionError, match="give"):
+            EDMEulerScheduler(**options)
+
+
+@pytest.mark.parametrize("data", [0.5, 1.3])
+def test_edm_s_answers_are_karras_preconditioning(data):
+    """Table 1 (EDM), in the data's own units."""
+    scheduler = EDMEulerScheduler(sigma_data=data)
+    x, answer = torch.randn(8), torch.randn(8)
+    for sigma, inner, timestep in zip(
+        (80.0, 0.002), (s for s in scheduler.levels(2).sigmas), scheduler.levels(2).timesteps, strict=False
+    ):
+        assert inner * scheduler.unit == pytest.approx(sigma)
+        assert timestep == pytest.approx(math.log(sigma) / 4)
+        assert network_scale(inner) / scheduler.unit == pytest.approx(1 / math.sqrt(sigma**2 + data**2))
+        skip, out = data**2 / (sigma**2 + data**2), sigma * data / math.sqrt(sigma**2 + data**2)
+        found = denoised_from(answer, x / scheduler.unit, inner, scheduler.answer) * scheduler.unit
+        torch.testing.assert_close(found, skip * x + out * answer)

@@ -126,14 +126,16 @@ def _jobs_of(number: int, row: Mapping[str, Any], shared: Mapping[str, Any], see
         field = find_field(name, "column", "number")
         said[field.name] = field.take(value)
     options = {**shared, **said}
-    if not str(options.get("prompt", "")).strip():
+    needed = options.get("guidance") != 0
+    if needed and not str(options.get("prompt", "")).strip():
         raise OptionError("it has no prompt")
+    options.setdefault("prompt", "")
     digest = _digest({**options, "number": count, "of files": _hashes(options)}, seen)
     # Where no seed is given it follows from the row, so that a run that goes on draws what the first would have drawn.
     seed = int(digest, 16) % DRAWN_SEEDS if options.get("seed") is None else options["seed"]
     variation = options.get("variation_seed")
     held = bool(plan_noise(None, variation, options.get("variation_strength"), None, None)["subseed_strength"])
-    shots = plan_shots([options["prompt"]], count, seed, None, variation=variation, held=held)
+    shots = plan_shots([options["prompt"]], count, seed, None, variation=variation, held=held, needed=needed)
     return [
         Job(
             row=number,

@@ -280,7 +280,13 @@ def generate(
     shots = [
         replace(shot, prompt=worded.prompt(shot.prompt, shot.seed))
         for shot in plan_shots(
-            prompts or [], number, seed, shape, variation=variation_seed, held=bool(noise["subseed_strength"])
+            prompts or [""] * (guidance == 0),
+            number,
+            seed,
+            shape,
+            variation=variation_seed,
+            held=bool(noise["subseed_strength"]),
+            needed=guidance != 0,
         )
     ]
     width, height = parse_size(size) if size else (None, None)
@@ -412,13 +418,15 @@ def plan_shots(
     *,
     variation: int | None = None,
     held: bool = False,
+    needed: bool = True,
 ) -> list[Shot]:
     """Every picture to draw, in order, `number` a prompt; where only a grid is asked for, as many as fill it.
 
     Seeds count up; where pictures vary one (`held`), its stays and the variation seeds count up, as in AUTOMATIC1111's web UI.
+    A prompt is `needed` but at a guidance of 0, where some models read none.
     Raises PromptError for no prompt or an empty one, OptionError for numbers that can't be, or pictures that don't fill the grid.
     """
-    if not prompts or not all(prompt.strip() for prompt in prompts):
+    if not prompts or (needed and not all(prompt.strip() for prompt in prompts)):
         raise PromptError('no prompt; say what to draw, such as: sfumato generate "a red apple, 3d style"')
     if number < 1:
         raise OptionError(f"-n is {number}; expected 1 or more pictures")

@@ -65,7 +65,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
     prompt, seed, steps, guidance, negative, eta, clip_skip = take(
         "prompt", "seed", "steps", "guidance", "negative", "eta", "clip_skip"
     )
-    if not prompt.strip():
+    if not prompt.strip() and guidance != 0:
         raise PromptError("no prompt; say what to draw")
     emphasis, compat, style, styles, wildcards = take("emphasis", "compat", "style", "styles", "wildcards")
     mode = _emphasis(emphasis, compat)

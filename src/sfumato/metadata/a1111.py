@@ -55,6 +55,14 @@ STARTS: Mapping[str, str] = {"Hires": SECOND_PASS, "First pass": SECOND_PASS, "C
 # Numbers of samplers and schedules that change nothing: 0 stands there for what the sampler or the schedule has by itself.
 _USUAL: Mapping[str, float] = {"rho": 0.0, "sigma_min": 0.0, "sigma_max": 0.0, "eta": 1.0, "s_churn": 0.0, "s_tmin": 0.0, "s_tmax": 0.0, "s_noise": 1.0}  # fmt: skip
 
+# By the names of the web UI's extensions and descendants.
+_GUIDANCE: Mapping[str, str] = {"CFG Rescale": "guidance_rescale", "PAG scale": "pag_scale", "PAG adaptive": "pag_adaptive_scale"}  # fmt: skip
+_FREEU = re.compile(r"(s1|s2|b1|b2) ([0-9]{1,6}(?:\.[0-9]{1,20})?)")
+_NEXT_SHARE = 1e-4  # the web UI does not guide the step that begins at the share itself
+
+# What a prompt says by other means than weights, where they are turned off.
+_SAYS_MORE = re.compile(r"\[|\bAND\b|\bBREAK\b")
+
 _LORA = re.compile(r"<lora:([^:<>]{1,500})((?::[^:<>]{0,100}){0,6})>")
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})")
 
@@ -72,15 +80,10 @@ def read_a1111(text: str) -> Settings:
     _numbers(draft, said)
     _noise(draft, said)
     _sampler(draft, said)
-    if said.get("Emphasis") == NO_NORM:
-        draft.values["emphasis"] = "a1111_no_norm"
-        said.pop("Emphasis")
+    _guidance(draft, said)
+    _emphasis(draft, said)
     if said.get("Tiling") == "True":
         draft.values["seamless"] = bool(said.pop("Tiling"))
-    if (skipped := number(said.get("Skip Early CFG"))) is not None and 0 <= skipped < 1:
-        # A step that begins at this very share has no guidance yet; ours does not begin so late that it would miss another.
-        draft.values["guided_from"] = min(skipped + 1e-4, 1 - 1e-4) if skipped else 0.0
-        said.pop("Skip Early CFG")
     for name, field in (("Model", "model"), ("Model hash", "model_hash")):
         if name in said:
             draft.values[field] = said.pop(name)
@@ -183,6 +186,37 @@ def _sampler(draft: Draft, said: dict[str, str]) -> None:
         elif read != _USUAL[option]:
             sampling[option] = read
     draft.values["sampling"] = sampling
+
+
+def _guidance(draft: Draft, said: dict[str, str]) -> None:
+    """Rescaling, the steps that are not guided, perturbed attention and FreeU."""
+    for name, option in _GUIDANCE.items():
+        if name in said:
+            draft.guidance(option, name, said.pop(name))
+    if (skipped := said.pop("Skip Early CFG", None)) is not None:
+        share = number(skipped)
+        if share is None or not 0 <= share < 1 - _NEXT_SHARE:
+            draft.omit("Skip Early CFG", skipped, "it is no share of the steps that leaves some")
+        elif share:
+            draft.guide("guidance_interval", [round(share + _NEXT_SHARE, 6), 1.0])
+    factors = dict(_FREEU.findall(said.get("FreeU", "")))
+    if len(factors) == 4:
+        draft.guide("freeu", {name: float(value) for name, value in factors.items()})
+        said.pop("FreeU")
+
+
+def _emphasis(draft: Draft, said: dict[str, str]) -> None:
+    """How weights are reckoned: without regard to the mean, or not at all, where the prompts then say nothing else."""
+    way, texts = said.get("Emphasis"), f"{draft.values['prompt']}\n{draft.values['negative_prompt']}"
+    if way == NO_NORM:
+        draft.values["emphasis"] = "a1111_no_norm"
+    elif way in ("None", "Ignore") and not re.search(r"[()\[\]\\]", texts):
+        pass  # there are no weights
+    elif way == "None" and not _SAYS_MORE.search(texts):
+        draft.values["emphasis"] = "none"  # brackets are words
+    else:
+        return
+    said.pop("Emphasis")
 
 
 def _rest(draft: Draft, said: dict[str, str]) -> None:

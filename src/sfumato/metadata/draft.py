@@ -20,6 +20,9 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**64 - 1),
     "steps": (1, 100_000),
     "guidance_scale": (0, 1e6),
+    "guidance_rescale": (0, 1),
+    "pag_scale": (0, 1e6),
+    "pag_adaptive_scale": (0, 1e6),
     "eta": (0, 1),
     "width": (8, 2**20),
     "height": (8, 2**20),
@@ -79,6 +82,19 @@ class Draft:
             return None
         self.values[field] = found
         return found
+
+    def guidance(self, option: str, name: str, value: object) -> None:
+        """Keep a number as an option of guidance; 0 asks for nothing."""
+        found = number(value)
+        least, most = _LIMITS[option]
+        if found is None or not least <= found <= most:
+            self.omit(name, value, f"it is no number from {least:g} to {most:g}")
+        elif found:
+            self.guide(option, found)
+
+    def guide(self, option: str, value: object) -> None:
+        """Keep an option of guidance."""
+        self.values["guidance"] = {**self.values.get("guidance", {}), option: value}
 
     def text(self, field: str, name: str, value: object) -> str | None:
         """Keep a text as `field`; None where it is none."""

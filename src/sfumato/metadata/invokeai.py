@@ -17,7 +17,6 @@ WHY: Mapping[str, str] = {
     **dict.fromkeys(("init_image", "strength", "fit", "mask", "init_mask", "hrf_method", "hrf_strength"), FROM_A_PICTURE),
     **dict.fromkeys(("controlnets", "ipAdapters", "t2iAdapters", "refiner_model", "seamless_x", "seamless_y", "control_layers", "regions"), ONE_OF_ITS_OWN),
     "vae": "the model's own VAE decodes, or the one you put in",
-    "cfg_rescale_multiplier": "Sfumato does not rescale the guidance",
     "positive_style_prompt": "the model's second text encoder reads the prompt",
     "negative_style_prompt": "the model's second text encoder reads the negative prompt",
     "variations": "it mixes noise in another way than the web UI",
@@ -98,6 +97,8 @@ def _numbers(draft: Draft, said: dict[str, Any]) -> None:
             draft.whole(name, name, said.pop(name))
     if "cfg_scale" in said:
         draft.number("guidance_scale", "cfg_scale", said.pop("cfg_scale"))
+    if not says_nothing(rescale := said.pop("cfg_rescale_multiplier", None)):
+        draft.guidance("guidance_rescale", "cfg_rescale_multiplier", rescale)
 
 
 def _sampler(draft: Draft, name: str, given: str, known: str | None, schedule: str | None) -> None:

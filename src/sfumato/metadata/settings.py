@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Program: TypeAlias = Literal["AUTOMATIC1111", "ComfyUI", "InvokeAI", "NovelAI"]
 """Who wrote it, or whose form it has: others write the web UI's too."""
 
-Emphasis: TypeAlias = Literal["a1111", "a1111_no_norm", "comfy", "compel", "novelai"]
-"""Whose marks in a prompt weigh its words: `(word:1.2)`, the same in two other ways reckoned, `word++`, `{word}`."""
+Emphasis: TypeAlias = Literal["a1111", "a1111_no_norm", "comfy", "compel", "novelai", "none"]
+"""Whose marks in a prompt weigh its words: `(word:1.2)`, the same in two other ways reckoned, `word++`, `{word}`; nobody's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +37,7 @@ class Settings:
     version          of the program
     prompt, negative_prompt   without marks that name files, which are in `loras`
     emphasis         whose marks weigh the words
+    guidance         what is asked of guidance and of FreeU beside the scale, by the names of a call's options
     sampler          by the name that the web UI has for it
     schedule         which noise levels: uniform, karras, exponential, sgm_uniform, simple, ddim …; None is the model's own
     sampling         numbers of the schedule and the sampler: rho, sigma_min, sigma_max, eta, s_churn, s_tmin, s_tmax, s_noise
@@ -44,7 +45,6 @@ class Settings:
     rng … eta_noise_seed_delta   as in a recipe
     noise_count      pictures that were drawn together from one generator; this one's noise is row `noise_index` of theirs
     seamless         whether it wraps along both axes
-    guided_from      the share of the steps at which guidance begins
     model, model_hash   the name and the hash by which the program knew it
     loras            in the order in which they were added
     omissions        everything else that it says and that shaped the picture
@@ -58,6 +58,7 @@ class Settings:
     seed: int | None = None
     steps: int | None = None
     guidance_scale: float | None = None
+    guidance: Mapping[str, Any] = field(default_factory=dict[str, Any])
     sampler: str | None = None
     schedule: str | None = None
     sampling: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -73,7 +74,6 @@ class Settings:
     noise_index: int = 0
     noise_count: int = 1
     seamless: bool = False
-    guided_from: float = 0.0
     model: str | None = None
     model_hash: str | None = None
     loras: tuple[NamedLora, ...] = ()

@@ -72,6 +72,8 @@ def hires_fix(
     large = small if second_sampler is None else with_sampler(small, second_sampler)
     if isinstance(second_prompt, str) and not isinstance(prompt, str):
         second_prompt = [second_prompt] * len(prompt)
+    second_steps = num_inference_steps if second_steps is None else second_steps
+    _check_second(large, second_steps, options.get("eta"))
     begun_as = options.pop("begun_as", None)
     if begun_as is None and options.get("compat") == "a1111":
         begun_as = "a1111_exact"
@@ -90,9 +92,18 @@ def hires_fix(
         width=across,
         strength=strength,
         begun_as=begun_as,
-        num_inference_steps=num_inference_steps if second_steps is None else second_steps,
+        num_inference_steps=second_steps,
         output_type=output_type,
         **options,
+    )
+
+
+def _check_second(pipe: "StableDiffusionPipeline", steps: int | None, eta: Any) -> None:
+    """Raise what the sampler of the second pass would raise for its steps and its eta, before the first one is drawn."""
+    scheduler, nothing = pipe.scheduler, torch.zeros(1)
+    levels = scheduler.levels(pipe.defaults.get("num_inference_steps", 50) if steps is None else steps)
+    scheduler.start(
+        nothing, levels, lambda: nothing, 0.0 if eta is None else check_number("eta", eta, least=0.0, most=1.0)
     )
 
 

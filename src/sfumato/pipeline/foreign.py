@@ -1,6 +1,5 @@
 """A recipe out of another program's settings: what it says, on the model of a pipeline, and what could not be carried over."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ from sfumato.metadata.settings import Program
 from sfumato.pipeline.adapter_recipe import hash_of
 from sfumato.pipeline.canvas import check_wraps
 from sfumato.pipeline.compat import HABITS, Compat
+from sfumato.pipeline.guidance_options import GuidanceOptions, Usual
 from sfumato.pipeline.request import MULTIPLE
 from sfumato.pipeline.result import name_of, versions
 from sfumato.recipe import Emphasis, Recipe, Seamless, UsedAdapter
-from sfumato.schedulers import scheduler_from_settings
+from sfumato.schedulers import Scheduler, scheduler_from_settings
 
 if TYPE_CHECKING:
     from sfumato.pipeline.pipeline import StableDiffusionPipeline
@@ -66,8 +66,6 @@ def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignR
         omissions.append(Omission(name="clip skip", value=str(skip), why="the model's text encoder has no such layer"))
         skip = 0
     steps = own("steps", settings.steps, defaults.get("num_inference_steps", 50))
-    scale = own("guidance scale", settings.guidance_scale, defaults.get("guidance_scale", 7.5))
-    is_guided = math.ceil(settings.guided_from * steps - 1e-9) < steps
     recipe = Recipe(
         prompt=settings.prompt,
         negative_prompt=settings.negative_prompt,
@@ -82,11 +80,11 @@ def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignR
         sampler=scheduler.sampler,
         scheduler=dict(scheduler.config),
         steps=steps,
-        guidance_scale=scale if is_guided else 1.0,
+        guidance_scale=own("guidance scale", settings.guidance_scale, defaults.get("guidance_scale", 7.5)),
+        guidance=_guidance(settings, pipe, scheduler, steps, omissions),
         eta=settings.eta,
         width=width,
         height=height,
-        guidance={"guidance_interval": [settings.guided_from, 1.0]} if settings.guided_from and is_guided else {},
         seamless=_seamless(settings, pipe, width, height, omissions),
         clip_skip=skip or None,
         emphasis=emphasis,
@@ -99,6 +97,21 @@ def recipe_from(settings: Settings, pipe: "StableDiffusionPipeline") -> ForeignR
         safety_mode=None if pipe.safety_checker is None else pipe.safety_mode,
     )
     return ForeignRecipe(recipe=recipe, omissions=tuple(omissions))
+
+
+def _guidance(
+    settings: Settings, pipe: "StableDiffusionPipeline", scheduler: Scheduler, steps: int, omissions: list[Omission]
+) -> dict[str, Any]:
+    """What is asked of guidance beside the scale, as far as this model and sampler have it."""
+    try:
+        options = GuidanceOptions.taken_from(dict(settings.guidance), pipe.unet, Usual())
+        options.of_run(scheduler.levels(steps), unconditioned=scheduler.unconditioned)
+    except UsageError as error:
+        omissions.extend(
+            Omission(name=name, value=str(value), why=str(error)) for name, value in settings.guidance.items()
+        )
+        return {}
+    return options.recorded()
 
 
 def _emphasis(settings: Settings, omissions: list[Omission]) -> Emphasis:

@@ -109,7 +109,7 @@ def starts(
                 beside = {"uncond": both, "cond": both}
             else:
                 assert picture is not None
-                kept, last = picture.to(device), scheduler.final_scale(levels)
+                kept, last = picture.to(device) / scheduler.unit, scheduler.final_scale(levels) / scheduler.unit
                 rule = keep_outside(kept, noise.to(device), mask.to(device), last)
         if workflow.name == "instruct":
             seen = encoder.mode(latents.pixels(i)).to(device)
@@ -122,7 +122,7 @@ def starts(
         else:
             if mask is not None:
                 picture = under_mask(picture, mask, workflow.content, noises.sources[i])
-            x = picture + sigma * noise
+            x = picture / scheduler.unit + sigma * noise
         made.append(Start(x=x.to(device), at_step=rule, beside=beside))
     return made
 

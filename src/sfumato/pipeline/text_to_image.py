@@ -127,7 +127,7 @@ def run(
     final = parts.scheduler.final_scale(levels)
 
     def preview(denoised: Tensor) -> object:
-        return to_pil(to_bytes(parts.decoder.pixels(denoised)))
+        return to_pil(to_bytes(parts.decoder.pixels(denoised * parts.scheduler.unit)))
 
     results = yield Work(
         jobs=jobs,

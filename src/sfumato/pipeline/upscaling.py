@@ -136,4 +136,4 @@ def asked_by(config: AnyUNetConfig, scheduler: Scheduler, levels: Levels) -> tup
     if isinstance(config, LatentUpscalerConfig):
         return (lambda sigma: math.log(sigma) / 4), "minus_v"
     schedule = scheduler.noise_schedule
-    return (lambda sigma: levels.timestep(sigma, schedule)), scheduler.prediction_type
+    return (lambda sigma: levels.timestep(sigma, schedule)), scheduler.answer

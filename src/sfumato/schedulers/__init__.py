@@ -11,6 +11,7 @@ any schedule, as AUTOMATIC1111's web UI has them.
 from sfumato.schedulers.choice import CLASSES, scheduler_for, scheduler_freely, scheduler_from_config
 from sfumato.schedulers.consistency import LCMScheduler, TCDScheduler
 from sfumato.schedulers.dpm_solver import DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler
+from sfumato.schedulers.edm import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 from sfumato.schedulers.k_diffusion import KDiffusionScheduler
 from sfumato.schedulers.settings import scheduler_from_settings
 from sfumato.schedulers.sigma_space import (
@@ -36,6 +37,8 @@ __all__ = [
     "DPMSolverMultistepScheduler",
     "DPMSolverSDEScheduler",
     "DPMSolverSinglestepScheduler",
+    "EDMDPMSolverMultistepScheduler",
+    "EDMEulerScheduler",
     "EulerAncestralDiscreteScheduler",
     "EulerDiscreteScheduler",
     "HeunDiscreteScheduler",

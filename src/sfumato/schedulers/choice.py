@@ -7,6 +7,7 @@ from sfumato.diffusion.samplers import find_sampler_and_spacing, find_spacing
 from sfumato.errors import ConfigError, UnknownNameError, UnsupportedError
 from sfumato.schedulers.consistency import LCMScheduler, TCDScheduler
 from sfumato.schedulers.dpm_solver import DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler
+from sfumato.schedulers.edm import EDMDPMSolverMultistepScheduler, EDMEulerScheduler, EDMScheduler
 from sfumato.schedulers.free import FREE_SPACINGS
 from sfumato.schedulers.k_diffusion import KDiffusionScheduler
 from sfumato.schedulers.options import SCHEDULERS_OF_THE_FIELD
@@ -72,10 +73,13 @@ def scheduler_for(*, base: Scheduler, sampler: str | None = None, spacing: str |
 
     Both may be given by any of their names. A sampler's may end in a schedule ("DPM++ 2M Karras"); a `spacing` given as well goes before it.
     The scheduler is of the diffusers class that has both, or else a KDiffusionScheduler; a diffusers class's own name means that class.
-    Raises UnknownNameError for an unknown name, UnsupportedError for a schedule alone where the model's own scheduler is unavailable.
+    Raises UnknownNameError for an unknown name, UnsupportedError for a schedule alone where the model's own scheduler is unavailable, and for
+    what networks with EDM's preconditioning have no scheduler for.
     """
     if sampler is None and spacing is None:
         return base
+    if isinstance(base, EDMScheduler):
+        return _preconditioned(base, sampler, spacing)
     spacing = None if spacing is None else find_spacing(spacing)
     if sampler is not None:
         info, joined = find_sampler_and_spacing(sampler)
@@ -99,6 +103,32 @@ def scheduler_for(*, base: Scheduler, sampler: str | None = None, spacing: str |
         options = {}
     own = kind.options()
     return kind.from_config(base, **{option: value for option, value in options.items() if option in own})
+
+
+def _preconditioned(base: EDMScheduler, sampler: str | None, spacing: str | None) -> Scheduler:
+    """The same for a network with EDM's preconditioning, which draws nothing by a scheduler that tells it timesteps."""
+    options: dict[str, Any] = {}
+    kind: type[Scheduler] = type(base)
+    if sampler is not None:
+        info, joined = find_sampler_and_spacing(sampler)
+        spacing = spacing or joined
+        match info.name:
+            case "euler":
+                kind = EDMEulerScheduler
+            case "dpmpp_2m" | "dpmpp_2m_sde":
+                kind = EDMDPMSolverMultistepScheduler
+                options["algorithm_type"] = "dpmsolver++" if info.name == "dpmpp_2m" else "sde-dpmsolver++"
+            case _:
+                raise UnsupportedError(
+                    f"the model has EDM's preconditioning, for which there is no {info.title}; use Euler, DPM++ 2M or DPM++ 2M SDE."
+                )
+    if spacing is not None:
+        options["sigma_schedule"] = find_spacing(spacing)
+        if options["sigma_schedule"] not in ("karras", "exponential"):
+            raise UnsupportedError(
+                f"the model has EDM's preconditioning, for which there is no schedule {options['sigma_schedule']}; use karras or exponential."
+            )
+    return kind.from_config(base, **options)
 
 
 def _class_named(name: str) -> type[Scheduler] | None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 from torch import Tensor
 
@@ -120,32 +120,38 @@ class DPMSolverMultistepScheduler(_DPMSolver):
     ) -> Sampling:
         """The sampler at work, which takes noise where it solves the SDE. Raises OptionError for an eta."""
         self._no_eta(eta)
-        short = self.lower_order_final and levels.run_steps < SHORT and not levels.is_cut
-        first_order_final = short or (self.euler_at_final and not levels.is_cut)
-        sde = {"path": lambda *_: noise()} if self.algorithm_type.startswith("sde-") else {}
-        if self.algorithm_type == "sde-dpmsolver++":
-            order = 1 if self.solver_order == 1 else 2
-            sampling = dpmpp_2m_sde(
-                x,
-                levels.sigmas,
-                path=sde["path"],
-                order=order,
-                solver=self._solver,
-                first_order_final=first_order_final,
-            )
-            sampling = thresholded(self, sampling)
-            return sampling if levels.sigmas[-1] else _drawing_once_more(sampling, noise)
-        sampler = dpmpp_2m if self.algorithm_type == "dpmsolver++" else dpm_multistep
-        sampling = sampler(
-            x,
-            levels.sigmas,
-            **sde,
-            order=self.solver_order,
-            solver=self._solver,
-            first_order_final=first_order_final,
-            lower_order_end=short,
-        )
-        return thresholded(self, sampling)
+        return thresholded(self, multistep(self, x, levels, noise))
+
+
+class Multistep(Protocol):
+    """The options of a class that solves multistep, as diffusers names them."""
+
+    @property
+    def solver_order(self) -> int: ...  # noqa: D102
+    @property
+    def algorithm_type(self) -> str: ...  # noqa: D102
+    @property
+    def solver_type(self) -> str: ...  # noqa: D102
+    @property
+    def lower_order_final(self) -> bool: ...  # noqa: D102
+    @property
+    def euler_at_final(self) -> bool: ...  # noqa: D102
+
+
+def multistep(options: Multistep, x: Tensor, levels: Levels, noise: Noise) -> Sampling:
+    """The sampler that the options say, at work from `x` at the first level; it takes noise where it solves the SDE."""
+    short = options.lower_order_final and levels.run_steps < SHORT and not levels.is_cut
+    shared: dict[str, Any] = {
+        "solver": "heun" if options.solver_type == "heun" else "midpoint",
+        "first_order_final": short or (options.euler_at_final and not levels.is_cut),
+    }
+    sde = {"path": lambda *_: noise()} if options.algorithm_type.startswith("sde-") else {}
+    if options.algorithm_type == "sde-dpmsolver++":
+        order = 1 if options.solver_order == 1 else 2
+        sampling = dpmpp_2m_sde(x, levels.sigmas, path=sde["path"], order=order, **shared)
+        return sampling if levels.sigmas[-1] else _drawing_once_more(sampling, noise)
+    sampler = dpmpp_2m if options.algorithm_type == "dpmsolver++" else dpm_multistep
+    return sampler(x, levels.sigmas, **sde, order=options.solver_order, lower_order_end=short, **shared)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,8 +42,7 @@ OLDER_SAMPLE = "original_sample"
 SCHEDULERS_OF_THE_FIELD = {
     "AmusedScheduler", "CMStochasticIterativeScheduler", "CosineDPMSolverMultistepScheduler", "DDIMInverseScheduler",
     "DDIMParallelScheduler", "DDPMParallelScheduler", "DDPMWuerstchenScheduler", "DPMSolverMultistepInverseScheduler",
-    "EDMDPMSolverMultistepScheduler", "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler",
-    "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler", "IPNDMScheduler", "KarrasVeScheduler", "RePaintScheduler",
+    "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler", "IPNDMScheduler", "KarrasVeScheduler", "RePaintScheduler",
     "SCMScheduler", "ScoreSdeVeScheduler", "ScoreSdeVpScheduler", "UnCLIPScheduler", "VQDiffusionScheduler",
 }  # fmt: skip
 """Scheduler classes of diffusers that a model may name and Sfumato has not."""

@@ -20,6 +20,8 @@ class Thresholds(Protocol):
     def dynamic_thresholding_ratio(self) -> float: ...  # noqa: D102
     @property
     def sample_max_value(self) -> float: ...  # noqa: D102
+    @property
+    def unit(self) -> float: ...  # noqa: D102
 
 
 def dynamic_threshold(denoised: Tensor, *, ratio: float, most: float) -> Tensor:
@@ -60,7 +62,7 @@ def _thresholding(scheduler: Thresholds, sampling: Sampling) -> Sampling:
     while True:
         answer = yield said
         if isinstance(said, Query):
-            answer = dynamic_threshold(answer, ratio=ratio, most=most)
+            answer = dynamic_threshold(answer * scheduler.unit, ratio=ratio, most=most) / scheduler.unit
         try:
             said = sampling.send(answer)
         except StopIteration as end:

@@ -15,7 +15,7 @@ from torch import Tensor
 from sfumato.checkpoints.hub import fetch, is_hub_id
 from sfumato.diffusion.conversation import Noise, NoisePathFrom, Sampling
 from sfumato.diffusion.noise_schedule import NoiseSchedule, ScheduleKind
-from sfumato.diffusion.prediction import PredictionType
+from sfumato.diffusion.prediction import Answer, PredictionType
 from sfumato.diffusion.samplers import SAMPLERS
 from sfumato.diffusion.spacing import Levels
 from sfumato.errors import (
@@ -174,6 +174,16 @@ class Scheduler:
     def notes(self) -> tuple[str, ...]:
         """What of a run's options it takes no heed of, in words."""
         return ()
+
+    @property
+    def answer(self) -> Answer:
+        """What the network answers, in the terms of `denoised_from`."""
+        return self.prediction_type
+
+    @property
+    def unit(self) -> float:
+        """What x and sigma are counted in: x is `(latents + sigma * noise) / unit`, and the levels are `sigma / unit`."""
+        return 1.0
 
     @property
     def noise_schedule(self) -> NoiseSchedule:

@@ -35,6 +35,7 @@ def test_refused() -> None:
     for prompts in ([], [""], ["cat", " "]):
         with pytest.raises(PromptError, match="no prompt"):
             plan(*prompts)
+    assert [shot.stem for shot in plan_shots([""], 1, 3, None, needed=False)] == ["picture-3"]
     with pytest.raises(OptionError, match="expected 1 or more"):
         plan("cat", number=0)
     for seed in (-1, 2**64):

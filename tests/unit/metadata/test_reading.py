@@ -107,12 +107,39 @@ def test_the_web_ui_s_noise(said: str, rng: str) -> None:
         (", Emphasis: Original", "a1111", []),
         (", Emphasis: No norm", "a1111_no_norm", []),
         (", Emphasis: Ignore", "a1111", ["Emphasis"]),
+        (", Emphasis: None", "none", []),
+        (", Emphasis: sideways", "a1111", ["Emphasis"]),
     ],
 )
 def test_how_the_web_ui_weighs_words(said: str, emphasis: str, named: list[str]) -> None:
-    settings = read_a1111(LINE.format("Euler") + said)
+    settings = read_a1111(f"a (red:1.2) fox\nSteps: 4, Sampler: Euler, Seed: 1{said}, Version: v1.10.1")
     assert settings.emphasis == emphasis
     assert list(omitted(settings)) == named
+
+
+def test_without_weights_the_web_ui_s_ways_of_weighing_are_one() -> None:
+    for way in ("None", "Ignore"):
+        plain = read_a1111(f"a red fox AND a cat\nSteps: 4, Sampler: Euler, Seed: 1, Emphasis: {way}")
+        assert (plain.emphasis, omitted(plain)) == ("a1111", {})
+    for prompt in ("a (fox) AND a cat", "(a) BREAK b", "a [fox:cat:0.5]"):  # which are read there, weights or none
+        said = read_a1111(f"{prompt}\nSteps: 4, Sampler: Euler, Seed: 1, Emphasis: None")
+        assert (said.emphasis, omitted(said)) == ("a1111", {"Emphasis": "None"})
+
+
+def test_the_web_ui_s_guidance() -> None:
+    line = "a fox\nSteps: 20, Sampler: Euler, Seed: 1, {}, Version: v1.10.1"
+    settings = read_a1111(
+        line.format('CFG Rescale: 0.7, PAG scale: 3, PAG adaptive: 0, FreeU: "s1 0.9, s2 0.2, b1 1.2, b2 1.4"')
+    )
+    freeu = {"s1": 0.9, "s2": 0.2, "b1": 1.2, "b2": 1.4}
+    assert settings.guidance == {"guidance_rescale": 0.7, "pag_scale": 3.0, "freeu": freeu}
+    assert settings.omissions == ()
+    # It guides no step up to and with the one that begins at the share.
+    assert read_a1111(line.format("Skip Early CFG: 0.2")).guidance == {"guidance_interval": [0.2001, 1.0]}
+    assert read_a1111(line.format("Skip Early CFG: 0")).guidance == {}
+    for wrong in ("Skip Early CFG: 1", "CFG Rescale: 2", "PAG scale: much", "FreeU: v2"):
+        settings = read_a1111(line.format(wrong))
+        assert (settings.guidance, list(omitted(settings))) == ({}, [wrong.partition(":")[0]])
 
 
 @pytest.mark.parametrize(
@@ -231,6 +258,7 @@ def test_invokeai() -> None:
         seed=356120443,
         steps=50,
         guidance_scale=7.5,
+        guidance={"guidance_rescale": 0.7},
         sampler="DPM++ 2M",
         schedule="karras",
         width=768,
@@ -239,7 +267,7 @@ def test_invokeai() -> None:
         model="amixx_3Prunedfp16",
         loras=(NamedLora(name="ink", weight=0.75, text_weight=0.75),),
     )
-    assert omitted(settings).keys() == {"vae", "cfg_rescale_multiplier"}
+    assert omitted(settings).keys() == {"vae"}
     changed = INVOKE | {"rand_device": "cuda", "scheduler": "euler_a", "generation_mode": "img2img", "strength": 0.6}
     settings = read_invokeai(json.dumps(changed))
     assert (settings.rng, settings.sampler, settings.schedule) == ("nv", "Euler a", None)
@@ -388,12 +416,3 @@ def test_nothing_and_no_picture(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"no picture")
     with pytest.raises(ImageError):
         read_settings(tmp_path / "b.png")
-
-
-@pytest.mark.parametrize(
-    ("said", "guided_from", "left"), [("0.2", 0.2001, {}), ("0", 0.0, {}), ("late", 0.0, {"Skip Early CFG": "late"})]
-)
-def test_the_web_ui_s_late_guidance(said: str, guided_from: float, left: dict[str, str]) -> None:
-    settings = read_a1111(f"a cat\nSteps: 10, Sampler: Euler, CFG scale: 7, Seed: 1, Skip Early CFG: {said}")
-    assert settings.guided_from == pytest.approx(guided_from)
-    assert omitted(settings) == left

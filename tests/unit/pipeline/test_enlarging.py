@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import sfumato
-from sfumato.errors import OptionError, RecipeError, SizeError, UnknownNameError
+from sfumato.errors import OptionError, RecipeError, ScheduleError, SizeError, UnknownNameError
 from sfumato.infotext import infotext, parse_infotext
 from sfumato.recipe import Recipe
 
@@ -66,6 +66,17 @@ def test_the_second_pass_has_a_sampler_of_its_own(pipe: Any) -> None:
     assert np.array_equal(by_value.images[0], drawn["Euler a"].images[0])
     with pytest.raises(UnknownNameError, match="Eulr"):
         sfumato.hires_fix(pipe, "a fox", second_sampler="Eulr", **RUN)
+
+
+def test_what_the_second_sampler_can_t_do_is_said_before_the_first_pass_is_drawn(pipe: Any) -> None:
+    ddim = type(pipe).from_pipe(pipe, scheduler=sfumato.DDIMScheduler.from_config(pipe.scheduler.config))
+    steps: list[int] = []
+    run = {**RUN, "callback_on_step_end": lambda _, step, __, values: steps.append(step) or values}
+    with pytest.raises(OptionError, match=r"eta 0\.5 is only for DDIM"):
+        sfumato.hires_fix(ddim, "a fox", scale=1.25, eta=0.5, second_sampler="Euler", **run)
+    with pytest.raises(ScheduleError, match="2000 steps"):
+        sfumato.hires_fix(ddim, "a fox", scale=1.25, second_steps=2000, **run)
+    assert not steps
 
 
 def test_a_recipe_that_is_made_from_too_many_others_is_refused(pipe: Any) -> None:

@@ -74,8 +74,6 @@ def test_the_recipe_draws_what_a_call_with_the_same_settings_draws(pipe: Any) ->
         (changed(clip_skip=3), {"clip skip"}, {"clip_skip": None}),
         (changed(seamless=True), set(), {"seamless": "both"}),
         (changed(seamless=True, width=72), {"Tiling"}, {"seamless": None}),
-        (changed(guided_from=0.2001), set(), {"guidance": {"guidance_interval": [0.2001, 1.0]}}),
-        (changed(guided_from=0.9901), set(), {"guidance": {}, "guidance_scale": 1.0}),
         (changed(loras=(NamedLora(name="ink", weight=0.5),)), {"LoRA"}, {"adapters": ()}),
     ],
 )  # fmt: skip
@@ -127,6 +125,19 @@ def test_a_lora_that_is_loaded_is_used_with_its_weights(pipe: Any, tmp_path: Pat
     result = pipe.replay(found.recipe)
     assert not np.array_equal(result.image, plain)
     assert result.recipe.adapters == found.recipe.adapters
+
+
+def test_guidance_goes_along_as_far_as_the_sampler_and_the_steps_have_it(pipe: Any) -> None:
+    asked = {"guidance_rescale": 0.7, "guidance_interval": [0.3001, 1.0]}
+    found = recipe_from(changed(guidance=asked, steps=4), pipe)
+    assert (found.recipe.guidance, found.omissions) == (asked, ())
+    plain = recipe_from(changed(steps=4), pipe).recipe
+    drawn, without = pipe.replay(found.recipe).image, pipe.replay(plain).image
+    assert not np.array_equal(drawn, without)
+    for impossible in ({"sampler": "DDIM CFG++", "schedule": None}, {"guidance": {"guidance_interval": [0.9, 1.0]}}):
+        found = recipe_from(changed(**{"guidance": asked, "steps": 4, **impossible}), pipe)
+        assert found.recipe.guidance == {}
+        assert {one.name for one in found.omissions} == set(impossible.get("guidance", asked))
 
 
 def test_no_prompt_is_an_error(pipe: Any) -> None:

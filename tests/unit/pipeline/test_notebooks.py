@@ -227,8 +227,8 @@ def test_what_is_no_single_file_is_said(tiny_folder: Path) -> None:
 
 
 def test_names_of_diffusers_that_the_package_has_not() -> None:
-    with pytest.raises(ImportError, match=r"no EDMEulerScheduler yet; .*DDIMScheduler, DDPMScheduler"):
-        from sfumato import EDMEulerScheduler  # type: ignore[attr-defined]  # noqa: F401
+    with pytest.raises(ImportError, match=r"no IPNDMScheduler yet; .*DDIMScheduler, DDPMScheduler"):
+        from sfumato import IPNDMScheduler  # type: ignore[attr-defined]  # noqa: F401
     with pytest.raises(UnsupportedError, match=r"no StableDiffusionGLIGENPipeline yet; there are Stable.*XLPipeline"):
         _ = sfumato.StableDiffusionGLIGENPipeline
     with pytest.raises(ImportError, match="opens a whole model"):

@@ -83,14 +83,23 @@ def _pairs(tokens: list[str]) -> tuple[dict[int, tuple[float, int]], set[int], d
     opening: dict[int, int] = {}
     brackets: list[int] = []
     quote: int | None = None
+    known: dict[str, tuple[float, int] | None] = {}  # equal ones are read once
+
+    def read(token: str) -> tuple[float, int] | None:
+        if token[0] not in _STARTS:
+            return None
+        if token not in known:
+            written = _AFTER.match(token)
+            known[token] = None if written is None else (_factor(written[0]), written.end())
+        return known[token]
+
     for place, token in enumerate(tokens[:-1]):
         if token == "(":
             brackets.append(place)
             continue
         if token[0] == "(":
-            following = _AFTER.match(tokens[place + 1]) if tokens[place + 1][0] in _STARTS else None
-            if following is not None:
-                after[place] = _factor(following[0]), following.end()
+            if (following := read(tokens[place + 1])) is not None:
+                after[place] = following
             continue
         if token == ")" and brackets:
             first = brackets.pop()
@@ -102,13 +111,13 @@ def _pairs(tokens: list[str]) -> tuple[dict[int, tuple[float, int]], set[int], d
             if token == '"' and quote is None:
                 quote = place
             continue
-        following = _AFTER.match(tokens[place + 1]) if tokens[place + 1][0] in _STARTS else None
+        following = read(tokens[place + 1])
         if token == '"' and following is None:
             continue  # quotes without a weight are quotes
         opening[first] = place
         closing.add(place)
         if following is not None:
-            after[place] = _factor(following[0]), following.end()
+            after[place] = following
     return after, closing, opening
 
 
@@ -131,7 +140,7 @@ def _factor(written: str) -> float:
 
 
 def _held(weight: float) -> float:
-    return min(max(weight, -HEAVIEST), HEAVIEST)
+    return weight if -HEAVIEST < weight < HEAVIEST else min(max(weight, -HEAVIEST), HEAVIEST)
 
 
 def _joined(weighed: list[tuple[str, float]]) -> Iterator[Span]:

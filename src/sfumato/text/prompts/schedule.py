@@ -21,10 +21,12 @@ _TEXT = r"[^\\\[\]():|]"
 _FLOAT = r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?"
 _NUMBER = re.compile(rf"\s*({_FLOAT})\s*")
 # In this order: text with escapes, and with pairs around text alone that mean nothing here; a pair of square brackets around text alone, and
-# around what is a change or an alternation, as most are; a mark; a backslash by itself.
+# around what is a change or an alternation, as most are; three colons or more with the text between, which no pair can hold; a mark; a backslash by
+# itself.
 _TOKENS = re.compile(
     rf"(?:{_TEXT}++|\({_TEXT}*+(?::{_TEXT}*+)?\)|(?:\\.)++)(?:{_TEXT}++|\({_TEXT}*+(?::{_TEXT}*+)?\)|\[{_TEXT}*+\]|(?:\\.)++)*+"
     rf"|\[{_TEXT}*+(?:(?:\|{_TEXT}*+)*+|(?::{_TEXT}*+)?:\s*{_FLOAT}\s*)\]"
+    rf"|(?::{_TEXT}*+){{3,}}+"
     r"|[\[\]():|]|\\",
     re.DOTALL,
 )
@@ -43,7 +45,10 @@ def parse_pieces(text: str) -> Pieces:
     known: dict[str, Change | Alternation | None] = {}  # pairs around text alone: equal ones are read once
     for token in _TOKENS.findall(text):
         if token not in _MARKS:
-            if token[0] == "[":
+            if token[0] == ":":
+                if waiting:
+                    marks += [len(pieces)] * 3  # more say nothing else
+            elif token[0] == "[":
                 if (node := known.get(token)) is None and token not in known:
                     node = known[token] = _simple(token)
                 if node is not None and len(waiting) < DEEPEST:
@@ -68,7 +73,7 @@ def parse_pieces(text: str) -> Pieces:
                 if node is not None:
                     pieces[place:] = (node,)
                     continue
-                sound = token == ")" and [pieces[mark] for mark in own].count(":") <= 1
+                sound = token == ")" and len(_colons(own, pieces)) <= 1
             if not sound:
                 waiting, marks, before = [], [], []
         pieces.append(token)
@@ -89,9 +94,14 @@ def _when(number: str) -> When:
     return When(float(number), "." in number)
 
 
+def _colons(marks: list[int], pieces: list[Piece]) -> list[int]:
+    """Those of the marks that are colons; one place stands for three where they are one piece."""
+    return [mark for mark in marks if (piece := pieces[mark]) != "|" and isinstance(piece, str)]
+
+
 def _node(place: int, marks: list[int], pieces: list[Piece]) -> Change | Alternation | None:
     """What a pair of square brackets says, from `place` to the end of the pieces, parted by `marks`; None if it changes nothing."""
-    colons = [mark for mark in marks if pieces[mark] == ":"]
+    colons = _colons(marks, pieces)
     if not colons:
         edges = [place, *marks, len(pieces)]
         return Alternation(tuple([merged(pieces[start + 1 : end]) for start, end in pairwise(edges)]))

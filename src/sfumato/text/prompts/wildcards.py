@@ -67,13 +67,16 @@ class _Drawing:
     random: Random
     lists: Lists
     grown: int = 0
-    found: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    found: dict[str, list[tuple[str, bool]]] = field(default_factory=dict[str, list[tuple[str, bool]]])
+    """The lines that a name in the text stands for, and whether there is anything to draw in each."""
 
     def expand(self, text: str, depth: int) -> str:
         written: list[str] = []
         waiting: list[_Choice] = []
         for token in self._tokens(text, waiting):
-            if token[0] == "{" and len(token) > 1:
+            if token[0] == "_" and len(token) > 4:
+                token = self._line(token, depth)
+            elif token[0] == "{" and len(token) > 1:
                 token = self._chosen(token[1:-1].split("|"))
             elif token == "{" and len(waiting) < DEEPEST:
                 waiting.append(_Choice(len(written)))
@@ -87,8 +90,6 @@ class _Drawing:
                         self._chosen(["".join(written[start + 1 : end]) for start, end in pairwise(edges)])
                     ]
                     continue
-            elif token.startswith("__") and len(token) > 4:
-                token = self._line(token, depth)
             elif token[0] == "\\" and token[1:] in ("{", "}", "_"):
                 token = token[1:]
             written.append(token)
@@ -124,12 +125,18 @@ class _Drawing:
     def _line(self, token: str, depth: int) -> str:
         lines = self.found.get(token)
         if lines is None:
-            lines = self.found[token] = list(self._matching(token[2:-2]))
+            lines = self.found[token] = [
+                (line, any(mark in line for mark in ("{", "__", "\\"))) for line in self._matching(token[2:-2])
+            ]
         if not lines or depth >= DEEPEST or self.grown > LONGEST:
             return token
-        line = self.random.choice(lines)
+        # What `choice` draws, without its calls.
+        bits = len(lines).bit_length()
+        while (place := self.random.getrandbits(bits)) >= len(lines):
+            pass
+        line, draws = lines[place]
         self.grown += len(line)
-        return self.expand(line, depth + 1) if any(mark in line for mark in ("{", "__", "\\")) else line
+        return self.expand(line, depth + 1) if draws else line
 
     def _matching(self, name: str) -> Iterator[str]:
         for each, lines in self.lists.items():
