@@ -12,11 +12,13 @@ from torch import Tensor
 
 from sfumato.diffusion.guidance import Guidance, is_perturbed
 from sfumato.diffusion.prediction import denoised_from, network_scale
+from sfumato.engine.fast import joined
 from sfumato.engine.health import first_nonfinite_layer, is_finite
 from sfumato.engine.job import Run
 from sfumato.errors import NumericalError
 from sfumato.models.attention import Perturbed
 from sfumato.models.convolution import wrapping
+from sfumato.models.deep_features import DeepFeatures
 from sfumato.models.unet import KeysValues, UNet
 
 
@@ -24,7 +26,7 @@ from sfumato.models.unet import KeysValues, UNet
 class Batch:
     """Rows of runs that are evaluated at once: what the network reads, and the guidance that asked for them, run by run.
 
-    `run` is one of the runs: in what changes the network they are alike (see `batches`).
+    `deep` is what lies inside the network, where that is kept. `run` is one of the runs: in what changes the network they are alike (see `batches`).
     """
 
     run: Run
@@ -32,6 +34,7 @@ class Batch:
     x: Tensor
     timesteps: Tensor
     keys_values: KeysValues
+    deep: DeepFeatures | None = None
 
 
 class Denoiser:
@@ -51,9 +54,14 @@ class Denoiser:
 
     def _whole(self, runs: Sequence[Run]) -> list[Tensor]:
         batch = self._batch(runs)
+        spared = batch.deep is not None and batch.deep.features is not None
         # One network writes a channel more, which nobody reads.
         output = self._evaluate(batch)[:, : runs[0].query.x.shape[0]]
-        outputs = torch.split(output.to(torch.float32), [len(rule.rows()) for rule in batch.rules])
+        counts = [len(rule.rows()) for rule in batch.rules]
+        outputs = torch.split(output.to(torch.float32), counts)
+        if batch.deep is not None and batch.deep.features is not None and not spared:
+            for run, rule, features in zip(runs, batch.rules, batch.deep.features.split(counts), strict=True):
+                run.memory.keep(rule.rows(), features)
         answers = [self._answer(*each) for each in zip(runs, batch.rules, outputs, strict=True)]
         for run, answer in zip(runs, answers, strict=True):
             if not is_finite(answer):
@@ -81,11 +89,15 @@ class Denoiser:
             x=torch.cat(xs).to(self.unet.device, self.unet.dtype, memory_format=torch.channels_last),
             timesteps=torch.tensor(timesteps, dtype=torch.float32, device=self.unet.device),
             keys_values=keys_values[0] if len(keys_values) == 1 else KeysValues.concat(keys_values),
+            deep=joined([run.memory.deep(rule.rows()) for run, rule in zip(runs, rules, strict=True)]),
         )
 
     def _answer(self, run: Run, rule: Guidance, rows: Tensor) -> Tensor:
         query, prediction = run.query, run.job.prediction
         by_row = dict(zip(rule.rows(), rows.to(query.x.device), strict=True))
+        if run.memory.options.adaptive is not None:
+            estimates = {name: denoised_from(row, query.x, query.sigma, prediction) for name, row in by_row.items()}
+            run.memory.compare(query.x, estimates)
         guided = denoised_from(rule.answer(by_row), query.x, query.sigma, prediction)
         if not query.unconditioned:
             return guided
@@ -119,7 +131,8 @@ class Denoiser:
         """The network's answer for the rows of a batch."""
         job = batch.run.job
         with torch.no_grad(), job.adapters.beside("unet", self.unet), wrapping(job.wraps, self.unet):
-            changes = {"perturbed": self._perturbed(batch), "freeu": job.freeu}
+            merging = self.unet.merging_positions(job.fast.merge) if job.fast.merge else None
+            changes = {"perturbed": self._perturbed(batch), "freeu": job.freeu, "merging": merging, "deep": batch.deep}
             said = {name: change for name, change in changes.items() if change is not None}
             return self.unet(batch.x, batch.timesteps, batch.keys_values, **said)
 

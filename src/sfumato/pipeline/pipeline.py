@@ -32,6 +32,7 @@ from sfumato.pipeline.conditioning import stacked
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.encoding import Encoder
 from sfumato.pipeline.enlarging import made_again
+from sfumato.pipeline.fast_options import fast_notes, fast_of_recipe, take_fast
 from sfumato.pipeline.guidance_options import GuidanceOptions, options_of
 from sfumato.pipeline.guiding import Guiding
 from sfumato.pipeline.image_to_image import Noises, levels_of
@@ -155,7 +156,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         else from `seeds` (one an image), else from torch's global generator; it is always drawn on the CPU: as torch's CPU generator does,
         or with `rng="nv"`, or a generator of CUDA's, as CUDA's. `subseed`, `subseed_strength`, `seed_resize` and `eta_noise_seed_delta`
         are as in `NoiseRules`. `guidance_rescale`, `guidance_interval`, `pag_scale`, `pag_adaptive_scale`, `pag_applied_layers` and `freeu` are
-        as in `GuidanceOptions`, `tile`, `tile_overlap` and `seamless` as in `CanvasOptions`. `compat` ("a1111", "diffusers") makes the picture
+        as in `GuidanceOptions`, `tile`, `tile_overlap` and `seamless` as in `CanvasOptions`, `fast` as in `FastOptions`. `compat` ("a1111", "diffusers") makes the picture
         as that program would: see `pipeline.compat`. `latents` are unit noise to start from instead. `cross_attention_kwargs={"scale": s}` scales the adapters
         of this call; `adapters`, such as {"name": 0.8}, are used for it instead of those that `set_adapters` chose. `exact` evaluates each
         image by itself on an accelerator too. `on_event` hears the engine's events.
@@ -165,7 +166,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         Raises UsageError for what can't be drawn as asked, and an image's own error when no image could be made.
         """
         noise = NoiseOptions.taken_from(others)
-        guidance = self._guidance_options(others)
+        fast, guidance = take_fast(others), self._guidance_options(others)
         told = {name: others.pop(name) for name in self._also_told if name in others}
         asked, canvas, rounding = Asked.taken_from(others), CanvasOptions.taken_from(others), rounding_of(others)
         on_step_end, tensor_inputs = callback_of(others, callback_on_step_end, callback_on_step_end_tensor_inputs)
@@ -175,7 +176,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
             prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, height, width,
             num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip, emphasis, told, asked,
         )  # fmt: skip
-        request = canvas.on(replace(request, guidance=guidance, rounding=rounding), self)
+        request = canvas.on(replace(request, guidance=guidance, rounding=rounding, fast=fast), self)
         check_tensor("latents", latents)
         called = called_adapters(request.texts, request.emphasis, self._adapters)
         active = self._active_adapters(cross_attention_kwargs, adapters, called)
@@ -251,7 +252,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         adapters: ActiveAdapters = NO_ADAPTERS,
     ) -> Generator[Work, Results, tuple[StableDiffusionPipelineOutput, list[NoiseSource]]]:
         """A checked request being carried out: yields its work, and returns as `_draw` does once that is done."""
-        notes = [*self._settle_precision(), *self.scheduler.notes]
+        notes = [*self._settle_precision(), *self.scheduler.notes, *fast_notes(request)]
         notes += options_of(request).notes(1.0 if is_told_guidance(self.unet.config) else request.guidance_scale)
         parts = self._parts(adapters, exact=exact, axes=canvas_of(request).axes)
         rows, words_notes = self._rows(request, embeds, adapters)
@@ -311,7 +312,8 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
             recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
             recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip, recipe.emphasis, self._told_again(recipe), asked,
         )  # fmt: skip
-        request = replace(request, guidance=GuidanceOptions.of_recipe(recipe, self.unet), rounding=recipe.rounding)
+        guidance = GuidanceOptions.of_recipe(recipe, self.unet)
+        request = replace(request, guidance=guidance, rounding=recipe.rounding, fast=fast_of_recipe(recipe))
         request = CanvasOptions.of(recipe).on(request, again)
         sliced = self.unet.attention_slicing
         self.unet.set_attention_slicing(recipe.attention_slicing)
