@@ -10,6 +10,7 @@ from sfumato.cli.batch import batch
 from sfumato.cli.convert import convert, merge
 from sfumato.cli.evaluation import evaluation
 from sfumato.cli.explain_prompt import explain_prompt
+from sfumato.cli.fast import TakesFast
 from sfumato.cli.generate import generate
 from sfumato.cli.grid import grid
 from sfumato.cli.inspect import inspect
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(generate)
+app.command(cls=TakesFast)(generate)
 app.command()(grid)
 app.command()(batch)
 app.command()(replay)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.cli.adapters import Lora, parse_embedding, parse_lora
+from sfumato.cli.fast import fast_options
 from sfumato.cli.fields import fields
 from sfumato.cli.generate import emphasis_as, plan_noise
 from sfumato.cli.parsing import parse_size
@@ -25,6 +26,7 @@ class Opens:
     safety: str | None
     safety_threshold: float | None
     embeddings: tuple[tuple[Path, str | None], ...]
+    vae_tiny: Path | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -92,6 +94,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
     )
     if second and pictures:
         raise OptionError("--hires draws twice, and takes no --image; leave one of them out")
+    fast, vae_tiny = take("fast", "vae_tiny")
     model, variant, device, dtype, loras, embeddings = take("model", "variant", "device", "dtype", "lora", "embedding")
     # An option that is added to `generate` is to be taken here as well: nothing that was asked for is left undone.
     assert not left, f"options of sfumato generate that wanted_of does not know: {', '.join(left)}"
@@ -107,6 +110,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
             safety="off" if no_safety else safety,
             safety_threshold=threshold,
             embeddings=tuple(parse_embedding(text) for text in embeddings or ()),
+            vae_tiny=vae_tiny,
         ),
         loras=tuple(parse_lora(text) for text in loras or ()),
         sampler=sampler,
@@ -127,6 +131,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
             "compat": compat,
             **noise,
             **pictures,
+            **fast_options(fast),
         },
         second=second,
     )

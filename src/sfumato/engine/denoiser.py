@@ -97,7 +97,7 @@ class Denoiser:
         by_row = dict(zip(rule.rows(), rows.to(query.x.device), strict=True))
         if run.memory.options.adaptive is not None:
             estimates = {name: denoised_from(row, query.x, query.sigma, prediction) for name, row in by_row.items()}
-            run.memory.compare(query.x, estimates)
+            run.memory.compare(query.x, query.sigma, estimates)
         guided = denoised_from(rule.answer(by_row), query.x, query.sigma, prediction)
         if not query.unconditioned:
             return guided

@@ -23,7 +23,7 @@ class FastOptions:
                  what lies inside is taken from the last time; 1 is always
     cache_depth  how many layers of the way down are among those: 0 is the first convolution, and one block of the way up, alone
     merge        the share of positions that are merged before the self-attentions of the largest maps, 0 to 0.75
-    adaptive     guidance ends once the noise that is seen with the prompt and without it are as alike as this, as a cosine; None for never
+    adaptive     guidance ends once the answers with the prompt and without it are as alike as this, as a cosine; None for never
 
     Raises OptionError for values that can't be.
     Sources: Ma et al. 2023, arXiv:2312.00858, section 3.3 (cache); Bolya & Hoffman 2023, arXiv:2303.17604 (merge); Castillo et al. 2023,
@@ -90,15 +90,19 @@ class Memory:
         """Remember what the inside of the network made of these rows, `b c h w`."""
         self._deep |= dict(zip(rows, features, strict=True))
 
-    def compare(self, x: Tensor, denoised: Mapping[Row, Tensor]) -> None:
-        """Note how alike the noise is that the network sees in x with the prompt and without it: the least of all rows but "uncond"."""
+    def compare(self, x: Tensor, sigma: float, denoised: Mapping[Row, Tensor]) -> None:
+        """Note how alike the answers are with the prompt and without it, given as estimates of x0: the least of all rows but "uncond".
+
+        They are compared as v (Salimans & Ho 2022, arXiv:2202.00512, appendix D), which is the picture where x is nearly all noise, and the
+        noise where it is nearly none. The noise itself, which the paper compares, is alike in both at the first steps, whatever the prompt.
+        """
         if self.options.adaptive is None or "uncond" not in denoised:
             return
-        plain = (x - denoised["uncond"]).flatten()
-        others = [
-            (x - rows).flatten() for name, rows in denoised.items() if name != "uncond" and not is_perturbed(name)
-        ]
-        self._likeness = min(float(torch.cosine_similarity(plain, other, dim=0)) for other in others)
+        answers = {
+            name: (x - (1 + sigma * sigma) * x0).flatten() for name, x0 in denoised.items() if not is_perturbed(name)
+        }
+        plain = answers.pop("uncond")
+        self._likeness = min(float(torch.cosine_similarity(plain, other, dim=0)) for other in answers.values())
 
     def went_on(self) -> None:
         """A question was answered."""

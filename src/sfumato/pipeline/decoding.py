@@ -1,7 +1,8 @@
 """From finished latents to pictures of 8 bits."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +22,21 @@ class Decoder:
     """Decodes latents one image at a time, so that memory stays that of one and no image depends on another.
 
     `tiled` decodes large pictures in tiles; along `axes` the picture wraps. An autoencoder that overflows in float16, as SDXL's does, is computed in float32
-    from then on, in a copy; `widened` says so.
+    from then on, in a copy; `widened` says so. `recorded` is what a recipe says of an autoencoder that is not the model's own.
     """
 
-    def __init__(self, vae: AutoencoderKL, *, tiled: bool = False, axes: Axes = NOWHERE) -> None:
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        *,
+        tiled: bool = False,
+        axes: Axes = NOWHERE,
+        recorded: Mapping[str, Any] | None = None,
+    ) -> None:
         self._vae = vae
         self._wide: AutoencoderKL | None = None
         self.tiled = tiled
+        self.recorded = recorded or {}
         self._axes = axes
 
     @property

@@ -12,6 +12,7 @@ from sfumato.pipeline.canvas import canvas_of
 from sfumato.pipeline.guidance_options import options_of
 from sfumato.pipeline.parts import unwrapped
 from sfumato.pipeline.request import Request, check_count, check_number
+from sfumato.pipeline.tiny_decoding import RECORDED
 from sfumato.recipe import Recipe
 
 Given: TypeAlias = Mapping[str, Any]
@@ -133,7 +134,7 @@ def recorded(options: FastOptions) -> dict[str, Any]:
 def fast_of_recipe(recipe: Recipe) -> FastOptions:
     """The options that a recipe says. Raises RecipeError for one that is unknown, OptionError for values that can't be."""
     try:
-        return checked(recipe.fast)
+        return checked({name: value for name, value in recipe.fast.items() if name != RECORDED})
     except UnknownNameError as error:
         raise RecipeError(
             f"the recipe says {error.name!r} of what was spared, which is unknown; a newer Sfumato may have written it"

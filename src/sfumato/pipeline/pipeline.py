@@ -52,6 +52,7 @@ from sfumato.pipeline.safety_choice import judge_of
 from sfumato.pipeline.source import Source
 from sfumato.pipeline.switches import Switches
 from sfumato.pipeline.text_to_image import Parts, latent_shape, run, starts_of, steps_ahead, unit_noise
+from sfumato.pipeline.tiny_decoding import TinyDecoding
 from sfumato.pipeline.together import Results, Work, alone
 from sfumato.pipeline.upscaling import enlargement_of
 from sfumato.pipeline.wording import Wording
@@ -67,7 +68,7 @@ logger = logging.getLogger("sfumato")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inverting):
+class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inverting, TinyDecoding):
     """Text to image with a Stable Diffusion checkpoint.
 
         pipe = StableDiffusionPipeline.from_pretrained("path/or/hub-id").to("cuda")
@@ -306,8 +307,8 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         again = copy(self)
         again.scheduler = scheduler_from_config(recipe.scheduler)
         again._tiled = recipe.vae_tiling
-        again.safety_checker = judge_of(recipe, self.safety_checker)
-        again.safety_mode = recipe.safety_mode or "block"
+        again._tiny = self._tiny_of(recipe)
+        again.safety_checker, again.safety_mode = judge_of(recipe, self.safety_checker), recipe.safety_mode or "block"
         request = again._request(
             recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
             recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip, recipe.emphasis, self._told_again(recipe), asked,
@@ -384,7 +385,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         tiled = self.vae.use_tiling if self._tiled is None else self._tiled
         return Parts(
             unet=self.unet,
-            decoder=Decoder(self.vae, tiled=tiled, axes=axes),
+            decoder=Decoder(self._decodes(), tiled=tiled, axes=axes, recorded=self._tiny and self._tiny.recorded()),
             encoder=Encoder(self.vae, tiled=tiled, axes=axes),
             vae_scale=self.vae.scale,
             scheduler=self.scheduler,

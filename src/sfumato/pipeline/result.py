@@ -128,7 +128,7 @@ def recipe_of(
         steps=request.steps,
         guidance_scale=request.guidance_scale,
         guidance=options_of(request).recorded(),
-        fast=recorded(fast_of(request)),
+        fast={**recorded(fast_of(request)), **parts.decoder.recorded},
         eta=request.eta,
         width=request.width,
         height=request.height,

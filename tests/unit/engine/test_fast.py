@@ -10,6 +10,7 @@ from sfumato.diffusion.guidance import Guidance
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.samplers import SAMPLERS
 from sfumato.engine import Conditioning, Engine, FastOptions, ImageDone, ImageFailed, Job
+from sfumato.engine.fast import Memory
 from sfumato.errors import NumericalError, OptionError
 from sfumato.models.unet import UNet, UNetConfig
 from sfumato.schedulers import EulerDiscreteScheduler, Scheduler, scheduler_for
@@ -192,6 +193,24 @@ def test_guidance_ends_when_both_see_the_same_noise(unet: UNet) -> None:
     assert sorted(likeness) == likeness, "later for higher thresholds"
     ended = drawn(unet, job(1, FastOptions(adaptive=-1.0)))
     assert torch.equal(ended, drawn(unet, job(1, interval=(sigmas[1], sigmas[0] * 2))))
+
+
+def test_two_pictures_in_much_noise_are_not_alike() -> None:
+    """The noise that is seen with either would be: x is nothing else."""
+    generator = torch.Generator().manual_seed(0)
+    cond, uncond, noise = (torch.randn(4, 8, 8, generator=generator) for _ in range(3))
+    for sigma in (20.0, 1.0, 0.05):
+        memory = Memory(FastOptions(adaptive=0.9))
+        x = cond + sigma * noise
+        memory.compare(x, sigma, {"uncond": uncond, "cond": cond})
+        memory.went_on()
+        assert not memory.ended
+        memory.compare(x, sigma, {"uncond": cond + 0.01 * sigma * uncond / (1 + sigma**2) ** 0.5, "cond": cond})
+        assert not memory.ended, "an answer counts once the run goes on by it"
+        memory.went_on()
+        assert memory.ended
+    memory.forget()
+    assert not memory.ended
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
