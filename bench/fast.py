@@ -229,7 +229,8 @@ def main() -> None:
         decibels = apart[name]
         row = [f"`{name}`" if name != "alone" else "alone", f"{median(decibels):.1f} dB", f"{min(decibels):.1f} dB"]
         row += [share(pattern, plain, counted[side]) for side in (256, 512)]
-        row += [share(pattern, plain, timed)] * bool(timed) + [f"{scores.get(name, 0):.1%}"] * bool(scores)
+        row += [share(pattern, plain, timed)] if timed else []
+        row += [f"{scores[name]:.1%}"] if scores else []
         table.append(row)
     per_step = (
         f" A whole evaluation of two rows took {timed[Evaluation(rows=2)]:.2f} s of the processor." if timed else ""

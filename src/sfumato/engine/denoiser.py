@@ -61,7 +61,7 @@ class Denoiser:
         outputs = torch.split(output.to(torch.float32), counts)
         if batch.deep is not None and batch.deep.features is not None and not spared:
             for run, rule, features in zip(runs, batch.rules, batch.deep.features.split(counts), strict=True):
-                run.memory.keep(rule.rows(), features)
+                run.remembered.keep(rule.rows(), features)
         answers = [self._answer(*each) for each in zip(runs, batch.rules, outputs, strict=True)]
         for run, answer in zip(runs, answers, strict=True):
             if not is_finite(answer):
@@ -89,15 +89,15 @@ class Denoiser:
             x=torch.cat(xs).to(self.unet.device, self.unet.dtype, memory_format=torch.channels_last),
             timesteps=torch.tensor(timesteps, dtype=torch.float32, device=self.unet.device),
             keys_values=keys_values[0] if len(keys_values) == 1 else KeysValues.concat(keys_values),
-            deep=joined([run.memory.deep(rule.rows()) for run, rule in zip(runs, rules, strict=True)]),
+            deep=joined([run.remembered.deep(rule.rows()) for run, rule in zip(runs, rules, strict=True)]),
         )
 
     def _answer(self, run: Run, rule: Guidance, rows: Tensor) -> Tensor:
         query, prediction = run.query, run.job.prediction
         by_row = dict(zip(rule.rows(), rows.to(query.x.device), strict=True))
-        if run.memory.options.adaptive is not None:
+        if run.remembered.options.adaptive is not None:
             estimates = {name: denoised_from(row, query.x, query.sigma, prediction) for name, row in by_row.items()}
-            run.memory.compare(query.x, query.sigma, estimates)
+            run.remembered.compare(query.x, query.sigma, estimates)
         guided = denoised_from(rule.answer(by_row), query.x, query.sigma, prediction)
         if not query.unconditioned:
             return guided

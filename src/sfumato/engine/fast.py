@@ -43,9 +43,7 @@ class FastOptions:
         if not 0 <= self.merge <= MOST:
             raise OptionError(f"fast merge is {self.merge}; give a share from 0 (none) to {MOST}")
         if self.adaptive is not None and not -1 <= self.adaptive <= 1:
-            raise OptionError(
-                f"fast adaptive is {self.adaptive}; give a cosine, such as 0.99; at 1 guidance hardly ever ends"
-            )
+            raise OptionError(f"fast adaptive is {self.adaptive}; give a cosine from -1 to 1, such as 0.99")
 
     @property
     def caches(self) -> bool:
@@ -56,7 +54,7 @@ class FastOptions:
 NOTHING_SPARED = FastOptions()
 
 
-class Memory:
+class Remembered:
     """What a run remembers from question to question, so that it can spare something.
 
     An answer that is asked for again changes nothing: what it brought is noted, and counts once the run goes on by it.

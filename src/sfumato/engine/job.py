@@ -10,7 +10,7 @@ from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.diffusion.conversation import Query, Sampling, Step
 from sfumato.diffusion.guidance import Guidance, Row, conditioned_as
 from sfumato.diffusion.prediction import Answer
-from sfumato.engine.fast import NOTHING_SPARED, FastOptions, Memory
+from sfumato.engine.fast import NOTHING_SPARED, FastOptions, Remembered
 from sfumato.models.convolution import NOWHERE, Axes
 from sfumato.models.freeu import FreeU
 from sfumato.models.unet import KeysValues, Told, UNet
@@ -92,7 +92,7 @@ class Run:
         self.step = 0
         self.pending: Query | Step | None = None
         self.result: Tensor | None = None
-        self.memory = Memory(job.fast)
+        self.remembered = Remembered(job.fast)
         self._conditionings = dict(job.conditionings)
         self._keys_values: dict[tuple[Row, ...], KeysValues] = {}
 
@@ -105,7 +105,7 @@ class Run:
     @property
     def guidance(self) -> Guidance:
         """The guidance of that question, which depends on how noisy x is by now."""
-        if self.memory.ended:
+        if self.remembered.ended:
             return self.job.guidance.ended()
         return self.job.guidance.at(self.query.sigma, self.job.timestep(self.query.sigma))
 
@@ -116,7 +116,7 @@ class Run:
         perturbation = self.job.guidance.perturbation
         layers = None if perturbation is None else perturbation.layers
         job = self.job
-        spared = self.memory.alike(self.guidance.rows())
+        spared = self.remembered.alike(self.guidance.rows())
         return self.query.x.shape, lengths, job.adapters, job.freeu, layers, job.windows, job.wraps, spared
 
     @property
@@ -131,7 +131,7 @@ class Run:
     def answer(self, value: Tensor) -> None:
         """Send the sampler what it waits for: denoised latents for a Query, an x for a Step."""
         if isinstance(self.pending, Query):
-            self.memory.went_on()
+            self.remembered.went_on()
         self._take(lambda: self.job.sampling.send(value))
 
     def _take(self, advance: Callable[[], Query | Step]) -> None:
@@ -144,7 +144,7 @@ class Run:
             if changed := self.job.changes.get(self.step):
                 self._conditionings |= changed
                 self._keys_values = {}
-                self.memory.forget()
+                self.remembered.forget()
             if self.job.at_step is not None:
                 # Where the sampler finds out on the way how many steps it takes, its last is the one that leaves no noise.
                 is_last = self.pending.sigma == 0 if self.job.steps is None else self.step == self.job.steps
