@@ -11,8 +11,6 @@ from sfumato.errors import MissingFileError, OptionError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from typer import Context
-
     from sfumato.pipeline import StableDiffusionPipeline
     from sfumato.recipe import Recipe
 
@@ -26,7 +24,7 @@ _RANGE = re.compile(r"(\d*\.?\d+)-(\d*\.?\d+)", re.ASCII)
 class TakesFast(typer.core.TyperCommand):
     """A command whose `--fast` may stand alone. What follows it is its name only where it looks like one: one small word."""
 
-    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As any command does, with SOUND put after each `--fast` that stands alone."""
         end = args.index("--") if "--" in args else len(args)
         filled: list[str] = []

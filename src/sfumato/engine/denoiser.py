@@ -60,7 +60,7 @@ class Denoiser:
         counts = [len(rule.rows()) for rule in batch.rules]
         outputs = torch.split(output.to(torch.float32), counts)
         if batch.deep is not None and batch.deep.features is not None and not spared:
-            for run, rule, features in zip(runs, batch.rules, batch.deep.features.split(counts), strict=True):
+            for run, rule, features in zip(runs, batch.rules, torch.split(batch.deep.features, counts), strict=True):
                 run.remembered.keep(rule.rows(), features)
         answers = [self._answer(*each) for each in zip(runs, batch.rules, outputs, strict=True)]
         for run, answer in zip(runs, answers, strict=True):

@@ -180,7 +180,8 @@ class Block(nn.Module):
     @property
     def readings(self) -> int:
         """How many attentions to the text it has."""
-        return sum(len(block.reading()) for block in self.attention.blocks) if self.attention is not None else 0
+        blocks = [] if self.attention is None else self.attention.modules()
+        return sum(len(block.reading()) for block in blocks if isinstance(block, TransformerBlock))
 
 
 class UNet(Network):
@@ -291,7 +292,7 @@ class UNet(Network):
         time = self.time_embedding(timesteps, x.dtype, before=text.before, after=text.after)
         whole = deep is None or deep.features is None
         first = 0 if deep is None else self.entrance(deep.depth)
-        down = self.down if whole else self.down[: deep.depth]
+        down = list(self.down) if deep is None or whole else list(self.down)[: deep.depth]
         keys_values = iter(text.layers if whole else self._outer_layers(text, down, first))
 
         x = self.conv_in(x)
