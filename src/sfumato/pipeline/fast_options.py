@@ -18,10 +18,10 @@ from sfumato.recipe import Recipe
 Given: TypeAlias = Mapping[str, Any]
 """Values by the names of `FastOptions`, and "interval"."""
 
-USUAL: Given = {"cache": 2, "cache_depth": 1, "merge": 0.5, "adaptive": 0.99, "interval": (0.0, 0.8)}
+USUAL: Given = {"cache": 3, "cache_depth": 1, "merge": 0.5, "adaptive": 0.99, "interval": (0.2, 1.0)}
 """What each is where only its name is said. `docs/fast.md` says what each costs and gains."""
 
-TOGETHER: Given = {"cache": 2, "interval": (0.0, 0.8)}
+TOGETHER: Given = {"cache": 3, "interval": (0.2, 1.0)}
 """What `fast=True` is."""
 
 OF_THE_NETWORK = frozenset({"cache", "cache_depth", "merge"})

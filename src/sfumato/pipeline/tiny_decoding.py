@@ -1,4 +1,4 @@
-"""A tiny autoencoder that decodes in the place of a model's own: pictures and previews at a hundredth of the work, a little coarser."""
+"""A tiny autoencoder that decodes in the place of a model's own: pictures and previews at a twentieth of the work, a little coarser."""
 
 import os
 from collections.abc import Mapping
