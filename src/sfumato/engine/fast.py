@@ -26,8 +26,8 @@ class FastOptions:
     adaptive     guidance ends once the answers with the prompt and without it are as alike as this, as a cosine; None for never
 
     Raises OptionError for values that can't be.
-    Sources: Ma et al. 2023, arXiv:2312.00858, section 3.3 (cache); Bolya & Hoffman 2023, arXiv:2303.17604 (merge); Castillo et al. 2023,
-    arXiv:2312.12487, section 4 (adaptive).
+    Sources: Ma et al. 2023, arXiv:2312.00858 (cache, at even distances); Bolya & Hoffman 2023, arXiv:2303.17604 (merge); Castillo et al.
+    2023, arXiv:2312.12487 (adaptive).
     """
 
     cache: int = 1
@@ -92,7 +92,7 @@ class Remembered:
         """Note how alike the answers are with the prompt and without it, given as estimates of x0: the least of all rows but "uncond".
 
         They are compared as v (Salimans & Ho 2022, arXiv:2202.00512, appendix D), which is the picture where x is nearly all noise, and the
-        noise where it is nearly none. The noise itself, which the paper compares, is alike in both at the first steps, whatever the prompt.
+        noise where it is nearly none. As noise they would be alike at the first steps, whatever the prompt.
         """
         if self.options.adaptive is None or "uncond" not in denoised:
             return

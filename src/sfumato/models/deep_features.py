@@ -12,7 +12,7 @@ class DeepFeatures:
     depth      how many layers of the way down are computed at every question: 0 for the first convolution alone
     features   `b c h w`; None before a question whose evaluation is whole, which puts it here
 
-    Source: Ma et al. 2023, arXiv:2312.00858, section 3.3, Eqs. 6 and 7, for the skip branch of that depth.
+    Source: Ma et al. 2023, arXiv:2312.00858, for the skip branch of that depth.
     """
 
     depth: int

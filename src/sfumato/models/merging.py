@@ -24,7 +24,7 @@ Back: TypeAlias = Callable[[Tensor], Tensor]
 class Merging:
     """Self-attentions before which a `share` of the positions, 0 to 0.75, is merged into others that are most like them.
 
-    `attentions` are of one network. Source: Bolya & Hoffman 2023, arXiv:2303.17604, sections 3 and 4.
+    `attentions` are of one network. Source: Bolya & Hoffman 2023, arXiv:2303.17604, after Bolya et al. 2022, arXiv:2210.09461 (the matching).
     """
 
     attentions: frozenset[nn.Module]
