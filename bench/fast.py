@@ -117,6 +117,11 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
+def said_as(decibels: float) -> str:
+    """Decibels in words."""
+    return f"{decibels:.1f} dB" if np.isfinite(decibels) else "the same"
+
+
 def prompts_of(pipe: StableDiffusionPipeline, count: int) -> list[str]:
     """Things and styles that the model was taught, spread over its lists."""
     things, styles = list(pipe.card.vocabulary), list(pipe.card.styles)
@@ -227,7 +232,10 @@ def main() -> None:
     table = [titles, ["---"] + ["--:"] * (len(titles) - 1)]
     for name, pattern in patterns.items():
         decibels = apart[name]
-        row = [f"`{name}`" if name != "alone" else "alone", f"{median(decibels):.1f} dB", f"{min(decibels):.1f} dB"]
+        row = [
+            f"`{name}`" if name != "alone" else "alone",
+            *(said_as(each) for each in (median(decibels), min(decibels))),
+        ]
         row += [share(pattern, plain, counted[side]) for side in (256, 512)]
         row += [share(pattern, plain, timed)] if timed else []
         row += [f"{scores[name]:.1%}"] if scores else []
