@@ -30,8 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(cls=TakesFast)(generate)
-app.command()(grid)
-app.command()(batch)
+app.command(cls=TakesFast)(grid)
+app.command(cls=TakesFast)(batch)
 app.command()(replay)
 app.command()(inspect)
 app.command()(samplers)

@@ -43,9 +43,9 @@ def test_what_follows_is_its_name_only_where_it_looks_like_one(
     assert heard == [prompts, fast]
 
 
-def test_the_command_takes_it_so() -> None:
-    generate = typer.main.get_command(command).commands["generate"]  # type: ignore[attr-defined]
-    assert isinstance(generate, TakesFast)
+@pytest.mark.parametrize("name", ["generate", "grid", "batch"])
+def test_commands_take_it_so(name: str) -> None:
+    assert isinstance(typer.main.get_command(command).commands[name], TakesFast)  # type: ignore[attr-defined]
 
 
 def test_a_value_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
