@@ -134,6 +134,7 @@ def infotext(recipe: Recipe) -> str:
         "Seamless": None if recipe.seamless == "both" else recipe.seamless,
         "Tile size": f"{recipe.tile[0]}x{recipe.tile[1]}" if recipe.tile else None,
         "Tile overlap": recipe.tile_overlap if recipe.tile else None,
+        "Token merging ratio": recipe.fast.get("merge"),
         "Denoising strength": recipe.workflow_options.get("strength"),
         **_schedule_settings(first),
         **({} if first is recipe else _second_pass(first, recipe)),

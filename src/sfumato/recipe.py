@@ -91,6 +91,7 @@ class Recipe:
     sampler, scheduler         the sampler's name; the scheduler's config in full, spacing and noise schedule included
     width, height              pixels
     guidance                   what was asked of guidance and of FreeU beside the scale, by the names of the call's options
+    fast                       what was spared of the evaluations, by the names of `FastOptions`
     tile, tile_overlap         width and height in pixels of the windows it was drawn through, None for none, and by how much they overlap
     seamless                   along which axes it wraps
     clip_skip                  last layers of the text encoder left out
@@ -136,6 +137,7 @@ class Recipe:
     steps: int
     guidance_scale: float
     guidance: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    fast: Mapping[str, Any] = field(default_factory=dict[str, Any])
     eta: float = 0.0
     width: int
     height: int
@@ -194,7 +196,16 @@ class Recipe:
             # As JSON gives them back: 7 is 7.0, a tuple is a list. So a recipe equals itself after a round trip.
             for name in ("guidance_scale", "eta", "subseed_strength"):
                 object.__setattr__(self, name, float(getattr(self, name)))
-            for name in ("scheduler", "told", "versions", "safety_scores", "inputs", "workflow_options", "guidance"):
+            for name in (
+                "scheduler",
+                "told",
+                "versions",
+                "safety_scores",
+                "inputs",
+                "workflow_options",
+                "guidance",
+                "fast",
+            ):
                 object.__setattr__(self, name, json.loads(json.dumps(dict(getattr(self, name)))))
             self.to_json()
         except (TypeError, ValueError, OverflowError) as error:

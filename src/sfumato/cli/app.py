@@ -10,6 +10,7 @@ from sfumato.cli.batch import batch
 from sfumato.cli.convert import convert, merge
 from sfumato.cli.evaluation import evaluation
 from sfumato.cli.explain_prompt import explain_prompt
+from sfumato.cli.fast import TakesFast
 from sfumato.cli.generate import generate
 from sfumato.cli.grid import grid
 from sfumato.cli.inspect import inspect
@@ -28,9 +29,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(generate)
-app.command()(grid)
-app.command()(batch)
+app.command(cls=TakesFast)(generate)
+app.command(cls=TakesFast)(grid)
+app.command(cls=TakesFast)(batch)
 app.command()(replay)
 app.command()(inspect)
 app.command()(samplers)

@@ -19,7 +19,7 @@ from sfumato.errors import OptionError, UnknownNameError
 OF_A_RUN = ("number", "out", "grid", "animate", "overwrite", "quiet", "memory")
 """Options of the command that say nothing of a picture."""
 
-PATHS = ("image", "mask", "depth", "styles", "wildcards", "lora", "embedding", "model")
+PATHS = ("image", "mask", "depth", "styles", "wildcards", "lora", "embedding", "model", "vae_tiny")
 """Fields that name files."""
 
 # Names that other programs have for them. The web UI's clip skip counts from 1, and so is none of these.

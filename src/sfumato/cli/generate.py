@@ -10,6 +10,7 @@ import typer
 
 from sfumato.cli.adapters import load_adapters, parse_embedding, parse_lora
 from sfumato.cli.canvas import canvas_options
+from sfumato.cli.fast import fast_options
 from sfumato.cli.guidance import guidance_options
 from sfumato.cli.outputs import Shot, plan_outputs
 from sfumato.cli.parsing import parse_grid, parse_size
@@ -195,6 +196,14 @@ def generate(
         float,
         typer.Option(help="Noise renewed at each step, 0 to 1, for DDIM and others that can do with more or less."),
     ] = 0.0,
+    fast: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME[:VALUE]]",
+            help="Spare work at the cost of some likeness: cache, merge, adaptive, interval, each with a value if you like; alone, what is "
+            "sound together. Repeat for several.",
+        ),
+    ] = None,
     clip_skip: Annotated[int | None, typer.Option(help="Last layers of the text encoder to leave out.")] = None,
     emphasis: Annotated[str | None, typer.Option(help=f"{EMPHASIS_HELP} (default: a1111)", show_default=False)] = None,
     compat: Annotated[
@@ -228,6 +237,12 @@ def generate(
     embedding: Annotated[
         list[str] | None,
         typer.Option(metavar="FILE[:WORD]", help="Add an embedding, which prompts call by WORD. Repeat for several."),
+    ] = None,
+    vae_tiny: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Decode by this tiny autoencoder, such as TAESD's decoder, and not by the model's own."
+        ),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 or mps. (default: an accelerator if there is one)")
@@ -274,7 +289,7 @@ def generate(
     from sfumato.text.prompts import check_emphasis
 
     shape = parse_grid(grid) if grid else None
-    noise = plan_noise(rng, variation_seed, variation_strength, seed_resize, ensd)
+    noise, spared = plan_noise(rng, variation_seed, variation_strength, seed_resize, ensd), fast_options(fast)
     mode = check_emphasis(emphasis or emphasis_as(compat))
     worded = Worded.of(mode, style, styles, wildcards)
     shots = [
@@ -343,6 +358,8 @@ def generate(
         if safety is None:
             judged_by_default(pipe, judge, said=safety_threshold is not None)
         load_adapters(pipe, loras, embeddings)
+        if vae_tiny is not None:
+            pipe.load_tiny_vae(vae_tiny)
         pipe.scheduler = choose_scheduler(pipe.scheduler, sampler, spacing, compat)
         settings = {
             "height": height,
@@ -358,6 +375,7 @@ def generate(
             **guided,
             **pictures,
             **canvas,
+            **spared,
         }
         drawing = Drawing(pipe, shots, outputs, progress, overwrite=overwrite, second=second)
         if memory is not None:

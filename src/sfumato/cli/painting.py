@@ -73,6 +73,8 @@ class Painter:
             )  # fmt: skip
             if opens.safety is None:
                 judged_by_default(pipe, judge, said=opens.safety_threshold is not None)
+            if opens.vae_tiny is not None:
+                pipe.load_tiny_vae(opens.vae_tiny)
             for path, word in opens.embeddings:
                 words = pipe.load_textual_inversion(path, token=word)
                 if word is None:

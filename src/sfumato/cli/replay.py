@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfumato.errors import DownloadError, MissingFileError
+from sfumato.errors import DownloadError, MissingFileError, OptionError
 
 if TYPE_CHECKING:
     from sfumato.metadata import Settings
@@ -33,6 +33,10 @@ def replay(
         list[Path] | None,
         typer.Option(metavar="FILE", help="An embedding of the recipe's. (default: found by its name too)"),
     ] = None,
+    vae_tiny: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The tiny autoencoder that decoded it. (default: found by its name too)"),
+    ] = None,
     given: Annotated[
         list[Path] | None,
         typer.Option(
@@ -51,6 +55,7 @@ def replay(
     Of a picture of AUTOMATIC1111's web UI, ComfyUI, InvokeAI or NovelAI, draws what its settings say, and says what they could not carry over.
     """
     from sfumato.cli.adapters import load_recipe_s
+    from sfumato.cli.fast import load_recipe_s_tiny_vae
     from sfumato.cli.pictures import find_inputs
     from sfumato.cli.progress import DrawingProgress
     from sfumato.cli.terminal import warnings_said
@@ -61,6 +66,8 @@ def replay(
     if out is not None:
         format_of(out, FORMATS)
         check_writable(out, overwrite=overwrite)
+    if settings is not None and vae_tiny is not None:
+        raise OptionError("--vae-tiny is for a recipe's picture, and this is another program's; leave it out")
     if settings is not None:
         from sfumato.cli.replay_foreign import replay_foreign
 
@@ -74,6 +81,7 @@ def replay(
     with DrawingProgress(1, quiet=quiet):
         pipe = open_as_recorded(recipe, file, model=model, variant=variant, device=device)
         load_recipe_s(pipe, recipe, file, lora or (), embedding or ())
+        load_recipe_s_tiny_vae(pipe, recipe, file, vae_tiny)
         with warnings_said():
             result = pipe.replay(recipe, inputs)
     if out is not None:

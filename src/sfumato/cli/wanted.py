@@ -7,6 +7,7 @@ from typing import Any
 
 from sfumato.cli.adapters import Lora, parse_embedding, parse_lora
 from sfumato.cli.canvas import canvas_options
+from sfumato.cli.fast import fast_options
 from sfumato.cli.fields import fields
 from sfumato.cli.generate import emphasis_as, plan_noise
 from sfumato.cli.guidance import guidance_options
@@ -28,6 +29,7 @@ class Opens:
     safety_threshold: float | None
     memory: str | None
     embeddings: tuple[tuple[Path, str | None], ...]
+    vae_tiny: Path | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -106,7 +108,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
     if second and pictures:
         raise OptionError("--hires draws twice, and takes no --image; leave one of them out")
     model, variant, device, dtype, memory = take("model", "variant", "device", "dtype", "memory")
-    loras, embeddings = take("lora", "embedding")
+    loras, embeddings, fast, vae_tiny = take("lora", "embedding", "fast", "vae_tiny")
     # An option that is added to `generate` is to be taken here as well: nothing that was asked for is left undone.
     assert not left, f"options of sfumato generate that wanted_of does not know: {', '.join(left)}"
     used = [parse_lora(text) for text in loras or ()]
@@ -127,6 +129,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
             safety_threshold=threshold,
             memory=memory,
             embeddings=tuple(parse_embedding(text) for text in embeddings or ()),
+            vae_tiny=vae_tiny,
         ),
         loras=tuple(used),
         sampler=sampler,
@@ -149,6 +152,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
             **guided,
             **pictures,
             **canvas,
+            **fast_options(fast),
         },
         second=second,
     )

@@ -110,10 +110,14 @@ class Guidance:
         """
         low, high = self.interval
         if not low < sigma <= high:
-            return replace(self, scale=1.0, unconditioned=False, perturbation=None)
+            return self.ended()
         if self.perturbation is None:
             return self
         return replace(self, perturbation=self.perturbation.at(timestep))
+
+    def ended(self) -> Self:
+        """No guidance of any kind: what is left of this where it has ended."""
+        return replace(self, scale=1.0, unconditioned=False, perturbation=None)
 
     def rows(self) -> tuple[Row, ...]:
         """The rows to evaluate, in batch order."""

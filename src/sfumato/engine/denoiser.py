@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sfumato.diffusion.guidance import Guidance, is_perturbed
 from sfumato.diffusion.prediction import denoised_from, network_scale
+from sfumato.engine.fast import joined
 from sfumato.engine.health import first_nonfinite_layer, is_finite
 from sfumato.engine.job import Job, Run
 from sfumato.engine.memory import Economy
@@ -19,6 +20,7 @@ from sfumato.engine.repair import HALVES, named, repaired
 from sfumato.errors import NumericalError
 from sfumato.models.attention import Perturbed
 from sfumato.models.convolution import wrapping
+from sfumato.models.deep_features import DeepFeatures
 from sfumato.models.unet import KeysValues, UNet
 from sfumato.models.widening import widened
 
@@ -27,7 +29,7 @@ from sfumato.models.widening import widened
 class Batch:
     """Rows of runs that are evaluated at once: what the network reads, and the guidance that asked for them, run by run.
 
-    `run` is one of the runs: in what changes the network they are alike (see `batches`).
+    `deep` is what lies inside the network, where that is kept. `run` is one of the runs: in what changes the network they are alike (see `batches`).
     """
 
     run: Run
@@ -35,6 +37,7 @@ class Batch:
     x: Tensor
     timesteps: Tensor
     keys_values: KeysValues
+    deep: DeepFeatures | None = None
 
 
 class Denoiser:
@@ -55,18 +58,22 @@ class Denoiser:
 
     def _whole(self, runs: Sequence[Run]) -> list[Tensor]:
         batch = self._batch(runs)
-        answers = self._answers(batch, runs, self._evaluate(batch))
+        answers = self._answers(batch, runs, *self._evaluate(batch))
         if all(is_finite(answer) for answer in answers):
             return answers
         if len(runs) > 1:
             raise NumericalError("NaN or infinity arose in a batch of several images")
         return [self._repaired(runs[0])]
 
-    def _answers(self, batch: Batch, runs: Sequence[Run], output: Tensor) -> list[Tensor]:
+    def _answers(self, batch: Batch, runs: Sequence[Run], output: Tensor, deep: Tensor | None) -> list[Tensor]:
+        """The runs' answers, of what the network wrote, and of what lay inside it where that is to be remembered."""
+        counts = [len(rule.rows()) for rule in batch.rules]
+        if deep is not None:
+            for run, rule, features in zip(runs, batch.rules, torch.split(deep, counts), strict=True):
+                run.remembered.keep(rule.rows(), features)
         # One network writes a channel more, which nobody reads.
         written = output[:, : runs[0].query.x.shape[0]].to(torch.float32)
-        outputs = torch.split(written, [len(rule.rows()) for rule in batch.rules])
-        return [self._answer(*each) for each in zip(runs, batch.rules, outputs, strict=True)]
+        return [self._answer(*each) for each in zip(runs, batch.rules, torch.split(written, counts), strict=True)]
 
     def _repaired(self, run: Run) -> Tensor:
         """The answer for a run whose own was not finite, with as much of the network in float32 as it takes, from now to its end.
@@ -74,9 +81,16 @@ class Denoiser:
         Raises NumericalError where that is of no help.
         """
         batch = self._batch([run])
+        deep: Tensor | None = None
+
+        def evaluate() -> Tensor:
+            nonlocal deep
+            output, deep = self._evaluate(batch)
+            return output
+
         if batch.x.dtype in HALVES and is_finite(run.query.x):
-            found = repaired(self.unet, lambda: self._evaluate(batch), run.widened)
-            answer = None if found is None else self._answers(batch, [run], found[0])[0]
+            found = repaired(self.unet, evaluate, run.widened)
+            answer = None if found is None else self._answers(batch, [run], found[0], deep)[0]
             if found is not None and answer is not None and is_finite(answer):
                 run.widened = found[1]
                 dtype = str(batch.x.dtype).removeprefix("torch.")
@@ -107,11 +121,15 @@ class Denoiser:
             x=torch.cat(xs).to(self.unet.device, self.unet.dtype, memory_format=torch.channels_last),
             timesteps=torch.tensor(timesteps, dtype=torch.float32, device=self.unet.device),
             keys_values=keys_values[0] if len(keys_values) == 1 else KeysValues.concat(keys_values),
+            deep=joined([run.remembered.deep(rule.rows()) for run, rule in zip(runs, rules, strict=True)]),
         )
 
     def _answer(self, run: Run, rule: Guidance, rows: Tensor) -> Tensor:
         query, prediction = run.query, run.job.prediction
         by_row = dict(zip(rule.rows(), rows.to(query.x.device), strict=True))
+        if run.remembered.options.adaptive is not None:
+            estimates = {name: denoised_from(row, query.x, query.sigma, prediction) for name, row in by_row.items()}
+            run.remembered.compare(query.x, query.sigma, estimates)
         guided = denoised_from(rule.answer(by_row), query.x, query.sigma, prediction)
         if not query.unconditioned:
             return guided
@@ -131,7 +149,7 @@ class Denoiser:
                 "or the callback that supplied them"
             )
         batch = self._batch([run])
-        layer = first_nonfinite_layer(self.unet, lambda: self._evaluate(batch))
+        layer = first_nonfinite_layer(self.unet, lambda: self._evaluate(batch)[0])
         dtype = str(batch.x.dtype).removeprefix("torch.")
         place = f"U-Net layer {layer!r}" if layer else "guidance, after the U-Net"
         hint = (
@@ -141,20 +159,32 @@ class Denoiser:
         )
         return NumericalError(f"NaN or infinity arose in {place} {where}, computing in {dtype}; {hint}")
 
-    def _evaluate(self, batch: Batch) -> Tensor:
-        """The network's answer for the rows of a batch."""
-        job = batch.run.job
+    def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The network's answer for the rows of a batch, and what lay inside it, if that is kept and was computed."""
+        job, kept = batch.run.job, batch.deep
         asking = [is_perturbed(name) for rule in batch.rules for name in rule.rows()]
+        merging = self.unet.merging_positions(job.fast.merge) if job.fast.merge else None
+        inside: list[Tensor] = []
 
         def evaluate(rows: slice) -> Tensor:
-            changes = {"perturbed": self._perturbed(job, asking[rows]), "freeu": job.freeu}
+            deep = None if kept is None else kept.of(rows)
+            changes = {
+                "perturbed": self._perturbed(job, asking[rows]),
+                "freeu": job.freeu,
+                "merging": merging,
+                "deep": deep,
+            }
             said = {name: change for name, change in changes.items() if change is not None}
             keys_values = batch.keys_values.rows(rows.start, rows.stop)
-            return self.unet(batch.x[rows], batch.timesteps[rows], keys_values, **said)
+            output = self.unet(batch.x[rows], batch.timesteps[rows], keys_values, **said)
+            if deep is not None and deep.features is not None:
+                inside.append(deep.features)
+            return output
 
         beside, wide = job.adapters.beside("unet", self.unet), widened(self.unet, batch.run.widened)
         with torch.no_grad(), beside, wrapping(job.wraps, self.unet), wide:
-            return self._economy.evaluated(evaluate, len(batch.x))
+            output = self._economy.evaluated(evaluate, len(batch.x))
+        return output, torch.cat(inside) if inside and kept is not None and kept.features is None else None
 
     def _perturbed(self, job: Job, asking: Sequence[bool]) -> Perturbed | None:
         """Which rows ask for a perturbed network; None for none."""

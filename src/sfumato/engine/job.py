@@ -10,6 +10,7 @@ from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
 from sfumato.diffusion.conversation import Query, Sampling, Step
 from sfumato.diffusion.guidance import Guidance, Row, conditioned_as
 from sfumato.diffusion.prediction import Answer
+from sfumato.engine.fast import NOTHING_SPARED, FastOptions, Remembered
 from sfumato.models.convolution import NOWHERE, Axes
 from sfumato.models.freeu import FreeU
 from sfumato.models.unet import KeysValues, Told, UNet
@@ -54,7 +55,7 @@ class Job:
     `beside` are further channels of each row's input,
     `c h w`, for networks that read more than x: a mask, another picture; rows that have none of their own read those of "cond".
     `freeu` weighs what the network reads on its way up. `at_step` answers every step of the sampler before anybody hears of it. Through
-    `windows`, the network sees one part of x at a time; along the axes of `wraps`, what it sees has no edge.
+    `windows`, the network sees one part of x at a time; along the axes of `wraps`, what it sees has no edge. `fast` says what may be spared.
     """
 
     sampling: Sampling
@@ -70,6 +71,7 @@ class Job:
     at_step: StepRule | None = None
     windows: "Windows | None" = None
     wraps: Axes = NOWHERE
+    fast: FastOptions = NOTHING_SPARED
 
     def __post_init__(self) -> None:
         missing = [row for row in self.guidance.rows() if conditioned_as(row) not in self.conditionings]
@@ -77,6 +79,8 @@ class Job:
         every = [self.conditionings, *self.changes.values()]
         lengths = {each.context.shape for rows in every for each in rows.values()}
         assert not self.changes or len(lengths) == 1, f"contexts of several lengths: {lengths}"
+        remembers = self.fast.caches or self.fast.adaptive is not None
+        assert not (remembers and self.windows), "what a run remembers is of one window"
 
 
 class Run:
@@ -91,6 +95,7 @@ class Run:
         self.widened: tuple[str, ...] = ()
         """Parts of the network that overflowed in half precision, and are computed in float32 since."""
         self.notes: list[str] = []
+        self.remembered = Remembered(job.fast)
         self._conditionings = dict(job.conditionings)
         self._keys_values: dict[tuple[Row, ...], KeysValues] = {}
 
@@ -103,6 +108,8 @@ class Run:
     @property
     def guidance(self) -> Guidance:
         """The guidance of that question, which depends on how noisy x is by now."""
+        if self.remembered.ended:
+            return self.job.guidance.ended()
         return self.job.guidance.at(self.query.sigma, self.job.timestep(self.query.sigma))
 
     @property
@@ -112,7 +119,9 @@ class Run:
         perturbation = self.job.guidance.perturbation
         layers = None if perturbation is None else perturbation.layers
         job = self.job
-        return self.query.x.shape, lengths, job.adapters, job.freeu, layers, job.windows, job.wraps, self.widened
+        spared = self.remembered.alike(self.guidance.rows())
+        changes = job.adapters, job.freeu, layers, job.windows, job.wraps, self.widened, spared
+        return self.query.x.shape, lengths, *changes
 
     @property
     def place(self) -> str:
@@ -125,6 +134,8 @@ class Run:
 
     def answer(self, value: Tensor) -> None:
         """Send the sampler what it waits for: denoised latents for a Query, an x for a Step."""
+        if isinstance(self.pending, Query):
+            self.remembered.went_on()
         self._take(lambda: self.job.sampling.send(value))
 
     def _take(self, advance: Callable[[], Query | Step]) -> None:
@@ -137,6 +148,7 @@ class Run:
             if changed := self.job.changes.get(self.step):
                 self._conditionings |= changed
                 self._keys_values = {}
+                self.remembered.forget()
             if self.job.at_step is not None:
                 # Where the sampler finds out on the way how many steps it takes, its last is the one that leaves no noise.
                 is_last = self.pending.sigma == 0 if self.job.steps is None else self.step == self.job.steps

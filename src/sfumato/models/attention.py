@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sfumato.models.convolution import Conv2d
 from sfumato.models.linear import Linear
+from sfumato.models.merging import Merging
 from sfumato.models.resnet import zeroed
 
 if TYPE_CHECKING:
@@ -118,10 +119,19 @@ class TransformerBlock(nn.Module):
         x: Float[Tensor, "b m c"],
         keys_values: Iterator[tuple[Tensor, Tensor]],
         perturbed: Perturbed | None = None,
+        merging: Merging | None = None,
+        size: torch.Size | None = None,
     ) -> Float[Tensor, "b m c"]:
-        """Run the three layers on x; each attention to the text takes its keys and values from `keys_values`."""
+        """Run the three layers on x; each attention to the text takes its keys and values from `keys_values`.
+
+        `size` is that of the map which x was, where positions are merged.
+        """
         identity = perturbed.rows if perturbed is not None and self.self_attention in perturbed.attentions else None
-        x = x + self.self_attention(self.norm1(x), next(keys_values) if self.only_cross else None, identity)
+        if merging is not None and size is not None and self.self_attention in merging.attentions:
+            merged, back = merging(self.norm1(x), size)
+            x = x + back(self.self_attention(merged))
+        else:
+            x = x + self.self_attention(self.norm1(x), next(keys_values) if self.only_cross else None, identity)
         x = x + self.cross_attention(self.norm2(x), next(keys_values))
         return x + self.feed_forward(self.norm3(x))
 
@@ -159,11 +169,12 @@ class SpatialTransformer(nn.Module):
         x: Float[Tensor, "b c h w"],
         keys_values: Iterator[tuple[Tensor, Tensor]],
         perturbed: Perturbed | None = None,
+        merging: Merging | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """Map x; its blocks take the text's keys and values from `keys_values`."""
         tokens = self._to_tokens(x)
         for block in self.blocks:
-            tokens = block(tokens, keys_values, perturbed)
+            tokens = block(tokens, keys_values, perturbed, merging, x.shape[-2:])
         return x + self._to_map(tokens, x.shape[-2:])
 
     def _to_tokens(self, x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,8 +13,10 @@ from torch.nn import functional as F
 from sfumato.errors import ConfigError, OptionError
 from sfumato.models.attention import Attention, Perturbed, SpatialTransformer, TransformerBlock
 from sfumato.models.convolution import Conv2d
+from sfumato.models.deep_features import DeepFeatures
 from sfumato.models.freeu import FreeU
 from sfumato.models.linear import Linear
+from sfumato.models.merging import Merging
 from sfumato.models.network import NamedConfig, Network
 from sfumato.models.resnet import Downsample, ResnetBlock, Upsample, zeroed
 from sfumato.models.text_embedding import TextEmbedding
@@ -169,10 +171,17 @@ class Block(nn.Module):
         time: Tensor,
         keys_values: Iterator[tuple[Tensor, Tensor]],
         perturbed: Perturbed | None = None,
+        merging: Merging | None = None,
     ) -> Tensor:
         """Map `b c h w` at a time, towards a text."""
         x = self.resnet(x, time)
-        return x if self.attention is None else self.attention(x, keys_values, perturbed)
+        return x if self.attention is None else self.attention(x, keys_values, perturbed, merging)
+
+    @property
+    def readings(self) -> int:
+        """How many attentions to the text it has."""
+        blocks = [] if self.attention is None else self.attention.modules()
+        return sum(len(block.reading()) for block in blocks if isinstance(block, TransformerBlock))
 
 
 class UNet(Network):
@@ -269,33 +278,55 @@ class UNet(Network):
         context: Float[Tensor, "b n k"] | KeysValues,
         perturbed: Perturbed | None = None,
         freeu: FreeU | None = None,
+        merging: Merging | None = None,
+        deep: DeepFeatures | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """Answer for noisy latents already scaled to unit variance, at one timestep (0–999, fractions allowed) per row, or for all.
 
         Where the U-Net is told more than a text, `context` has to be of `keys_values`. `perturbed` is of `perturbing`; `freeu` weighs what
-        the two innermost levels of the way up read.
+        the two innermost levels of the way up read; `merging` is of `merging_positions`. With `deep`, what lies inside is computed and put
+        there, or, where something is there, not computed.
         """
         text = context if isinstance(context, KeysValues) else self.keys_values(context)
-        keys_values = iter(text.layers)
         timesteps = torch.as_tensor(timesteps, device=x.device).expand(len(x))
         time = self.time_embedding(timesteps, x.dtype, before=text.before, after=text.after)
+        whole = deep is None or deep.features is None
+        first = 0 if deep is None else self.entrance(deep.depth)
+        down = list(self.down) if deep is None or whole else list(self.down)[: deep.depth]
+        keys_values = iter(text.layers if whole else self._outer_layers(text, down, first))
 
         x = self.conv_in(x)
         kept = [x]
-        for layer in self.down:
-            x = layer(x) if isinstance(layer, Downsample) else layer(x, time, keys_values, perturbed)
+        for layer in down:
+            x = layer(x) if isinstance(layer, Downsample) else layer(x, time, keys_values, perturbed, merging)
             kept.append(x)
-        for block in self.middle:
-            x = block(x, time, keys_values, perturbed)
+        for block in self.middle if whole else ():
+            x = block(x, time, keys_values, perturbed, merging)
         stage = 0
-        for layer in self.up:
+        for place, layer in enumerate(self.up):
+            if deep is not None and place == first:
+                x = deep.features = x if deep.features is None else deep.features
             if isinstance(layer, Upsample):
-                x = layer(x, kept[-1].shape[-2:])
+                x = layer(x, kept[-1].shape[-2:]) if whole or place > first else x
                 stage += 1
-            else:
+            elif whole or place >= first:
                 pair = (x, kept.pop()) if freeu is None else freeu(x, kept.pop(), stage)
-                x = layer(torch.cat(pair, dim=1), time, keys_values, perturbed)
+                x = layer(torch.cat(pair, dim=1), time, keys_values, perturbed, merging)
         return self.conv_out(F.silu(self.norm_out(x)))
+
+    def entrance(self, depth: int) -> int:
+        """The place on the way up of the block that reads what the layer `depth` of the way down left; 0 is the first convolution."""
+        places = [place for place, layer in enumerate(self.up) if not isinstance(layer, Upsample)]
+        return places[-1 - depth]
+
+    def _outer_layers(
+        self, text: KeysValues, down: Iterable[nn.Module], first: int
+    ) -> tuple[tuple[Tensor, Tensor], ...]:
+        """The keys and values of the attentions that lie outside: those of some layers of the way down, and of the way up from one on."""
+        before, after = (
+            sum(layer.readings for layer in layers if isinstance(layer, Block)) for layers in (down, self.up[first:])
+        )
+        return (*text.layers[:before], *text.layers[len(text.layers) - after :])
 
     def set_attention_slicing(self, heads: int | None) -> None:
         """Compute at most so many heads of an attention at a time (None: all): less memory, the same picture."""
@@ -308,6 +339,24 @@ class UNet(Network):
         """What `forward` takes to switch off the self-attentions of these names, in the rows where it says so."""
         attentions = frozenset[nn.Module](self.get_submodule(name) for name in names)
         return Perturbed(attentions, torch.tensor(rows, device=self.device))
+
+    def merging_positions(self, share: float) -> Merging:
+        """What `forward` takes to merge a share of the positions before the self-attentions of the largest maps that have any."""
+        levels = [
+            level for level, only in enumerate(self.config.only_cross) if self.config.attention[level] and not only
+        ]
+        blocks = [block for block in self._blocks_of(levels[0]) if block.attention is not None] if levels else []
+        inner = [each for block in blocks for each in block.modules() if isinstance(each, TransformerBlock)]
+        return Merging(frozenset(block.self_attention for block in inner), share)
+
+    def _blocks_of(self, level: int) -> Iterator[Block]:
+        """The blocks of one level of the way down and up."""
+        for layers, change, place in ((self.down, Downsample, 0), (self.up, Upsample, 1 - len(self.config.channels))):
+            for layer in layers:
+                if isinstance(layer, change):
+                    place += 1
+                elif isinstance(layer, Block) and abs(place) == level:
+                    yield layer
 
     def self_attentions(self) -> list[str]:
         """The names of the attentions of positions to each other, in the order they are called."""

@@ -1,7 +1,8 @@
 """From finished latents to pictures of 8 bits."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +25,22 @@ class Decoder:
 
     `tiled` decodes large pictures in tiles; so does an `economy` that asks for it, or comes to when memory runs out. Along `axes` the
     picture wraps. An autoencoder that overflows in float16, as SDXL's does, is computed in float32 from then on, in a copy; `widened` says so.
+    `recorded` is what a recipe says of an autoencoder that is not the model's own.
     """
 
     def __init__(
-        self, vae: AutoencoderKL, *, tiled: bool = False, axes: Axes = NOWHERE, economy: Economy | None = None
+        self,
+        vae: AutoencoderKL,
+        *,
+        tiled: bool = False,
+        axes: Axes = NOWHERE,
+        economy: Economy | None = None,
+        recorded: Mapping[str, Any] | None = None,
     ) -> None:
         self._vae = vae
         self._wide: AutoencoderKL | None = None
         self._tiled = tiled
+        self.recorded = recorded or {}
         self._axes = axes
         self._economy = economy or Economy()
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from sfumato.models.freeu import FreeU
 from sfumato.pipeline.face import Face
+from sfumato.pipeline.fast_options import check_fast
 from sfumato.pipeline.guidance_options import NOTHING, GuidanceOptions, Usual, check_freeu, check_layers, options_of
 from sfumato.pipeline.image_to_image import levels_of
 from sfumato.pipeline.perturbing import perturbed_layers
@@ -67,6 +68,7 @@ class Guiding(Face):
     def _begin(self, request: Request) -> None:
         """Note what callbacks may ask of guidance. Raises OptionError for options that are not for the run, before any work is done."""
         super()._begin(request)
+        check_fast(request, self.unet)
         self._guidance = options_of(request)
         levels = levels_of(self.scheduler, request.steps, request.workflow)
         self._guidance.of_run(levels, unconditioned=self.scheduler.unconditioned)

@@ -34,6 +34,7 @@ from sfumato.pipeline.conditioning import stacked
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.encoding import Encoder
 from sfumato.pipeline.enlarging import made_again
+from sfumato.pipeline.fast_options import fast_notes, fast_of_recipe, take_fast
 from sfumato.pipeline.guidance_options import GuidanceOptions, options_of
 from sfumato.pipeline.guiding import Guiding
 from sfumato.pipeline.image_to_image import Noises, levels_of
@@ -54,6 +55,7 @@ from sfumato.pipeline.source import Source
 from sfumato.pipeline.sparing import Sparing, settle_weights
 from sfumato.pipeline.switches import Switches
 from sfumato.pipeline.text_to_image import Parts, latent_shape, run, starts_of, steps_ahead, unit_noise
+from sfumato.pipeline.tiny_decoding import TinyDecoding
 from sfumato.pipeline.together import Results, Work, alone
 from sfumato.pipeline.upscaling import enlargement_of
 from sfumato.pipeline.wording import Wording
@@ -69,7 +71,7 @@ logger = logging.getLogger("sfumato")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inverting, Sparing):
+class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inverting, TinyDecoding, Sparing):
     """Text to image with a Stable Diffusion checkpoint.
 
         pipe = StableDiffusionPipeline.from_pretrained("path/or/hub-id").to("cuda")
@@ -158,7 +160,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         else from `seeds` (one an image), else from torch's global generator; it is always drawn on the CPU: as torch's CPU generator does,
         or with `rng="nv"`, or a generator of CUDA's, as CUDA's. `subseed`, `subseed_strength`, `seed_resize` and `eta_noise_seed_delta`
         are as in `NoiseRules`. `guidance_rescale`, `guidance_interval`, `pag_scale`, `pag_adaptive_scale`, `pag_applied_layers` and `freeu` are
-        as in `GuidanceOptions`, `tile`, `tile_overlap` and `seamless` as in `CanvasOptions`. `compat` ("a1111", "diffusers") makes the picture
+        as in `GuidanceOptions`, `tile`, `tile_overlap` and `seamless` as in `CanvasOptions`, `fast` as in `FastOptions`. `compat` ("a1111", "diffusers") makes the picture
         as that program would: see `pipeline.compat`. `latents` are unit noise to start from instead. `cross_attention_kwargs={"scale": s}` scales the adapters
         of this call; `adapters`, such as {"name": 0.8}, are used for it instead of those that `set_adapters` chose. `exact` evaluates each
         image by itself on an accelerator too. `on_event` hears the engine's events.
@@ -168,7 +170,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         Raises UsageError for what can't be drawn as asked, and an image's own error when no image could be made.
         """
         noise = NoiseOptions.taken_from(others)
-        guidance = self._guidance_options(others)
+        fast, guidance = take_fast(others), self._guidance_options(others)
         told = {name: others.pop(name) for name in self._also_told if name in others}
         asked, canvas, rounding = Asked.taken_from(others), CanvasOptions.taken_from(others), rounding_of(others)
         on_step_end, tensor_inputs = callback_of(others, callback_on_step_end, callback_on_step_end_tensor_inputs)
@@ -178,7 +180,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
             prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, height, width,
             num_inference_steps, guidance_scale, num_images_per_prompt, eta, clip_skip, emphasis, told, asked,
         )  # fmt: skip
-        request = canvas.on(replace(request, guidance=guidance, rounding=rounding), self)
+        request = canvas.on(replace(request, guidance=guidance, rounding=rounding, fast=fast), self)
         check_tensor("latents", latents)
         called = called_adapters(request.texts, request.emphasis, self._adapters)
         active = self._active_adapters(cross_attention_kwargs, adapters, called)
@@ -255,7 +257,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         adapters: ActiveAdapters = NO_ADAPTERS,
     ) -> Generator[Work, Results, tuple[StableDiffusionPipelineOutput, list[NoiseSource]]]:
         """A checked request being carried out: yields its work, and returns as `_draw` does once that is done."""
-        notes = [*self._settle_precision(), *self.scheduler.notes]
+        notes = [*self._settle_precision(), *self.scheduler.notes, *fast_notes(request)]
         notes += options_of(request).notes(1.0 if is_told_guidance(self.unet.config) else request.guidance_scale)
         rows, words_notes = self._rows(request, embeds, adapters)
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
@@ -312,14 +314,18 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         """The one picture of a recipe, with its own scheduler and switches, its rows evaluated alone."""
         again = copy(self)
         again.scheduler = scheduler_from_config(recipe.scheduler)
-        again._tiled, again._measures = recipe.vae_tiling, again._measures_of(recipe)
-        again.safety_checker = judge_of(recipe, self.safety_checker)
-        again.safety_mode = recipe.safety_mode or "block"
+        again._tiled, again._measures, again._tiny = (
+            recipe.vae_tiling,
+            again._measures_of(recipe),
+            self._tiny_of(recipe),
+        )
+        again.safety_checker, again.safety_mode = judge_of(recipe, self.safety_checker), recipe.safety_mode or "block"
         request = again._request(
             recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
             recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip, recipe.emphasis, self._told_again(recipe), asked,
         )  # fmt: skip
-        request = replace(request, guidance=GuidanceOptions.of_recipe(recipe, self.unet), rounding=recipe.rounding)
+        guidance = GuidanceOptions.of_recipe(recipe, self.unet)
+        request = replace(request, guidance=guidance, rounding=recipe.rounding, fast=fast_of_recipe(recipe))
         request = CanvasOptions.of(recipe).on(request, again)
         sliced = self.unet.attention_slicing
         self.unet.set_attention_slicing(recipe.attention_slicing)
@@ -392,7 +398,9 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         tiled = self.vae.use_tiling if self._tiled is None else self._tiled
         return Parts(
             unet=self.unet,
-            decoder=Decoder(self.vae, tiled=tiled, axes=axes, economy=economy),
+            decoder=Decoder(
+                self._decodes(), tiled=tiled, axes=axes, economy=economy, recorded=self._tiny and self._tiny.recorded()
+            ),
             encoder=Encoder(self.vae, tiled=tiled, axes=axes),
             vae_scale=self.vae.scale,
             scheduler=self.scheduler,

@@ -13,6 +13,7 @@ from sfumato.errors import OptionError, PromptError, SizeError
 from sfumato.recipe import Emphasis, Rounding
 
 if TYPE_CHECKING:
+    from sfumato.engine import FastOptions
     from sfumato.pipeline.beside import Beside
     from sfumato.pipeline.canvas import Canvas
     from sfumato.pipeline.guidance_options import GuidanceOptions
@@ -57,7 +58,7 @@ class Request:
 
     `guided` says whether guidance asks for a second answer: a network that is told its guidance scale needs none.
     `beside` is for models of SDXL. `workflow` is what is asked for beside words; None for a picture from words alone. `guidance` is what is
-    asked of guidance beside its scale; None for nothing. `canvas` says whether it is drawn through windows, and wraps.
+    asked of guidance beside its scale; None for nothing. `canvas` says whether it is drawn through windows, and wraps; `fast` what may be spared.
     """
 
     texts: tuple[Text, ...]
@@ -75,6 +76,7 @@ class Request:
     workflow: "Workflow | None" = None
     guidance: "GuidanceOptions | None" = None
     canvas: "Canvas | None" = None
+    fast: "FastOptions | None" = None
 
 
 def check_size(height: object, width: object, vae_scale: int) -> tuple[int, int]:

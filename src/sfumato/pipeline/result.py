@@ -14,6 +14,7 @@ from sfumato.models.network import computed_in
 from sfumato.pipeline.adapter_recipe import Uses, hashed
 from sfumato.pipeline.canvas import canvas_of
 from sfumato.pipeline.decoding import to_unit
+from sfumato.pipeline.fast_options import fast_of, recorded
 from sfumato.pipeline.guidance_options import options_of
 from sfumato.pipeline.noise_options import noise_fields
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
@@ -128,6 +129,7 @@ def recipe_of(
         steps=request.steps,
         guidance_scale=request.guidance_scale,
         guidance=options_of(request).recorded(),
+        fast={**recorded(fast_of(request)), **parts.decoder.recorded},
         eta=request.eta,
         width=request.width,
         height=request.height,

@@ -24,6 +24,7 @@ from sfumato.pipeline.canvas import canvas_of
 from sfumato.pipeline.decoding import Decoder, to_bytes
 from sfumato.pipeline.drive import Bar, Round
 from sfumato.pipeline.encoding import Encoder
+from sfumato.pipeline.fast_options import check_fast, fast_of
 from sfumato.pipeline.guidance_options import options_of
 from sfumato.pipeline.image_to_image import Noises, Start, starts
 from sfumato.pipeline.prompt_rows import Rows
@@ -153,6 +154,7 @@ def _job(
     start: Start,
     source: NoiseSource,
 ) -> Job:
+    check_fast(request, parts.unet)
     x = start.x
     timestep, prediction = asked_by(parts.unet.config, parts.scheduler, levels)
 
@@ -174,6 +176,7 @@ def _job(
         at_step=start.at_step,
         windows=canvas_of(request).windows(parts.vae_scale),
         wraps=canvas_of(request).axes,
+        fast=fast_of(request),
     )
 
 
