@@ -42,6 +42,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "height": (1, 2**20),
 }
 
+_INT8 = re.compile(r"(static|dynamic)-[0-9a-f]{16}")
 _RNG = re.compile(r"cpu|nv(:[1-9][0-9]{0,9})?")
 
 
@@ -90,6 +91,7 @@ class Recipe:
     model, model_sha256        the name it was opened by; the hash of its weights files
     dtype, device              of the U-Net; vae_dtype and text_encoder_dtype where they differ from it; autocast's dtype if it was on
     weights_dtype              the narrower dtype that the weights had been rounded to before, if any
+    int8                       by what scales the U-Net's layers were computed in int8, static or dynamic, and their digest; None for float
     attention_slicing          heads of an attention computed at a time, None for all
     vae_tiling                 whether the picture was decoded in tiles
     adapters                   what was added to the model: LoRA and its kin, and the embeddings that the prompts name
@@ -134,6 +136,7 @@ class Recipe:
     text_encoder_dtype: str | None = None
     weights_dtype: str | None = None
     autocast: str | None = None
+    int8: str | None = None
     attention_slicing: int | None = None
     vae_tiling: bool = False
     device: str
@@ -164,6 +167,10 @@ class Recipe:
         if not _RNG.fullmatch(self.rng):
             raise RecipeError(
                 f"the recipe's rng is {_brief(self.rng)}; expected 'cpu', 'nv' or 'nv:' and a number of threads"
+            )
+        if self.int8 is not None and not _INT8.fullmatch(self.int8):
+            raise RecipeError(
+                f"the recipe's int8 is {_brief(self.int8)}; expected 'static-' or 'dynamic-' and 16 hexadecimal digits"
             )
         if self.seed_resize is not None and (len(self.seed_resize) != 2 or not min(self.seed_resize) >= 8):
             raise RecipeError(f"the recipe's seed_resize is {_brief(self.seed_resize)}; expected a width and a height")

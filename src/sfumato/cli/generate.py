@@ -177,6 +177,17 @@ def generate(
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16, bfloat16. (default: float32 on a CPU, float16 elsewhere)")
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Compute the U-Net in int8 on a CPU: faster, and close to the same picture.")
+    ] = False,
+    int8_scales: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Scales for --int8; made by drawing some of the prompts first, where there is no such file. (default: those that come with "
+            "the model, or else each input's own)",
+        ),
+    ] = None,
     safety: Annotated[
         str | None,
         typer.Option(
@@ -243,6 +254,7 @@ def generate(
 
     with DrawingProgress(len(shots), quiet=quiet) as progress:
         from sfumato.cli.drawing import Drawing  # torch comes with it, while the bar is there already
+        from sfumato.cli.int8 import use_int8
         from sfumato.cli.opening import judged_by_default, open_model
         from sfumato.diffusion.noise_rules import Rng
         from sfumato.diffusion.samplers import find_sampler_and_spacing, find_spacing
@@ -274,6 +286,8 @@ def generate(
             **noise,
             **pictures,
         }
+        if int8 or int8_scales is not None:
+            use_int8(pipe, int8_scales, [shot.prompt for shot in shots], settings, shots[0].seed)
         drawing = Drawing(pipe, shots, outputs, progress, overwrite=overwrite, second=second)
         drawing.run(settings)
         if outputs.grid and shape:

@@ -35,6 +35,7 @@ from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.opening import Opening
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.parts import as_scheduler, check_fit
+from sfumato.pipeline.quantising import Quantising
 from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_for
 from sfumato.pipeline.replay import ReplayResult, autocast_as, replay, seed_of
 from sfumato.pipeline.request import Request, check_count, check_number, check_size, check_tensor, emphasis_of
@@ -56,7 +57,7 @@ logger = logging.getLogger("sfumato")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
+class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting, Quantising):
     """Text to image with a Stable Diffusion checkpoint.
 
         pipe = StableDiffusionPipeline.from_pretrained("path/or/hub-id").to("cuda")
@@ -226,7 +227,7 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         adapters: ActiveAdapters = NO_ADAPTERS,
     ) -> tuple[StableDiffusionPipelineOutput, list[NoiseSource]]:
         """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
-        notes = self._settle_precision()
+        notes = [*self._settle_precision(), *self._int8_notes()]
         parts = self._parts(adapters, exact=exact)
         rows, words_notes = self._rows(request, embeds, adapters)
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
@@ -288,7 +289,11 @@ class StableDiffusionPipeline(Opening, Wording, Switches, Adapting, Inverting):
         sliced = self.unet.attention_slicing
         self.unet.set_attention_slicing(recipe.attention_slicing)
         try:
-            with autocast_as(recipe.autocast, self.device.type), self._adapters_of(recipe) as adapters:
+            with (
+                autocast_as(recipe.autocast, self.device.type),
+                self._int8_of(recipe),
+                self._adapters_of(recipe) as adapters,
+            ):
                 return again._draw(request, [seed], exact=True, adapters=adapters, output_type=output_type)[0]
         finally:
             self.unet.set_attention_slicing(sliced)
