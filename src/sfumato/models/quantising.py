@@ -84,12 +84,12 @@ def quantise(unet: UNet, quantisation: Quantisation) -> None:
     unet.quantisation = quantisation
 
 
-def dequantise(network: nn.Module) -> None:
+def dequantise(unet: UNet) -> None:
     """Compute all layers in float again, with the weights as they are."""
-    for layer in network.modules():
+    for layer in unet.modules():
         if isinstance(layer, Linear | Conv2d):
             layer.int8 = None
-    network.quantisation = None
+    unet.quantisation = None
 
 
 def quantisation_of(network: nn.Module) -> Quantisation | None:
