@@ -1,6 +1,6 @@
 """int8 at the sizes of Stable Diffusion 1.5, with random weights: how wrong each layer is, how long a step takes, and attention's products.
 
-`python bench/int8_sizes.py layers` prints each shape's relative error, and milliseconds in float32 and in int8.
+`python bench/int8_sizes.py layers` prints each shape's relative error, and milliseconds of the processor in float32 and in int8.
 `python bench/int8_sizes.py step --size 256` times a U-Net step of two rows, float32, static and dynamic int8 taking turns.
 `python bench/int8_sizes.py attention` sets int8 products for 4,096 tokens beside PyTorch's attention.
 Threads are PyTorch's own, or `--threads`.
@@ -37,13 +37,13 @@ HEADS, TOKENS, WIDTH = 8, 4096, 40
 
 
 def best(work: Callable[[], object], runs: int) -> float:
-    """Milliseconds, the least of some runs after one."""
+    """Milliseconds of the processor, of all threads together, the least of some runs after one: what others run beside it counts little."""
     work()
     times: list[float] = []
     for _ in range(runs):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return 1000 * min(times)
 
 
