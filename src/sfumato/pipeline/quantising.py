@@ -105,6 +105,8 @@ class Quantising:
     def _calibrated(self, prompts: Sequence[str], settings: dict[str, Any]) -> Quantisation:
         if not prompts:
             raise OptionError("there are no prompts to take scales from; give some of those that will be drawn")
+        if not {"seeds", "generator"} & settings.keys():
+            settings = {**settings, "seeds": [0]}  # the same scales each time, and torch's own generator left as it was
         with observing(self.unet) as taken:
             for prompt in prompts:  # one at a time: as it will be drawn, and in no more memory
                 self(prompt, output_type="latent", **settings)  # pyright: ignore[reportCallIssue] - the pipeline is called

@@ -37,6 +37,14 @@ def test_scales_are_taken_from_prompts_recorded_and_replayed(pipe: Any, tmp_path
     plain, plain_recipe = latents_of(pipe), pipe("a fox", **SETTINGS).images[0].recipe
     made = pipe.quantize(["a fox", "a hen"], **SETTINGS)
     assert made.prompts == 2
+    torch.manual_seed(5)
+    assert pipe.quantize(["a fox", "a hen"], num_inference_steps=2) == pipe.quantize(
+        ["a fox", "a hen"], num_inference_steps=2
+    )
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(5))), (
+        "torch's generator is not drawn from"
+    )
+    made = pipe.quantize(["a fox", "a hen"], **SETTINGS)
     result = pipe("a fox", **SETTINGS)
     recipe = Recipe.from_json(result.images[0].recipe.to_json())
     assert recipe.int8 == made.name
