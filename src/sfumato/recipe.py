@@ -48,6 +48,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "vae_tile": (1, 2**17),
 }
 
+_INT8 = re.compile(r"(static|dynamic)-[0-9a-f]{16}")
 _RNG = re.compile(r"cpu|nv(:[1-9][0-9]{0,9})?")
 
 
@@ -100,6 +101,7 @@ class Recipe:
     model, model_sha256        the name it was opened by; the hash of its weights files
     dtype, device              of the U-Net; vae_dtype and text_encoder_dtype where they differ from it; autocast's dtype if it was on
     weights_dtype              the narrower dtype that the weights had been rounded to before, if any
+    int8                       by what scales the U-Net's layers were computed in int8, static or dynamic, and their digest; None for float
     attention_slicing          heads of an attention computed at a time, None for all
     vae_tiling                 whether the picture was decoded in tiles
     vae_tile                   latents along the edge of a tile, where it was not the usual one, to spare memory
@@ -152,6 +154,7 @@ class Recipe:
     text_encoder_dtype: str | None = None
     weights_dtype: str | None = None
     autocast: str | None = None
+    int8: str | None = None
     attention_slicing: int | None = None
     vae_tiling: bool = False
     vae_tile: int | None = None
@@ -190,6 +193,10 @@ class Recipe:
             sides = getattr(self, name)
             if sides is not None and (len(sides) != 2 or not min(sides) >= 8):
                 raise RecipeError(f"the recipe's {name} is {_brief(sides)}; expected a width and a height")
+        if self.int8 is not None and not _INT8.fullmatch(self.int8):
+            raise RecipeError(
+                f"the recipe's int8 is {_brief(self.int8)}; expected 'static-' or 'dynamic-' and 16 hexadecimal digits"
+            )
         if self.subseed_strength and self.subseed is None:
             raise RecipeError("the recipe has a subseed_strength and no subseed")
         try:

@@ -45,6 +45,7 @@ def evaluate(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, … (default: an accelerator if there is one)", show_default=False)
     ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Compute the U-Net in int8, on a CPU.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Where results and sheets go. (default: outputs/eval)", show_default=False),
@@ -61,10 +62,10 @@ def evaluate(
     """
     if context.invoked_subcommand is not None:
         return
-    if write_baseline and (model is not None or only or steps is not None or guidance is not None):
+    if write_baseline and (model is not None or only or steps is not None or guidance is not None or int8):
         raise OptionError(
-            "the baseline is the bundled model's, of all kinds and as it draws by itself; leave out --model, --only, --steps "
-            "and --guidance"
+            "the baseline is the bundled model's, of all kinds and as it draws by itself; leave out --model, --only, --steps, "
+            "--guidance and --int8"
         )
     folder = out or next_free_path(DEFAULT_FOLDER, "eval", "")
     check_writable(folder / "results.json", overwrite=overwrite)
@@ -75,6 +76,7 @@ def evaluate(
         from sfumato.evaluation import KINDS, Repertoire, load_classifier, read_baseline, read_gallery
         from sfumato.evaluation import evaluate as run
         from sfumato.evaluation.drawing import Drawing
+        from sfumato.models.quantising import quantisation_of
 
         kinds = tuple(only or KINDS)
         for kind in kinds:
@@ -83,6 +85,8 @@ def evaluate(
         classifier, gallery, baseline = load_classifier(), read_gallery(), read_baseline()
         pipe = open_model(model, device=device, safety="off")
         settings = {"num_inference_steps": steps, "guidance_scale": guidance}
+        if int8:
+            pipe.quantize()
         card = pipe.card
         with _library_silent():
             result = run(
@@ -101,6 +105,7 @@ def evaluate(
     comparable = baseline if baseline and baseline.gallery_sha256 == result.gallery_sha256 else None
     _print_table(result, comparable)
     described = {"name": pipe.source.origin.name, "sha256": pipe.source.origin.sha256, **pipe.defaults}
+    described |= {"int8": quantised.name} if (quantised := quantisation_of(pipe.unet)) is not None else {}
     described |= {name: value for name, value in settings.items() if value is not None}
     _write(folder, result, comparable, described)
     if model is None and steps is None and guidance is None and baseline is not None:

@@ -43,6 +43,12 @@ def replay(
             "--input", metavar="FILE", help="A picture that it was made from. (default: found by its name too)"
         ),
     ] = None,
+    int8_scales: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Scales of a picture drawn in int8. (default: those that come with the model)"
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps. (default: the recipe's)")] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Save the new picture here. (default: it is not saved)")
@@ -82,6 +88,8 @@ def replay(
         pipe = open_as_recorded(recipe, file, model=model, variant=variant, device=device)
         load_recipe_s(pipe, recipe, file, lora or (), embedding or ())
         load_recipe_s_tiny_vae(pipe, recipe, file, vae_tiny)
+        if int8_scales is not None:
+            pipe.quantize(scales=int8_scales)
         with warnings_said():
             result = pipe.replay(recipe, inputs)
     if out is not None:

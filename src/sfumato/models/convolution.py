@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato.errors import UnsupportedError
+from sfumato.models.int8 import Int8
 from sfumato.models.kernels import convolution
 
 if TYPE_CHECKING:
@@ -56,10 +57,17 @@ def wrapped_axes() -> Axes:
 
 
 class Conv2d(nn.Conv2d):
-    """A two-dimensional convolution that pads with zeros, or, inside `wrapping`, with what is at the other side."""
+    """A two-dimensional convolution that pads with zeros, or, inside `wrapping`, with what is at the other side.
+
+    It computes in int8 where it was told how.
+    """
+
+    int8: Int8 | None = None
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o H W"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Map x."""
+        if self.int8 is not None and not wrapped_axes():
+            return self.int8.convolution(self, x)
         return convolved(self, x, self.weight, self.bias)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from sfumato.models.int8 import Int8
 from sfumato.models.kernels import linear
 
 if TYPE_CHECKING:
@@ -13,8 +14,12 @@ if TYPE_CHECKING:
 
 
 class Linear(nn.Linear):
-    """PyTorch's linear layer by `kernels.linear`."""
+    """PyTorch's linear layer by `kernels.linear`, or in int8."""
+
+    int8: Int8 | None = None
 
     def forward(self, input: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:  # noqa: A002 - torch's name
         """Map the last dimension."""
+        if self.int8 is not None:
+            return self.int8.linear(self, input)
         return linear(input, self.weight, self.bias)

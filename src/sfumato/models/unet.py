@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -194,6 +194,8 @@ class UNet(Network):
     down: nn.ModuleList
     middle: nn.ModuleList
     up: nn.ModuleList
+    quantisation: Any = None
+    """By what its layers are computed in int8: see `models.quantising`."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -252,7 +254,7 @@ class UNet(Network):
 
         Raises OptionError where this U-Net has to be told something that is not given.
         """
-        layers = tuple(layer.keys_values(context) for layer in self._cross_attentions())
+        layers = tuple(layer.keys_values(context) for layer in self.cross_attentions())
         if not (self.size_embedding or self.text_embedding or self.noise_embedding or self.guidance_embedding):
             return KeysValues(layers)
 
@@ -363,7 +365,8 @@ class UNet(Network):
         blocks = ((name, block) for name, block in self.named_modules() if isinstance(block, TransformerBlock))
         return [f"{name}.self_attention" for name, block in blocks if not block.only_cross]
 
-    def _cross_attentions(self) -> Iterator[Attention]:
+    def cross_attentions(self) -> Iterator[Attention]:
+        """The attentions that look at the text, in the order they are called."""
         # Registration order is call order: down, middle, up, and the blocks of each in turn.
         return (layer for block in self.modules() if isinstance(block, TransformerBlock) for layer in block.reading())
 

@@ -45,6 +45,7 @@ from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.opening import Opening
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
 from sfumato.pipeline.parts import as_scheduler, check_fit
+from sfumato.pipeline.quantising import Quantising
 from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_for
 from sfumato.pipeline.replay import ReplayResult, autocast_as, replay, seed_of
 from sfumato.pipeline.request import Request, check_count, check_number, check_size, check_tensor
@@ -71,7 +72,9 @@ logger = logging.getLogger("sfumato")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inverting, TinyDecoding, Sparing):
+class StableDiffusionPipeline(
+    Opening, Wording, Guiding, Switches, Adapting, Inverting, TinyDecoding, Sparing, Quantising
+):
     """Text to image with a Stable Diffusion checkpoint.
 
         pipe = StableDiffusionPipeline.from_pretrained("path/or/hub-id").to("cuda")
@@ -257,7 +260,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         adapters: ActiveAdapters = NO_ADAPTERS,
     ) -> Generator[Work, Results, tuple[StableDiffusionPipelineOutput, list[NoiseSource]]]:
         """A checked request being carried out: yields its work, and returns as `_draw` does once that is done."""
-        notes = [*self._settle_precision(), *self.scheduler.notes, *fast_notes(request)]
+        notes = [*self._settle_precision(), *self._int8_notes(), *self.scheduler.notes, *fast_notes(request)]
         notes += options_of(request).notes(1.0 if is_told_guidance(self.unet.config) else request.guidance_scale)
         rows, words_notes = self._rows(request, embeds, adapters)
         rows = [row for row in rows for _ in range(request.images_per_prompt)]
@@ -330,7 +333,11 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         sliced = self.unet.attention_slicing
         self.unet.set_attention_slicing(recipe.attention_slicing)
         try:
-            with autocast_as(recipe.autocast, self.device.type), self._adapters_of(recipe) as adapters:
+            with (
+                autocast_as(recipe.autocast, self.device.type),
+                self._int8_of(recipe),
+                self._adapters_of(recipe) as adapters,
+            ):
                 return again._draw(request, [seed], exact=True, adapters=adapters, output_type=output_type)[0]
         finally:
             self.unet.set_attention_slicing(sliced)

@@ -11,6 +11,7 @@ import torch
 
 from sfumato.images import to_pil
 from sfumato.models.network import computed_in
+from sfumato.models.quantising import quantisation_of
 from sfumato.pipeline.adapter_recipe import Uses, hashed
 from sfumato.pipeline.canvas import canvas_of
 from sfumato.pipeline.decoding import to_unit
@@ -143,6 +144,7 @@ def recipe_of(
         text_encoder_dtype=dtypes.get("text_encoder"),
         weights_dtype=weights_dtype,
         autocast=name_of(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None,
+        int8=int8.name if (int8 := quantisation_of(parts.unet)) is not None else None,
         attention_slicing=parts.attention_slicing,
         vae_tiling=parts.decoder.tiled,
         vae_tile=parts.decoder.tile,
