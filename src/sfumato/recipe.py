@@ -26,6 +26,8 @@ Emphasis = Literal["none", "a1111", "a1111_no_norm", "comfy", "compel"]
 """In whose words a prompt is written: what of it is markup, and what becomes of its weights."""
 Rounding = Literal["nearest", "down"]
 """How a decoded picture becomes one of 8 bits: to the nearest level, as diffusers does it, or down, as the web UI and ComfyUI do."""
+EngineName = Literal["eager", "compile", "openvino", "graphs"]
+"""What evaluates the networks: eager PyTorch, torch.compile, OpenVINO, CUDA graphs."""
 WorkflowName = Literal["txt2img", "img2img", "inpaint", "instruct", "depth", "upscale"]
 Seamless = Literal["x", "y", "both"]
 """Along which axes a picture can be laid beside itself: from left to right, from top to bottom."""
@@ -98,6 +100,7 @@ class Recipe:
     model, model_sha256        the name it was opened by; the hash of its weights files
     dtype, device              of the U-Net; vae_dtype and text_encoder_dtype where they differ from it; autocast's dtype if it was on
     weights_dtype              the narrower dtype that the weights had been rounded to before, if any
+    engine                     what evaluated the networks; what it can't do was eager
     attention_slicing          heads of an attention computed at a time, None for all
     vae_tiling                 whether the picture was decoded in tiles
     adapters                   what was added to the model: LoRA and its kin, and the embeddings that the prompts name
@@ -147,6 +150,7 @@ class Recipe:
     text_encoder_dtype: str | None = None
     weights_dtype: str | None = None
     autocast: str | None = None
+    engine: EngineName = "eager"
     attention_slicing: int | None = None
     vae_tiling: bool = False
     device: str

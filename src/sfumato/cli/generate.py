@@ -235,6 +235,10 @@ def generate(
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16, bfloat16. (default: float32 on a CPU, float16 elsewhere)")
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="What evaluates the networks: eager, compile, openvino, graphs, or auto. (default: eager)"),
+    ] = None,
     safety: Annotated[
         str | None,
         typer.Option(
@@ -327,6 +331,7 @@ def generate(
         pipe = open_model(model, device=device, dtype=dtype, variant=variant, safety=safety, safety_threshold=threshold)
         if safety is None:
             judged_by_default(pipe, judge, said=safety_threshold is not None)
+        pipe.set_engine(engine or "eager")
         load_adapters(pipe, loras, embeddings)
         pipe.scheduler = choose_scheduler(pipe.scheduler, sampler, spacing, compat)
         settings = {

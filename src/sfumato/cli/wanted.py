@@ -24,6 +24,7 @@ class Opens:
     variant: str | None
     device: str | None
     dtype: str | None
+    engine: str | None
     safety: str | None
     safety_threshold: float | None
     embeddings: tuple[tuple[Path, str | None], ...]
@@ -104,7 +105,9 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
     )
     if second and pictures:
         raise OptionError("--hires draws twice, and takes no --image; leave one of them out")
-    model, variant, device, dtype, loras, embeddings = take("model", "variant", "device", "dtype", "lora", "embedding")
+    model, variant, device, dtype, engine, loras, embeddings = take(
+        "model", "variant", "device", "dtype", "engine", "lora", "embedding"
+    )
     # An option that is added to `generate` is to be taken here as well: nothing that was asked for is left undone.
     assert not left, f"options of sfumato generate that wanted_of does not know: {', '.join(left)}"
     used = [parse_lora(text) for text in loras or ()]
@@ -121,6 +124,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
             variant=variant,
             device=device,
             dtype=dtype,
+            engine=engine,
             safety="off" if no_safety else safety,
             safety_threshold=threshold,
             embeddings=tuple(parse_embedding(text) for text in embeddings or ()),

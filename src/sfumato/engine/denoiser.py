@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sfumato.diffusion.guidance import Guidance, is_perturbed
 from sfumato.diffusion.prediction import denoised_from, network_scale
+from sfumato.engine.evaluators import Evaluation, unet_task
 from sfumato.engine.health import first_nonfinite_layer, is_finite
 from sfumato.engine.job import Run
 from sfumato.errors import NumericalError
@@ -37,8 +38,9 @@ class Batch:
 class Denoiser:
     """Evaluates the rows of one or more runs in a single batch of the network."""
 
-    def __init__(self, unet: UNet) -> None:
+    def __init__(self, unet: UNet, evaluation: Evaluation | None = None) -> None:
         self.unet = unet
+        self._evaluation = evaluation or Evaluation()
 
     def __call__(self, runs: Sequence[Run]) -> list[Tensor]:
         """The denoised estimate each run's pending query asks for, `channels h w` each, float32, where its x is; two where it asks for two.
@@ -121,7 +123,7 @@ class Denoiser:
         with torch.no_grad(), job.adapters.beside("unet", self.unet), wrapping(job.wraps, self.unet):
             changes = {"perturbed": self._perturbed(batch), "freeu": job.freeu}
             said = {name: change for name, change in changes.items() if change is not None}
-            return self.unet(batch.x, batch.timesteps, batch.keys_values, **said)
+            return self._evaluation(unet_task(self.unet, batch.x, batch.timesteps, batch.keys_values, said))
 
     def _perturbed(self, batch: Batch) -> Perturbed | None:
         """Which rows of a batch ask for a perturbed network; None for none."""

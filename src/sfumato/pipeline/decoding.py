@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sfumato.engine.evaluators import Evaluation, decoder_task
 from sfumato.engine.health import first_nonfinite_layer, is_finite
 from sfumato.errors import NumericalError, OptionError
 from sfumato.images import to_pil
@@ -20,15 +21,18 @@ from sfumato.recipe import Rounding
 class Decoder:
     """Decodes latents one image at a time, so that memory stays that of one and no image depends on another.
 
-    `tiled` decodes large pictures in tiles; along `axes` the picture wraps. An autoencoder that overflows in float16, as SDXL's does, is computed in float32
+    `tiled` decodes large pictures in tiles, eagerly; `evaluation` says what evaluates whole ones. Along `axes` the picture wraps. An autoencoder that overflows in float16, as SDXL's does, is computed in float32
     from then on, in a copy; `widened` says so.
     """
 
-    def __init__(self, vae: AutoencoderKL, *, tiled: bool = False, axes: Axes = NOWHERE) -> None:
+    def __init__(
+        self, vae: AutoencoderKL, *, tiled: bool = False, axes: Axes = NOWHERE, evaluation: Evaluation | None = None
+    ) -> None:
         self._vae = vae
         self._wide: AutoencoderKL | None = None
         self.tiled = tiled
         self._axes = axes
+        self.evaluation = evaluation or Evaluation()
 
     @property
     def widened(self) -> bool:
@@ -52,7 +56,7 @@ class Decoder:
     def _decode(self, vae: AutoencoderKL, latents: Tensor) -> Tensor:
         unscaled = unscale(vae, latents)
         with torch.no_grad(), wrapping(self._axes, vae):
-            return vae.decode_tiled(unscaled) if self.tiled else vae.decode_whole(unscaled)
+            return vae.decode_tiled(unscaled) if self.tiled else self.evaluation(decoder_task(vae, unscaled))
 
     def _diagnosis(self, vae: AutoencoderKL, latents: Tensor) -> NumericalError:
         unscaled = unscale(vae, latents)

@@ -32,6 +32,7 @@ from sfumato.pipeline.conditioning import stacked
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.encoding import Encoder
 from sfumato.pipeline.enlarging import made_again
+from sfumato.pipeline.evaluating import Evaluating
 from sfumato.pipeline.guidance_options import GuidanceOptions, options_of
 from sfumato.pipeline.guiding import Guiding
 from sfumato.pipeline.image_to_image import Noises, levels_of
@@ -66,7 +67,7 @@ logger = logging.getLogger("sfumato")
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inverting):
+class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Evaluating, Adapting, Inverting):
     """Text to image with a Stable Diffusion checkpoint.
 
         pipe = StableDiffusionPipeline.from_pretrained("path/or/hub-id").to("cuda")
@@ -294,7 +295,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         result = result_of(
             request, parts, outcomes, [None] * len(seeds) if latents is not None else seeds, self.source.now(**networks),
             output_type=output_type, dtypes=dtypes_of(networks), weights_dtype=self.source.rounded_to(self.unet.dtype),
-            uses=uses, unrecorded=unrecorded, notes=[*notes, *words_notes],
+            uses=uses, unrecorded=unrecorded, notes=[*notes, *words_notes, *parts.evaluation.notes],
         )  # fmt: skip
         return result, sources
 
@@ -305,6 +306,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         again = copy(self)
         again.scheduler = scheduler_from_config(recipe.scheduler)
         again._tiled = recipe.vae_tiling
+        again._evaluated_as(recipe)
         again.safety_checker = judge_of(recipe, self.safety_checker)
         again.safety_mode = recipe.safety_mode or "block"
         request = again._request(
@@ -382,7 +384,7 @@ class StableDiffusionPipeline(Opening, Wording, Guiding, Switches, Adapting, Inv
         tiled = self.vae.use_tiling if self._tiled is None else self._tiled
         return Parts(
             unet=self.unet,
-            decoder=Decoder(self.vae, tiled=tiled, axes=axes),
+            decoder=Decoder(self.vae, tiled=tiled, axes=axes, evaluation=self._new_evaluation()),
             encoder=Encoder(self.vae, tiled=tiled, axes=axes),
             vae_scale=self.vae.scale,
             scheduler=self.scheduler,

@@ -13,6 +13,7 @@ from sfumato.images import to_pil
 from sfumato.pipeline.adapter_recipe import Uses, hashed
 from sfumato.pipeline.canvas import canvas_of
 from sfumato.pipeline.decoding import to_unit
+from sfumato.pipeline.evaluating import engine_versions
 from sfumato.pipeline.guidance_options import options_of
 from sfumato.pipeline.noise_options import noise_fields
 from sfumato.pipeline.output import StableDiffusionPipelineOutput
@@ -140,6 +141,7 @@ def recipe_of(
         text_encoder_dtype=dtypes.get("text_encoder"),
         weights_dtype=weights_dtype,
         autocast=name_of(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None,
+        engine=parts.evaluation.name,
         attention_slicing=parts.attention_slicing,
         vae_tiling=parts.decoder.tiled,
         device=device,
@@ -147,7 +149,7 @@ def recipe_of(
         **judgement(parts, outcome),
         exact=parts.exact or device == "cpu",
         rounding=request.rounding,
-        versions=versions(device),
+        versions=versions(device) | engine_versions(parts.evaluation.name),
         pixels_sha256=None if picture is None else pixels_sha256(picture),
         unrecorded="; ".join(unrecorded) or None,
     )

@@ -16,6 +16,7 @@ from sfumato.diffusion.guidance import Guidance, PictureGuidance
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.spacing import Levels
 from sfumato.engine import Engine, Event, Job, evaluating
+from sfumato.engine.evaluators import Evaluation
 from sfumato.errors import SfumatoError, SizeError
 from sfumato.images import to_pil
 from sfumato.models.unet import UNet
@@ -47,6 +48,11 @@ class Parts:
     attention_slicing: int | None
     exact: bool
     adapters: ActiveAdapters = NO_ADAPTERS
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What evaluates the U-Net, and the decoder."""
+        return self.decoder.evaluation
 
 
 @dataclass(slots=True)
@@ -129,7 +135,7 @@ def run(
 
     results = yield Work(
         jobs=jobs,
-        engine=lambda: Engine(parts.unet, exact=parts.exact, decode=preview),
+        engine=lambda: Engine(parts.unet, exact=parts.exact, decode=preview, evaluation=parts.evaluation),
         bar=bar,
         on_round=on_round,
         on_event=on_event,
