@@ -17,6 +17,7 @@ from sfumato.engine.evaluators.evaluation import Ready
 from sfumato.engine.evaluators.storage import cache_folder, weights_hash, whole_folder
 from sfumato.engine.evaluators.task import Form, Task
 from sfumato.errors import EngineError
+from sfumato.models.latent_upscaler import LatentUpscaler
 from sfumato.recipe import EngineName
 from sfumato.version import __version__
 
@@ -47,9 +48,11 @@ class OpenVINO:
         return str(self._library.__version__)
 
     def prepare(self, task: Task) -> Ready:
-        """The network for the task's shapes. Raises EngineError on another device or in another precision."""
+        """The network for the task's shapes. Raises EngineError on another device, in another precision, and for a latent upscaler."""
         if any(each.device.type != "cpu" or each.dtype != torch.float32 for each in task.inputs):
             raise EngineError("it computes in float32 on a CPU alone")
+        if isinstance(task.network, LatentUpscaler):  # 2026.4 ends the whole process while it compiles one
+            raise EngineError("it can't compile a latent upscaler")
         model = self._model(task)
         model.reshape(dict(enumerate(list(each.shape) for each in task.inputs)))
         options = {
