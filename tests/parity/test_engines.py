@@ -54,14 +54,13 @@ def task_of(network: Any, rows: int, height: int, width: int, tokens: int = 7) -
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
 
-    told = Told()
     if isinstance(network, LatentUpscaler):
         told = Told(pooled=normal(rows, config.context_dim))
-    elif config.sizes_width:
-        numbers = (config.sizes_width - WIDTH_2) // config.size_width
-        told = Told(pooled=normal(rows, WIDTH_2), sizes=torch.full((rows, numbers), 64.0))
-    elif config.noise_levels or config.guidance_width:
+    else:
+        numbers = (config.sizes_width - WIDTH_2) // config.size_width if config.sizes_width else 0
         told = Told(
+            pooled=normal(rows, WIDTH_2) if numbers else None,
+            sizes=torch.full((rows, numbers), 64.0) if numbers else None,
             noise_level=torch.full((rows,), 3) if config.noise_levels else None,
             guidance_scale=torch.full((rows,), 7.5) if config.guidance_width else None,
         )

@@ -45,14 +45,15 @@ class Compiled:
         path = artefacts_of(task)
         if path.is_file():
             _load(path)
-        compiled = torch.compile(task.function, dynamic=False, fullgraph=True)
+        library: Any = torch  # the compiler's settings have no types
+        compiled = library.compile(task.function, dynamic=False, fullgraph=True)
         network, form = weakref.ref(task.network), task.form
         kept = False
 
         def answer(inputs: Sequence[Tensor]) -> Tensor:
             nonlocal kept
             limits: dict[str, Any] = {"recompile_limit": SHAPES, "fail_on_recompile_limit_hit": True}
-            with torch._dynamo.config.patch(**limits):
+            with library._dynamo.config.patch(**limits):
                 made = compiled(network(), form, *inputs)
             if not kept:
                 kept = True

@@ -65,7 +65,7 @@ class OpenVINO:
         def answer(inputs: Sequence[Tensor]) -> Tensor:
             values = {place: each.detach().contiguous().numpy() for place, each in enumerate(inputs)}
             request.infer(values, share_inputs=True)
-            return torch.from_numpy(request.get_output_tensor(0).data.copy())
+            return torch.tensor(request.get_output_tensor(0).data)
 
         return answer
 

@@ -107,7 +107,9 @@ def why_eager(task: Task) -> str | None:
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d) and type(module) not in PLAIN:
             return f"layers of another kind ({type(module).__name__})"
-        if module._forward_pre_hooks or any(hook is not add_sides for hook in module._forward_hooks.values()):
+        before: Any = getattr(module, "_forward_pre_hooks")  # noqa: B009 - PyTorch has no public name for them
+        after: Any = getattr(module, "_forward_hooks")  # noqa: B009
+        if before or any(hook is not add_sides for hook in after.values()):
             return "hooks on the network's layers"
     return None
 
