@@ -7,6 +7,7 @@
     │   ├── OptionError                  a number or choice out of its range (steps, guidance, eta …)
     │   ├── UnknownNameError             a sampler, spacing, scheduler … that does not exist; offers the nearest
     │   ├── ScheduleError                noise levels that can't be made or visited
+    │   ├── EngineError                  an engine that this machine does not have, or that can't evaluate a network
     │   └── UnsupportedError             an option of the field that Sfumato does not honour, and why
     │       ├── AbsentError              (also AttributeError) a well-known attribute that a pipeline does not have
     │       └── AbsentNameError          (also ImportError) a name of diffusers that the package does not have
@@ -71,6 +72,10 @@ class UnknownNameError(UsageError):
 
 class ScheduleError(UsageError):
     """Noise levels that can't be made or visited."""
+
+
+class EngineError(UsageError):
+    """An engine that this machine does not have, with what to install, or that can't evaluate a network."""
 
 
 class UnsupportedError(UsageError):

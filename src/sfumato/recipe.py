@@ -26,6 +26,8 @@ Emphasis = Literal["none", "a1111", "a1111_no_norm", "comfy", "compel"]
 """In whose words a prompt is written: what of it is markup, and what becomes of its weights."""
 Rounding = Literal["nearest", "down"]
 """How a decoded picture becomes one of 8 bits: to the nearest level, as diffusers does it, or down, as the web UI and ComfyUI do."""
+EngineName = Literal["eager", "compile", "openvino", "graphs"]
+"""What evaluates the networks: eager PyTorch, torch.compile, OpenVINO, CUDA graphs."""
 WorkflowName = Literal["txt2img", "img2img", "inpaint", "instruct", "depth", "upscale"]
 Seamless = Literal["x", "y", "both"]
 """Along which axes a picture can be laid beside itself: from left to right, from top to bottom."""
@@ -102,6 +104,7 @@ class Recipe:
     dtype, device              of the U-Net; vae_dtype and text_encoder_dtype where they differ from it; autocast's dtype if it was on
     weights_dtype              the narrower dtype that the weights had been rounded to before, if any
     int8                       by what scales the U-Net's layers were computed in int8, static or dynamic, and their digest; None for float
+    engine                     what evaluated the networks; what it can't do was eager
     attention_slicing          heads of an attention computed at a time, None for all
     vae_tiling                 whether the picture was decoded in tiles
     vae_tile                   latents along the edge of a tile, where it was not the usual one, to spare memory
@@ -155,6 +158,7 @@ class Recipe:
     weights_dtype: str | None = None
     autocast: str | None = None
     int8: str | None = None
+    engine: EngineName = "eager"
     attention_slicing: int | None = None
     vae_tiling: bool = False
     vae_tile: int | None = None

@@ -86,6 +86,12 @@ class ActiveAdapters:
 NO_ADAPTERS = ActiveAdapters()
 
 
+def is_adapted(network: nn.Module) -> bool:
+    """Whether adapters run beside layers of this network, here and now."""
+    sides = _running.get()
+    return sides is not None and any(layer in sides for layer in network.modules())
+
+
 def bound(adapter: Adapter, name: str, network: nn.Module) -> dict[nn.Module, Change]:
     """The adapter's changes by layer of the network, where those layers are and in their precision; the layers get their hook.
 
@@ -108,7 +114,8 @@ def bound(adapter: Adapter, name: str, network: nn.Module) -> dict[nn.Module, Ch
 
 def add_sides(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
     """A layer's output with what runs beside it; None, which leaves the output as it is, where nothing does."""
-    sides = _running.get()
+    # A compiler can't look into variables of a thread; where adapters run, nothing is compiled.
+    sides = None if torch.compiler.is_compiling() else _running.get()
     if sides is None or layer not in sides:
         return None
     x = inputs[0]

@@ -176,7 +176,9 @@ class _Again:
 
 def _model(options: Mapping[str, Any]) -> str:
     """What a model is opened with, so that rows of one model come together."""
-    return json.dumps([options.get(name) for name in ("model", "variant", "device", "dtype", "embedding")], default=str)
+    return json.dumps(
+        [options.get(name) for name in ("model", "variant", "device", "dtype", "engine", "embedding")], default=str
+    )
 
 
 def _model_of(recipe: Recipe | None) -> str:

@@ -268,6 +268,10 @@ def generate(
             "the model, or else each input's own)",
         ),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="What evaluates the networks: eager, compile, openvino, graphs, or auto. (default: eager)"),
+    ] = None,
     safety: Annotated[
         str | None,
         typer.Option(
@@ -369,6 +373,7 @@ def generate(
         )
         if safety is None:
             judged_by_default(pipe, judge, said=safety_threshold is not None)
+        pipe.set_engine(engine or "eager")
         load_adapters(pipe, loras, embeddings)
         if vae_tiny is not None:
             pipe.load_tiny_vae(vae_tiny)

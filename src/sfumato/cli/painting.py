@@ -71,6 +71,7 @@ class Painter:
                 opens.model, device=opens.device, dtype=opens.dtype, variant=opens.variant, safety=opens.safety,
                 safety_threshold=threshold, memory=opens.memory, download=self.download,
             )  # fmt: skip
+            pipe.set_engine(opens.engine or "eager")
             if opens.safety is None:
                 judged_by_default(pipe, judge, said=opens.safety_threshold is not None)
             if opens.vae_tiny is not None:

@@ -25,6 +25,7 @@ class Opens:
     variant: str | None
     device: str | None
     dtype: str | None
+    engine: str | None
     safety: str | None
     safety_threshold: float | None
     memory: str | None
@@ -107,7 +108,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
     )
     if second and pictures:
         raise OptionError("--hires draws twice, and takes no --image; leave one of them out")
-    model, variant, device, dtype, memory = take("model", "variant", "device", "dtype", "memory")
+    model, variant, device, dtype, engine, memory = take("model", "variant", "device", "dtype", "engine", "memory")
     loras, embeddings, fast, vae_tiny = take("lora", "embedding", "fast", "vae_tiny")
     # An option that is added to `generate` is to be taken here as well: nothing that was asked for is left undone.
     assert not left, f"options of sfumato generate that wanted_of does not know: {', '.join(left)}"
@@ -125,6 +126,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
             variant=variant,
             device=device,
             dtype=dtype,
+            engine=engine,
             safety="off" if no_safety else safety,
             safety_threshold=threshold,
             memory=memory,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sfumato.diffusion.guidance import Guidance, is_perturbed
 from sfumato.diffusion.prediction import denoised_from, network_scale
+from sfumato.engine.evaluators import Evaluation, unet_task
 from sfumato.engine.fast import joined
 from sfumato.engine.health import first_nonfinite_layer, is_finite
 from sfumato.engine.job import Job, Run
@@ -43,9 +44,10 @@ class Batch:
 class Denoiser:
     """Evaluates the rows of one or more runs in a single batch of the network."""
 
-    def __init__(self, unet: UNet, economy: Economy | None = None) -> None:
+    def __init__(self, unet: UNet, economy: Economy | None = None, evaluation: Evaluation | None = None) -> None:
         self.unet = unet
         self._economy = economy or Economy()
+        self._evaluation = evaluation or Evaluation()
 
     def __call__(self, runs: Sequence[Run]) -> list[Tensor]:
         """The denoised estimate each run's pending query asks for, `channels h w` each, float32, where its x is; two where it asks for two.
@@ -176,7 +178,7 @@ class Denoiser:
             }
             said = {name: change for name, change in changes.items() if change is not None}
             keys_values = batch.keys_values.rows(rows.start, rows.stop)
-            output = self.unet(batch.x[rows], batch.timesteps[rows], keys_values, **said)
+            output = self._evaluation(unet_task(self.unet, batch.x[rows], batch.timesteps[rows], keys_values, said))
             if deep is not None and deep.features is not None:
                 inside.append(deep.features)
             return output

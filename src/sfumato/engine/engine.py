@@ -11,6 +11,7 @@ from torch import Tensor
 from sfumato.diffusion.conversation import Query, Step
 from sfumato.engine.batching import batches
 from sfumato.engine.denoiser import Denoiser
+from sfumato.engine.evaluators import Evaluation
 from sfumato.engine.events import Event, ImageDone, ImageFailed, StepDone
 from sfumato.engine.frontier import evaluation_error
 from sfumato.engine.job import Job, Run
@@ -29,8 +30,9 @@ class Engine:
     bit-identical whatever runs beside it. On an accelerator rows of different images share batches of up to GPU_ROWS.
     `max_rows` sets another limit for either; `exact=True` evaluates every image alone anywhere.
 
-    `economy` says how memory is spared; where it runs out, an image is asked for again with the next measures. `decode` makes a preview
-    picture of `channels h w` latents. Not thread-safe: one thread drives an engine, and may
+    `economy` says how memory is spared; where it runs out, an image is asked for again with the next measures. `evaluation` says what
+    evaluates the network; unset, eager PyTorch. `decode` makes a preview picture of `channels h w` latents. Not thread-safe: one thread
+    drives an engine, and may
     submit and cancel between events.
     """
 
@@ -42,9 +44,10 @@ class Engine:
         exact: bool = False,
         decode: Callable[[Tensor], Any] | None = None,
         economy: Economy | None = None,
+        evaluation: Evaluation | None = None,
     ) -> None:
         self._economy = economy or Economy()
-        self._denoise = Denoiser(unet, self._economy)
+        self._denoise = Denoiser(unet, self._economy, evaluation)
         usual = 1 if unet.device.type == "cpu" else GPU_ROWS
         self._max_rows = 1 if exact else usual if max_rows is None else max_rows
         self._decode = decode

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sfumato.engine.evaluators import Evaluation, decoder_task
 from sfumato.engine.health import first_nonfinite_layer, is_finite
 from sfumato.engine.memory import Economy
 from sfumato.errors import NumericalError, OptionError
@@ -23,9 +24,9 @@ from sfumato.recipe import Rounding
 class Decoder:
     """Decodes latents one image at a time, so that memory stays that of one and no image depends on another.
 
-    `tiled` decodes large pictures in tiles; so does an `economy` that asks for it, or comes to when memory runs out. Along `axes` the
-    picture wraps. An autoencoder that overflows in float16, as SDXL's does, is computed in float32 from then on, in a copy; `widened` says so.
-    `recorded` is what a recipe says of an autoencoder that is not the model's own.
+    `tiled` decodes large pictures in tiles, eagerly; so does an `economy` that asks for it, or comes to when memory runs out; `evaluation`
+    says what evaluates whole ones. Along `axes` the picture wraps. An autoencoder that overflows in float16, as SDXL's does, is computed in
+    float32 from then on, in a copy; `widened` says so. `recorded` is what a recipe says of an autoencoder that is not the model's own.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class Decoder:
         axes: Axes = NOWHERE,
         economy: Economy | None = None,
         recorded: Mapping[str, Any] | None = None,
+        evaluation: Evaluation | None = None,
     ) -> None:
         self._vae = vae
         self._wide: AutoencoderKL | None = None
         self._tiled = tiled
         self.recorded = recorded or {}
         self._axes = axes
+        self.evaluation = evaluation or Evaluation()
         self._economy = economy or Economy()
 
     @property
@@ -79,7 +82,9 @@ class Decoder:
     def _decode(self, vae: AutoencoderKL, latents: Tensor) -> Tensor:
         unscaled = unscale(vae, latents)
         with torch.no_grad(), wrapping(self._axes, vae):
-            return vae.decode_tiled(unscaled, self.tile) if self.tiled else vae.decode_whole(unscaled)
+            if self.tiled:
+                return vae.decode_tiled(unscaled, self.tile)
+            return self.evaluation(decoder_task(vae, unscaled))
 
     def _diagnosis(self, vae: AutoencoderKL, latents: Tensor) -> NumericalError:
         unscaled = unscale(vae, latents)

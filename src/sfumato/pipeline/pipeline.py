@@ -34,6 +34,7 @@ from sfumato.pipeline.conditioning import stacked
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.encoding import Encoder
 from sfumato.pipeline.enlarging import made_again
+from sfumato.pipeline.evaluating import Evaluating
 from sfumato.pipeline.fast_options import fast_notes, fast_of_recipe, take_fast
 from sfumato.pipeline.guidance_options import GuidanceOptions, options_of
 from sfumato.pipeline.guiding import Guiding
@@ -73,7 +74,7 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
 class StableDiffusionPipeline(
-    Opening, Wording, Guiding, Switches, Adapting, Inverting, TinyDecoding, Sparing, Quantising
+    Opening, Wording, Guiding, Switches, Evaluating, Adapting, Inverting, TinyDecoding, Sparing, Quantising
 ):
     """Text to image with a Stable Diffusion checkpoint.
 
@@ -307,7 +308,7 @@ class StableDiffusionPipeline(
         result = result_of(
             request, parts, outcomes, [None] * len(seeds) if latents is not None else seeds, self.source.now(**networks),
             output_type=output_type, dtypes=dtypes_of(networks), weights_dtype=self.source.rounded_to(self.unet.dtype),
-            uses=uses, unrecorded=unrecorded, notes=[*notes, *words_notes, *economy.notes],
+            uses=uses, unrecorded=unrecorded, notes=[*notes, *words_notes, *parts.evaluation.notes, *economy.notes],
         )  # fmt: skip
         return result, sources
 
@@ -317,11 +318,9 @@ class StableDiffusionPipeline(
         """The one picture of a recipe, with its own scheduler and switches, its rows evaluated alone."""
         again = copy(self)
         again.scheduler = scheduler_from_config(recipe.scheduler)
-        again._tiled, again._measures, again._tiny = (
-            recipe.vae_tiling,
-            again._measures_of(recipe),
-            self._tiny_of(recipe),
-        )
+        again._tiled, again._measures = recipe.vae_tiling, again._measures_of(recipe)
+        again._tiny = self._tiny_of(recipe)
+        again._evaluated_as(recipe)
         again.safety_checker, again.safety_mode = judge_of(recipe, self.safety_checker), recipe.safety_mode or "block"
         request = again._request(
             recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
@@ -406,8 +405,13 @@ class StableDiffusionPipeline(
         return Parts(
             unet=self.unet,
             decoder=Decoder(
-                self._decodes(), tiled=tiled, axes=axes, economy=economy, recorded=self._tiny and self._tiny.recorded()
-            ),
+                self._decodes(),
+                tiled=tiled,
+                axes=axes,
+                economy=economy,
+                recorded=self._tiny and self._tiny.recorded(),
+                evaluation=self._new_evaluation(),
+            ),  # fmt: skip
             encoder=Encoder(self.vae, tiled=tiled, axes=axes),
             vae_scale=self.vae.scale,
             scheduler=self.scheduler,

@@ -75,7 +75,9 @@ def _differences(was: Recipe, now: Recipe) -> list[str]:
         before, after = (dict(recipe.inputs.get(role) or {}).get("sha256") for recipe in (was, now))
         if before != after:
             found.append(f"{role}: the picture {_short(before)} then, {_short(after)} now")
-    for name in ("dtype", "vae_dtype", "text_encoder_dtype", "weights_dtype", "int8", "autocast", "device", "safety"):
+    for name in (
+        "dtype", "vae_dtype", "text_encoder_dtype", "weights_dtype", "int8", "autocast", "device", "engine", "safety",
+    ):  # fmt: skip
         own = name in ("vae_dtype", "text_encoder_dtype", "weights_dtype")  # unset, they are the U-Net's
         before, after = (getattr(recipe, name) or (recipe.dtype if own else None) for recipe in (was, now))
         if before != after:

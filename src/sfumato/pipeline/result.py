@@ -15,6 +15,7 @@ from sfumato.models.quantising import quantisation_of
 from sfumato.pipeline.adapter_recipe import Uses, hashed
 from sfumato.pipeline.canvas import canvas_of
 from sfumato.pipeline.decoding import to_unit
+from sfumato.pipeline.evaluating import engine_versions
 from sfumato.pipeline.fast_options import fast_of, recorded
 from sfumato.pipeline.guidance_options import options_of
 from sfumato.pipeline.noise_options import noise_fields
@@ -145,6 +146,7 @@ def recipe_of(
         weights_dtype=weights_dtype,
         autocast=name_of(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None,
         int8=int8.name if (int8 := quantisation_of(parts.unet)) is not None else None,
+        engine=parts.evaluation.name,
         attention_slicing=parts.attention_slicing,
         vae_tiling=parts.decoder.tiled,
         vae_tile=parts.decoder.tile,
@@ -154,7 +156,7 @@ def recipe_of(
         **judgement(parts, outcome),
         exact=parts.exact or device == "cpu",
         rounding=request.rounding,
-        versions=versions(device),
+        versions=versions(device) | engine_versions(parts.evaluation.name),
         pixels_sha256=None if picture is None else pixels_sha256(picture),
         unrecorded="; ".join(unrecorded) or None,
     )

@@ -16,6 +16,7 @@ from sfumato.diffusion.guidance import Guidance, PictureGuidance
 from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.spacing import Levels
 from sfumato.engine import Engine, Event, ImageDone, Job, evaluating
+from sfumato.engine.evaluators import Evaluation
 from sfumato.engine.memory import Economy
 from sfumato.errors import SfumatoError, SizeError
 from sfumato.images import to_pil
@@ -50,6 +51,11 @@ class Parts:
     exact: bool
     adapters: ActiveAdapters = NO_ADAPTERS
     economy: Economy = field(default_factory=Economy)
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What evaluates the U-Net, and the decoder."""
+        return self.decoder.evaluation
 
 
 @dataclass(slots=True)
@@ -132,7 +138,9 @@ def run(
 
     results = yield Work(
         jobs=jobs,
-        engine=lambda: Engine(parts.unet, exact=parts.exact, decode=preview, economy=parts.economy),
+        engine=lambda: Engine(
+            parts.unet, exact=parts.exact, decode=preview, economy=parts.economy, evaluation=parts.evaluation
+        ),
         bar=bar,
         on_round=on_round,
         on_event=on_event,

@@ -65,6 +65,8 @@ def draw_together(
     if len({bool(call.get("exact")) for call in calls}) > 1:
         raise UsageError("calls that are drawn together are all exact or none is; draw these apart")
     begun: list[_Begun | SfumatoError] = []
+    pipe = copy(pipe)
+    pipe._evaluation = pipe._new_evaluation()  # the calls share an engine, and so what is chosen
     for call in calls:
         if call.get("seeds") is None:
             raise UsageError("calls that are drawn together need seeds=[…] each; a generator is drawn from in turn")
