@@ -3,8 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -12,11 +11,12 @@ from sfumato.cli.adapters import load_adapters, parse_embedding, parse_lora
 from sfumato.cli.canvas import canvas_options
 from sfumato.cli.fast import fast_options
 from sfumato.cli.guidance import guidance_options
+from sfumato.cli.options import asking, running, sources
 from sfumato.cli.outputs import Shot, plan_outputs
 from sfumato.cli.parsing import parse_grid, parse_size
 from sfumato.cli.pictures import picture_options, second_pass
 from sfumato.cli.terminal import say
-from sfumato.cli.wording import EMPHASIS_HELP, Worded
+from sfumato.cli.wording import Worded
 from sfumato.errors import OptionError, PromptError
 
 if TYPE_CHECKING:
@@ -31,274 +31,75 @@ USUAL_VARIATION = 0.1
 
 
 def generate(
-    prompts: Annotated[
-        list[str] | None, typer.Argument(metavar="PROMPT…", help="What to draw; several prompts make one picture each.")
-    ] = None,
-    number: Annotated[int, typer.Option("-n", "--number", help="Pictures for each prompt.")] = 1,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the first picture; the next ones count up. Drawn and said if not given.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: the model's)")] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="How closely to follow the prompt; 1 is no guidance. (default: the model's)")
-    ] = None,
-    guidance_rescale: Annotated[
-        float | None, typer.Option(help="Take back so much of what guidance adds to contrast, 0 to 1. (default: 0)")
-    ] = None,
-    guidance_interval: Annotated[
-        str | None, typer.Option(metavar="START,END", help="Guide only this share of the steps, such as 0.2,0.8.")
-    ] = None,
-    pag_scale: Annotated[
-        float | None, typer.Option(help="Perturbed-attention guidance, for firmer shapes; usual: 3. (default: 0)")
-    ] = None,
-    pag_adaptive: Annotated[
-        float | None, typer.Option(help="How much of --pag-scale is gone with each of the network's 1000 timesteps.")
-    ] = None,
-    pag_layers: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Which attention to perturb: mid, down_blocks.1, …; repeat. (default: mid)"),
-    ] = None,
-    freeu: Annotated[
-        str | None, typer.Option(metavar="S1,S2,B1,B2", help="FreeU's factors, such as 0.9,0.2,1.2,1.4.")
-    ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            help="By any name that AUTOMATIC1111, k-diffusion or diffusers have for it, such as euler, 'DPM++ 2M Karras', UniPC; "
-            "`sfumato samplers` lists them. (default: the model's)"
-        ),
-    ] = None,
-    spacing: Annotated[
-        str | None,
-        typer.Option(
-            "--schedule",
-            "--spacing",
-            help="Which noise levels to visit: karras, exponential, beta, trailing, …; `sfumato samplers --schedules` lists them. "
-            "(default: the model's, or the sampler's own)",
-        ),
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Width and height in pixels. (default: the model's)")
-    ] = None,
-    rng: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose noise a seed gives: cpu (diffusers on a CPU, ComfyUI), nv (CUDA, the A1111 web UI), or nv:CARD, such as nv:t4. "
-            "(default: cpu)"
-        ),
-    ] = None,
-    variation_seed: Annotated[
-        int | None, typer.Option(help="Vary the picture of --seed towards this one's; the next ones count up.")
-    ] = None,
-    variation_strength: Annotated[
-        float | None, typer.Option(help="How far to vary, 0 to 1. (default: 0.1 with --variation-seed)")
-    ] = None,
-    seed_resize: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Begin from the noise that the seed has at this size.")
-    ] = None,
-    ensd: Annotated[
-        int | None, typer.Option(help="Added to the seed for the noise of later steps (eta noise seed delta).")
-    ] = None,
-    negative: Annotated[str | None, typer.Option(help="What to keep out of the picture.")] = None,
-    image: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Begin from this picture; its size is drawn, unless --size says another."),
-    ] = None,
-    strength: Annotated[
-        float | None,
-        typer.Option(help="How much of the image is to change, 0 to 1. (default: 0.8; under a mask 1)"),
-    ] = None,
-    resize: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODE", help="An image of other proportions: resize (stretch), crop, fill. (default: resize)"
-        ),
-    ] = None,
-    mask: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Paint anew what is white here, and change no pixel where it is black."),
-    ] = None,
-    mask_blur: Annotated[float | None, typer.Option(help="Soften the mask's edge by so many pixels.")] = None,
-    soft_mask: Annotated[bool, typer.Option("--soft-mask", help="Paint in part what is grey in the mask.")] = False,
-    mask_content: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHAT",
-            help="What lies under the mask at first: original, fill (its surroundings), noise, nothing. (default: original)",
-        ),
-    ] = None,
-    only_masked: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PADDING",
-            help="Paint only the masked part, with so many pixels around it, at the full size of the model or --size.",
-        ),
-    ] = None,
-    extend: Annotated[
-        str | None,
-        typer.Option(
-            metavar="L,T,R,B", help="Paint margins of so many pixels around the image: left, top, right, bottom."
-        ),
-    ] = None,
-    hires: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SCALE",
-            help="Draw at the size, enlarge that much, and draw over it: a second pass with its own settings.",
-        ),
-    ] = None,
-    hires_strength: Annotated[
-        float | None, typer.Option(help="How much the second pass changes, 0 to 1. (default: 0.7)")
-    ] = None,
-    hires_steps: Annotated[
-        int | None, typer.Option(help="Steps of the second pass. (default: those of the first)")
-    ] = None,
-    hires_sampler: Annotated[
-        str | None, typer.Option(metavar="SAMPLER", help="Sampler of the second pass. (default: that of the first)")
-    ] = None,
-    hires_prompt: Annotated[
-        str | None, typer.Option(help="Prompt of the second pass. (default: that of the first)")
-    ] = None,
-    hires_enlarge: Annotated[
-        str | None, typer.Option(metavar="WHAT", help="What is enlarged: latent or pixel. (default: latent)")
-    ] = None,
-    upscale: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SCALE", help="Draw the image over at so many times its size, in tiles, at a strength of 0.3."
-        ),
-    ] = None,
-    tile: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Draw a picture larger than the model in overlapping tiles: pixels of a side, WxH, or 'model' for its own size.",
-        ),
-    ] = None,
-    tile_overlap: Annotated[
-        int | None,
-        typer.Option(metavar="PIXELS", help="How far tiles overlap at least. (default: a quarter of a tile)"),
-    ] = None,
-    seamless: Annotated[
-        str | None, typer.Option(metavar="AXES", help="Draw a texture that can be laid beside itself: x, y or both.")
-    ] = None,
-    image_guidance: Annotated[
-        float | None, typer.Option(help="How closely an edited image follows the one given, from 1 up. (default: 1.5)")
-    ] = None,
-    depth: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A depth map for models that read one: brighter is nearer.")
-    ] = None,
-    noise_level: Annotated[
-        int | None,
-        typer.Option(help="How noisy the ×4 upscaler makes the image before it enlarges it, 0 to 350. (default: 20)"),
-    ] = None,
-    eta: Annotated[
-        float,
-        typer.Option(help="Noise renewed at each step, 0 to 1, for DDIM and others that can do with more or less."),
-    ] = 0.0,
-    fast: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[NAME[:VALUE]]",
-            help="Spare work at the cost of some likeness: cache, merge, adaptive, interval, each with a value if you like; alone, what is "
-            "sound together. Repeat for several.",
-        ),
-    ] = None,
-    clip_skip: Annotated[int | None, typer.Option(help="Last layers of the text encoder to leave out.")] = None,
-    emphasis: Annotated[str | None, typer.Option(help=f"{EMPHASIS_HELP} (default: a1111)", show_default=False)] = None,
-    compat: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PROGRAM",
-            help="Draw as a1111 or diffusers would: noise, emphasis, schedule and rounding. Other options go before it.",
-        ),
-    ] = None,
-    style: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Words of a style around the prompts. Repeat for several.")
-    ] = None,
-    styles: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The table of styles. (default: styles.csv)")
-    ] = None,
-    wildcards: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Lists for __name__ in prompts, as .txt files.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Model folder, model file (.safetensors, .ckpt) or hub id. (default: the bundled model)"),
-    ] = None,
-    variant: Annotated[str | None, typer.Option(help="Which weights of the model, such as fp16.")] = None,
-    lora: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE[:WEIGHT[:TEXT_WEIGHT]]",
-            help="Add a LoRA or its kin, with a weight (1) for U-Net and text. Repeat for several.",
-        ),
-    ] = None,
-    embedding: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE[:WORD]", help="Add an embedding, which prompts call by WORD. Repeat for several."),
-    ] = None,
-    vae_tiny: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Decode by this tiny autoencoder, such as TAESD's decoder, and not by the model's own."
-        ),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 or mps. (default: an accelerator if there is one)")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16, bfloat16. (default: float32 on a CPU, float16 elsewhere)")
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="The most memory to take on a CPU: 2GB, 600MB, or min for as little as possible. Slower, and the same picture.",
-        ),
-    ] = None,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Compute the U-Net in int8 on a CPU: faster, and close to the same picture.")
-    ] = False,
-    int8_scales: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Scales for --int8; made by drawing some of the prompts first, where there is no such file. (default: those that come with "
-            "the model, or else each input's own)",
-        ),
-    ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(help="What evaluates the networks: eager, compile, openvino, graphs, or auto. (default: eager)"),
-    ] = None,
-    safety: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODE",
-            help="Pictures that look unsafe: block (black instead), blur, flag (only say so), or off (don't look). The model's own safety "
-            "checker looks, or the filter that comes with Sfumato. (default: block by the model's own; flag where it has none; off for "
-            "the bundled model)",
-        ),
-    ] = None,
-    safety_threshold: Annotated[
-        float | None,
-        typer.Option(help="Score from which Sfumato's filter calls a picture unsafe, 0 to 1. (default: 0.5)"),
-    ] = None,
-    no_safety: Annotated[bool, typer.Option("--no-safety", help="The same as --safety off.")] = False,
-    out: Annotated[
-        str | None, typer.Option(metavar="PATH", help="A file (.png, .webp, .jpg) or a folder. (default: outputs/)")
-    ] = None,
-    grid: Annotated[
-        str | None, typer.Option(metavar="RxC", help="Also save all pictures as one, in rows and columns.")
-    ] = None,
-    animate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also save the denoising as a .gif or .webp.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress bar; only notes, errors and paths.")
-    ] = False,
+    prompts: asking.Prompts = None,
+    number: asking.Number = 1,
+    seed: asking.Seed = None,
+    steps: asking.Steps = None,
+    guidance: asking.Guidance = None,
+    guidance_rescale: asking.GuidanceRescale = None,
+    guidance_interval: asking.GuidanceInterval = None,
+    pag_scale: asking.PagScale = None,
+    pag_adaptive: asking.PagAdaptive = None,
+    pag_layers: asking.PagLayers = None,
+    freeu: asking.Freeu = None,
+    sampler: asking.Sampler = None,
+    spacing: asking.Spacing = None,
+    size: asking.Size = None,
+    rng: asking.Rng = None,
+    variation_seed: asking.VariationSeed = None,
+    variation_strength: asking.VariationStrength = None,
+    seed_resize: asking.SeedResize = None,
+    ensd: asking.Ensd = None,
+    negative: asking.Negative = None,
+    image: sources.Image = None,
+    strength: sources.Strength = None,
+    resize: sources.Resize = None,
+    mask: sources.Mask = None,
+    mask_blur: sources.MaskBlur = None,
+    soft_mask: sources.SoftMask = False,
+    mask_content: sources.MaskContent = None,
+    only_masked: sources.OnlyMasked = None,
+    extend: sources.Extend = None,
+    hires: sources.Hires = None,
+    hires_strength: sources.HiresStrength = None,
+    hires_steps: sources.HiresSteps = None,
+    hires_sampler: sources.HiresSampler = None,
+    hires_prompt: sources.HiresPrompt = None,
+    hires_enlarge: sources.HiresEnlarge = None,
+    upscale: sources.Upscale = None,
+    tile: sources.Tile = None,
+    tile_overlap: sources.TileOverlap = None,
+    seamless: sources.Seamless = None,
+    image_guidance: sources.ImageGuidance = None,
+    depth: sources.Depth = None,
+    noise_level: sources.NoiseLevel = None,
+    eta: asking.Eta = 0.0,
+    fast: asking.Fast = None,
+    clip_skip: asking.ClipSkip = None,
+    emphasis: asking.Emphasis = None,
+    compat: asking.Compat = None,
+    style: asking.Style = None,
+    styles: asking.Styles = None,
+    wildcards: asking.Wildcards = None,
+    model: running.Model = None,
+    variant: running.Variant = None,
+    lora: running.Lora = None,
+    embedding: running.Embedding = None,
+    vae_tiny: running.VaeTiny = None,
+    device: running.Device = None,
+    dtype: running.Dtype = None,
+    memory: running.Memory = None,
+    int8: running.Int8 = False,
+    int8_scales: running.Int8Scales = None,
+    engine: running.Engine = None,
+    safety: running.Safety = None,
+    safety_threshold: running.SafetyThreshold = None,
+    no_safety: running.NoSafety = False,
+    out: running.Out = None,
+    grid: running.Grid = None,
+    animate: running.Animate = None,
+    overwrite: running.Overwrite = False,
+    quiet: running.Quiet = False,
 ) -> None:
     """Draw pictures from prompts. Prints the path of each on stdout."""
     from sfumato.text.prompts import check_emphasis

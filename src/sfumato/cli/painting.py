@@ -72,6 +72,8 @@ class Painter:
                 safety_threshold=threshold, memory=opens.memory, download=self.download,
             )  # fmt: skip
             pipe.set_engine(opens.engine or "eager")
+            if opens.int8:
+                pipe.quantize(scales=opens.int8_scales)
             if opens.safety is None:
                 judged_by_default(pipe, judge, said=opens.safety_threshold is not None)
             if opens.vae_tiny is not None:

@@ -29,6 +29,8 @@ class Opens:
     safety: str | None
     safety_threshold: float | None
     memory: str | None
+    int8: bool
+    int8_scales: Path | None
     embeddings: tuple[tuple[Path, str | None], ...]
     vae_tiny: Path | None
 
@@ -110,6 +112,9 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
         raise OptionError("--hires draws twice, and takes no --image; leave one of them out")
     model, variant, device, dtype, engine, memory = take("model", "variant", "device", "dtype", "engine", "memory")
     loras, embeddings, fast, vae_tiny = take("lora", "embedding", "fast", "vae_tiny")
+    int8, int8_scales = take("int8", "int8_scales")
+    if int8_scales is not None and not int8_scales.is_file():
+        raise MissingFileError(f"there are no scales {str(int8_scales)!r}; `sfumato generate --int8-scales` makes them")
     # An option that is added to `generate` is to be taken here as well: nothing that was asked for is left undone.
     assert not left, f"options of sfumato generate that wanted_of does not know: {', '.join(left)}"
     used = [parse_lora(text) for text in loras or ()]
@@ -127,6 +132,8 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
             device=device,
             dtype=dtype,
             engine=engine,
+            int8=int8 or int8_scales is not None,
+            int8_scales=int8_scales,
             safety="off" if no_safety else safety,
             safety_threshold=threshold,
             memory=memory,

@@ -30,7 +30,6 @@ from sfumato.pipeline.callbacks import StepCallback, callback_of
 from sfumato.pipeline.called_adapters import called_adapters
 from sfumato.pipeline.canvas import CanvasOptions, canvas_of
 from sfumato.pipeline.compat import rounding_of, with_compat
-from sfumato.pipeline.conditioning import stacked
 from sfumato.pipeline.decoding import Decoder
 from sfumato.pipeline.encoding import Encoder
 from sfumato.pipeline.enlarging import made_again
@@ -197,32 +196,6 @@ class StableDiffusionPipeline(
         if seeds is None:
             advance(generator, sources)
         return result if return_dict else result.to_tuple()
-
-    def encode_prompt(
-        self,
-        prompt: str | list[str] | None,
-        device: torch.device | str | None = None,
-        num_images_per_prompt: int = 1,
-        do_classifier_free_guidance: bool = True,
-        negative_prompt: str | list[str] | None = None,
-        prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-        lora_scale: float | None = None,
-        clip_skip: int | None = None,
-        emphasis: Emphasis = "none",
-    ) -> tuple[Tensor | None, ...]:
-        """The embeddings of prompts and of negative prompts, `b tokens dim` each, as a call takes them.
-
-        One row for each image, those of a prompt together; without guidance the second is None. Prompts are read as a call reads them with
-        `emphasis`; one that changes on the way, or is in parts, is refused. Raises PromptError or OptionError for what can't be encoded.
-        """
-        rows, count = self._encoded(
-            prompt, negative_prompt, (prompt_embeds, negative_prompt_embeds), num_images_per_prompt,
-            do_classifier_free_guidance, lora_scale, clip_skip, {}, emphasis,
-        )  # fmt: skip
-        device = self.device if device is None else device
-        negative = stacked(rows, "uncond", count).to(device) if do_classifier_free_guidance else None
-        return stacked(rows, "cond", count).to(device), negative
 
     def replay(self, recipe: Recipe, inputs: Mapping[str, Any] | None = None) -> ReplayResult:
         """Make a recipe's image again and say whether it is bit-identical, and if not, what differs.
@@ -411,7 +384,7 @@ class StableDiffusionPipeline(
                 economy=economy,
                 recorded=self._tiny and self._tiny.recorded(),
                 evaluation=self._new_evaluation(),
-            ),  # fmt: skip
+            ),
             encoder=Encoder(self.vae, tiled=tiled, axes=axes),
             vae_scale=self.vae.scale,
             scheduler=self.scheduler,

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from sfumato.adapters import ActiveAdapters
@@ -12,10 +13,11 @@ from sfumato.engine import Conditioning
 from sfumato.models import LatentUpscalerConfig
 from sfumato.pipeline.beside import Beside, Pair, told_of
 from sfumato.pipeline.called_adapters import called_adapters
-from sfumato.pipeline.conditioning import Embeds, PromptEncoder, conditioned, steady
+from sfumato.pipeline.conditioning import Embeds, PromptEncoder, conditioned, stacked, steady
 from sfumato.pipeline.face import Face
 from sfumato.pipeline.prompt_rows import Rows
 from sfumato.pipeline.request import Request, Text, check_clip_skip, check_count, check_embeds, check_prompts
+from sfumato.recipe import Emphasis
 from sfumato.text.prompts import check_emphasis
 
 logger = logging.getLogger("sfumato")
@@ -34,6 +36,32 @@ class Wording(Face):
 
     _also_told: ClassVar[tuple[str, ...]] = ()
     """Options of a call for what the network is told beside the prompts."""
+
+    def encode_prompt(
+        self,
+        prompt: str | list[str] | None,
+        device: torch.device | str | None = None,
+        num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: str | list[str] | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        lora_scale: float | None = None,
+        clip_skip: int | None = None,
+        emphasis: Emphasis = "none",
+    ) -> tuple[Tensor | None, ...]:
+        """The embeddings of prompts and of negative prompts, `b tokens dim` each, as a call takes them.
+
+        One row for each image, those of a prompt together; without guidance the second is None. Prompts are read as a call reads them with
+        `emphasis`; one that changes on the way, or is in parts, is refused. Raises PromptError or OptionError for what can't be encoded.
+        """
+        rows, count = self._encoded(
+            prompt, negative_prompt, (prompt_embeds, negative_prompt_embeds), num_images_per_prompt,
+            do_classifier_free_guidance, lora_scale, clip_skip, {}, emphasis,
+        )  # fmt: skip
+        device = self.device if device is None else device
+        negative = stacked(rows, "uncond", count).to(device) if do_classifier_free_guidance else None
+        return stacked(rows, "cond", count).to(device), negative
 
     def _texts(
         self, prompt: Any, negative: Any, embeds: Given, beside: Mapping[str, Any], size: Pair, *, guided: bool

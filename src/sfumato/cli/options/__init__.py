@@ -1,0 +1,1 @@
+"""The options of `sfumato generate`, each as the annotation of a parameter; other commands that draw take them too."""
