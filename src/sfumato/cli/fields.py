@@ -16,10 +16,10 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from sfumato.cli.generate import generate
 from sfumato.errors import OptionError, UnknownNameError
 
-OF_A_RUN = ("number", "out", "grid", "animate", "overwrite", "quiet", "memory")
+OF_A_RUN = ("number", "out", "grid", "animate", "overwrite", "quiet")
 """Options of the command that say nothing of a picture."""
 
-PATHS = ("image", "mask", "depth", "styles", "wildcards", "lora", "embedding", "model", "vae_tiny")
+PATHS = ("image", "mask", "depth", "styles", "wildcards", "lora", "embedding", "model", "vae_tiny", "int8_scales")
 """Fields that name files."""
 
 # Names that other programs have for them. The web UI's clip skip counts from 1, and so is none of these.
