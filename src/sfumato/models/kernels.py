@@ -24,12 +24,13 @@ DIRECT = 2e11  # multiplications and additions a second of oneDNN's direct convo
 PRODUCTS = 1.5e11  # and of the products between the transforms
 MOVED = 1.2e10  # bytes a second that the transforms read and write
 LAID = 1.0e10  # bytes a second of laying the weights out as a direct convolution wants them
+SMALL = 1 << 16  # weights below which a linear layer gains nothing
 CALLS = 3e-4  # seconds that the calls of Winograd's parts take by themselves
 
 
 def linear(x: Float[Tensor, "*b i"], weight: Float[Tensor, "o i"], bias: Tensor | None) -> Float[Tensor, "*b o"]:
     """x · weightᵀ + bias. On a CPU by oneDNN, which is from 1.1 to 1.4 times as fast as MKL where this was measured."""
-    if _plain(x, weight):
+    if weight.numel() < SMALL or _plain(x, weight):
         return F.linear(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
