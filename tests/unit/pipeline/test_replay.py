@@ -141,15 +141,20 @@ def test_copies_of_a_picture_are_pictures(pipe: Any, tmp_path: Path, again: Any)
 
 
 def test_memory_that_runs_out_is_an_error_of_one_image(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode, calls = type(pipe.vae).decode_whole, []
+    first: list[torch.Tensor] = []
 
-    def failing(self: Any, latents: torch.Tensor) -> torch.Tensor:
-        calls.append(latents)
-        if len(calls) == 1:
-            raise torch.OutOfMemoryError("out of memory: tried to allocate 3 EiB\nlong explanation")
-        return decode(self, latents)
+    def failing(decode: Any) -> Any:
+        def of_the_first(self: Any, latents: torch.Tensor, *tile: Any) -> torch.Tensor:
+            if not first:
+                first.append(latents)
+            if torch.equal(latents, first[0]):  # by whatever measures
+                raise torch.OutOfMemoryError("out of memory: tried to allocate 3 EiB\nlong explanation")
+            return decode(self, latents, *tile)
 
-    monkeypatch.setattr(type(pipe.vae), "decode_whole", failing)
+        return of_the_first
+
+    for way in ("decode_whole", "decode_tiled"):
+        monkeypatch.setattr(type(pipe.vae), way, failing(getattr(type(pipe.vae), way)))
     result = pipe(["a fox", "a cat"], num_inference_steps=1, seeds=[1, 2])
     assert isinstance(result.errors[0], EvaluationError)
     assert "make the picture smaller" in str(result.errors[0])
