@@ -333,9 +333,8 @@ class UNet(Network):
     def set_attention_slicing(self, heads: int | None) -> None:
         """Compute at most so many heads of an attention at a time (None: all): less memory, the same picture."""
         self.attention_slicing = heads
-        for module in self.modules():
-            if isinstance(module, Attention):
-                module.slice_size = heads
+        for attention in (module for module in self.modules() if isinstance(module, Attention)):
+            attention.slice_size = heads
 
     def perturbing(self, names: Sequence[str], rows: Sequence[bool]) -> Perturbed:
         """What `forward` takes to switch off the self-attentions of these names, in the rows where it says so."""
@@ -344,9 +343,8 @@ class UNet(Network):
 
     def merging_positions(self, share: float) -> Merging:
         """What `forward` takes to merge a share of the positions before the self-attentions of the largest maps that have any."""
-        levels = [
-            level for level, only in enumerate(self.config.only_cross) if self.config.attention[level] and not only
-        ]
+        attends, only = self.config.attention, self.config.only_cross
+        levels = [level for level in range(len(only)) if attends[level] and not only[level]]
         blocks = [block for block in self._blocks_of(levels[0]) if block.attention is not None] if levels else []
         inner = [each for block in blocks for each in block.modules() if isinstance(each, TransformerBlock)]
         return Merging(frozenset(block.self_attention for block in inner), share)
