@@ -68,7 +68,8 @@ def _stage(layers: Sequence[nn.Module], x: Float[Tensor, "b c h w"], edge: int) 
     while True:
         unknown, moments = None, _Moments()
         for rows, columns in product(down, across):
-            tile = columns.cut(rows.cut(x, -2), -1)
+            # In one layout, so that it is computed alike whichever layout the weights have.
+            tile = columns.cut(rows.cut(x, -2), -1).contiguous(memory_format=torch.channels_last)
             with wrapping(NOWHERE):  # its margins hold what is at the other side already
                 unknown, y = _run(layers, tile, known)
             y = columns.inside(rows.inside(y, -2, layers), -1, layers)
