@@ -131,7 +131,7 @@ def scaling_of(alpha: Tensor | None, config: PeftConfig | None, layer: str, wher
     """
     if alpha is None:
         return (lambda rank: config.scale(layer, rank)) if config is not None else lambda _: 1.0
-    value = float(alpha.item()) if alpha.numel() == 1 else math.nan
+    value = float(alpha.item()) if alpha.numel() == 1 and not alpha.is_complex() else math.nan
     if not math.isfinite(value):
         raise AdapterError(
             f"{where}: alpha is {alpha.flatten().tolist()[:4]}; expected one number; the file is damaged"
