@@ -121,9 +121,7 @@ def generate(
         )
     ]
     width, height = parse_size(size) if size else (None, None)
-    if no_safety and safety not in (None, "off"):
-        raise OptionError(f"--no-safety and --safety {safety} contradict each other; leave one of them out")
-    safety = "off" if no_safety else safety
+    safety = safety_said(safety, no_safety=no_safety)
     outputs = plan_outputs(shots, out, grid=shape is not None, animate=animate, overwrite=overwrite)
     pictures = picture_options(
         image=image, strength=strength, resize=resize, mask=mask, mask_blur=mask_blur, soft_mask=soft_mask,
@@ -156,17 +154,11 @@ def generate(
         from sfumato.cli.drawing import Drawing  # torch comes with it, while the bar is there already
         from sfumato.cli.int8 import use_int8
         from sfumato.cli.opening import judged_by_default, open_model
-        from sfumato.diffusion.noise_rules import Rng
-        from sfumato.diffusion.samplers import find_sampler_and_spacing, find_spacing
         from sfumato.pipeline import NSFWFilter
 
-        for named in (sampler, hires_sampler):
-            if named is not None:
-                find_sampler_and_spacing(named)  # a wrong name is said before a large model is opened
-        if spacing is not None:
-            find_spacing(spacing)
-        if rng is not None:
-            Rng.parse(rng)
+        check_names(
+            (sampler, hires_sampler), spacing, rng, compat
+        )  # a wrong one is said before a large model is opened
         judge = NSFWFilter() if safety_threshold is None else NSFWFilter(safety_threshold)  # so is a wrong threshold
         threshold = None if safety is None else safety_threshold
         pipe = open_model(
@@ -207,6 +199,29 @@ def generate(
         say(f"seed {shots[0].seed} (drawn at random; --seed {shots[0].seed} draws the same again)")
     if drawing.failed:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def safety_said(safety: str | None, *, no_safety: bool) -> str | None:
+    """What becomes of pictures that look unsafe, of the two options that say it. Raises OptionError where they contradict each other."""
+    if no_safety and safety not in (None, "off"):
+        raise OptionError(f"--no-safety and --safety {safety} contradict each other; leave one of them out")
+    return "off" if no_safety else safety
+
+
+def check_names(samplers: Sequence[str | None], spacing: str | None, rng: str | None, compat: str | None) -> None:
+    """Raise UnknownNameError for a name that there is not, OptionError for noise that there is not."""
+    from sfumato.diffusion.noise_rules import Rng
+    from sfumato.diffusion.samplers import find_sampler_and_spacing, find_spacing
+    from sfumato.pipeline.compat import check_compat
+
+    for sampler in filter(None, samplers):
+        find_sampler_and_spacing(sampler)
+    if spacing is not None:
+        find_spacing(spacing)
+    if rng is not None:
+        Rng.parse(rng)
+    if compat is not None:
+        check_compat(compat)
 
 
 def emphasis_as(compat: str | None) -> str:

@@ -9,7 +9,7 @@ from sfumato.cli.adapters import Lora, parse_embedding, parse_lora
 from sfumato.cli.canvas import canvas_options
 from sfumato.cli.fast import fast_options
 from sfumato.cli.fields import fields
-from sfumato.cli.generate import emphasis_as, plan_noise
+from sfumato.cli.generate import check_names, emphasis_as, plan_noise, safety_said
 from sfumato.cli.guidance import guidance_options
 from sfumato.cli.parsing import parse_size
 from sfumato.cli.pictures import picture_options, second_pass
@@ -82,8 +82,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
     sampler, spacing, size = take("sampler", "spacing", "size")
     width, height = parse_size(size) if size else (None, None)
     no_safety, safety, threshold = take("no_safety", "safety", "safety_threshold")
-    if no_safety and safety not in (None, "off"):
-        raise OptionError(f"--no-safety and --safety {safety} contradict each other; leave one of them out")
+    safety = safety_said(safety, no_safety=no_safety)
     given = (
         "image", "strength", "resize", "mask", "mask_blur", "soft_mask", "mask_content", "only_masked", "extend", "image_guidance", "depth",
         "noise_level",
@@ -122,7 +121,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
         raise OptionError(
             "a LoRA is given twice for one picture; give it once, with the weight that both make together"
         )
-    _check_names((sampler, second_sampler), spacing, rng, compat)
+    check_names((sampler, second_sampler), spacing, rng, compat)
     _check_sizes(width, height)
     _check_model(model)
     return Wanted(
@@ -134,7 +133,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
             engine=engine,
             int8=int8 or int8_scales is not None,
             int8_scales=int8_scales,
-            safety="off" if no_safety else safety,
+            safety=safety,
             safety_threshold=threshold,
             memory=memory,
             embeddings=tuple(parse_embedding(text) for text in embeddings or ()),
@@ -181,22 +180,6 @@ def _emphasis(emphasis: str | None, compat: str | None) -> Any:
     from sfumato.text.prompts import check_emphasis
 
     return check_emphasis(emphasis or emphasis_as(compat))
-
-
-def _check_names(samplers: Sequence[str | None], spacing: str | None, rng: str | None, compat: str | None) -> None:
-    """Raise UnknownNameError for a name that there is not."""
-    from sfumato.diffusion.noise_rules import Rng
-    from sfumato.diffusion.samplers import find_sampler_and_spacing, find_spacing
-    from sfumato.pipeline.compat import check_compat
-
-    for sampler in filter(None, samplers):
-        find_sampler_and_spacing(sampler)
-    if spacing is not None:
-        find_spacing(spacing)
-    if rng is not None:
-        Rng.parse(rng)
-    if compat is not None:
-        check_compat(compat)
 
 
 def _check_sizes(width: int | None, height: int | None) -> None:
