@@ -28,7 +28,8 @@ def run_steps(
     """Take the steps from `first` to the end of the folder's config: till its images are drawn or its minutes spent.
 
     `loss_at` gives a step's loss, `after_step` is called when its update is done, `state` is what a checkpoint holds besides the step
-    and the optimizer, and `show` looks at the model after so many steps and returns what it measured.
+    and the optimizer, and `show` looks at the model after so many steps and returns what it measured. However it ends, others may then
+    begin in the folder.
     Raises TrainingError when a loss or a gradient is not finite. On a CPU that is before the step is taken; a GPU is not kept waiting for
     an answer at each step, so there it is before the next line, checkpoint or look: the last checkpoint stays good either way.
     """
@@ -38,38 +39,43 @@ def run_steps(
     unseen: list[tuple[int, Tensor, Tensor]] = []
     losses: list[float] = []
     folder.start(first)
-    for step in range(first, config.steps):
-        share = folder.share(step)
-        if share >= 1:  # its minutes were spent when it was started
-            break
-        rate = config.learning_rate.at(step * config.batch, share)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss = loss_at(step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        # One NaN makes the norm NaN, and clipping by it spreads it to every gradient.
-        unseen.append((step, loss.detach(), nn.utils.clip_grad_norm_(trained, config.gradient_clip)))
-        if waits:
-            losses += _finite(unseen, taken=False)
-        optimizer.step()
-        if after_step is not None:
-            after_step(step)
+    try:
+        for step in range(first, config.steps):
+            share = folder.share(step)
+            if share >= 1:  # its minutes were spent when it was started
+                break
+            rate = config.learning_rate.at(step * config.batch, share)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            loss = loss_at(step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            # One NaN makes the norm NaN, and clipping by it spreads it to every gradient.
+            unseen.append((step, loss.detach(), nn.utils.clip_grad_norm_(trained, config.gradient_clip)))
+            if waits:
+                losses += _finite(unseen, taken=False)
+            optimizer.step()
+            if after_step is not None:
+                after_step(step)
 
-        done = step + 1
-        last = folder.share(done) >= 1
-        logs, saves, shows = (last or done % n == 0 for n in (config.log_every, config.save_every, config.show_every))
-        if logs or saves or shows:
-            losses += _finite(unseen, taken=True)
-        if logs:
-            progress(folder.log(done, loss=sum(losses) / len(losses), learning_rate=rate))
-            losses.clear()
-        if saves:
-            folder.save(done, optimizer=optimizer.state_dict(), **state())
-        if shows and (scores := show(done)):
-            progress(folder.log(done, **scores))
-        if last:
-            break
+            done = step + 1
+            last = folder.share(done) >= 1
+            logs, saves, shows = (
+                last or done % n == 0 for n in (config.log_every, config.save_every, config.show_every)
+            )
+            if logs or saves or shows:
+                losses += _finite(unseen, taken=True)
+            if logs:
+                progress(folder.log(done, loss=sum(losses) / len(losses), learning_rate=rate))
+                losses.clear()
+            if saves:
+                folder.save(done, optimizer=optimizer.state_dict(), **state())
+            if shows and (scores := show(done)):
+                progress(folder.log(done, **scores))
+            if last:
+                break
+    finally:
+        folder.end()
 
 
 def _waits(trained: Sequence[Tensor]) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from sfumato.errors import OutputError, SfumatoError, TrainingError
@@ -22,6 +23,7 @@ from sfumato.training.config import RunConfig, parse
 from sfumato.training.storage import load_tensors, save_tensors
 
 _CHECKPOINT = "checkpoint.pt"
+_LOCK = "run.lock"
 
 
 def step_generator(seed: int, step: int, purpose: str = "", device: torch.device | str = "cpu") -> torch.Generator:
@@ -51,7 +53,8 @@ class RunFolder:
     """The folder of one run of training.
 
     `inputs` are hashes of what the run learns from besides its config (dataset, autoencoder …), by name: a checkpoint made with others is
-    refused, one that recorded none is taken as it is. The folder is made by `begin`; to read a run, it is left as it is.
+    refused, one that recorded none is taken as it is. The folder is made by `begin`, and is from then to `end` this process's alone: two that
+    train in one folder would mix their checkpoints. To read a run, it is left as it is.
     """
 
     def __init__(self, path: Path | str, config: RunConfig, inputs: Mapping[str, str] | None = None) -> None:
@@ -59,6 +62,7 @@ class RunFolder:
         self.config = config
         self.inputs = dict(inputs or {})
         self._recorded: Mapping[str, str] = {}
+        self._lock = FileLock(self.path / _LOCK)
         # Seconds that earlier starts spent on steps, when this one began with its own, and what the last line was told.
         self._before = 0.0
         self._started: float | None = None
@@ -70,9 +74,9 @@ class RunFolder:
         return self.path / _CHECKPOINT
 
     def begin(self) -> dict[str, Any] | None:
-        """Make the folder, see that it can be written to, and return the state to go on from, as `load` does.
+        """Make the folder, see that it can be written to, lock it, and return the state to go on from, as `load` does.
 
-        Raises TrainingError as `load` does, before anything is made, and OutputError.
+        Raises TrainingError as `load` does, before anything is made, and when another process trains in the folder; and OutputError.
         """
         state = self.load()
         try:
@@ -80,7 +84,17 @@ class RunFolder:
         except OSError as error:
             raise OutputError(f"the run folder {self.path} can't be made: {error.strerror or error}.") from error
         check_writable(self.checkpoint, overwrite=True)
+        try:
+            self._lock.acquire(blocking=False)  # the system lets go of it when the process ends, however it ends
+        except Timeout as error:
+            raise TrainingError(
+                f"another process trains in {self.path}; wait for it, stop it, or choose another folder."
+            ) from error
         return state
+
+    def end(self) -> None:
+        """Let others begin in the folder."""
+        self._lock.release()
 
     def load(self, *, device: torch.device | str = "cpu") -> dict[str, Any] | None:
         """The last checkpoint's state (`step` and what `save` was given), or None at the start of a run.

@@ -1,6 +1,8 @@
 """A run that is killed goes on to the very same weights; one that can't go on says why."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,6 +182,25 @@ def test_nothing_half_written_is_taken_for_a_checkpoint(tmp_path, toy_data):
     assert folder.begin() is None
     (folder.path / "checkpoint.pt.tmp").write_bytes(b"half")
     assert folder.load() is None
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path, toy_data):
+    config = vae_config(tmp_path, toy_data, images="4")
+    begin = (
+        "import sys, time; from sfumato.training import vae; from sfumato.training.run import RunFolder;"
+        "folder = RunFolder(sys.argv[2], vae.read_config(sys.argv[1], vae.VAETrainConfig)); folder.begin();"
+        "print('begun', flush=True); time.sleep(600)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", begin, config, tmp_path / "run"], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"begun\n"
+        with pytest.raises(TrainingError, match="another process trains in"):
+            vae.train(config, tmp_path / "run", progress=lambda line: None)
+    finally:
+        other.kill()
+        other.communicate()
+    vae.train(config, tmp_path / "run", progress=lambda line: None)  # killed, it holds the folder no longer
 
 
 def test_checkpoint_is_bound_to_the_dataset_it_was_made_with(tmp_path, toy_data):
