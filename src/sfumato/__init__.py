@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sfumato.bundle import bundled_model
+from sfumato.naming import loads_when_asked
 from sfumato.version import __version__
 
 if TYPE_CHECKING:
@@ -171,11 +172,12 @@ __all__ = [
     "tiled_upscale",
 ]
 
+_load = loads_when_asked(__name__, _HOMES)
+
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(home), name)
+    if name in __all__:
+        return _load(name)
     if re.search("Scheduler$|Pipeline|Model$|^Autoencoder|^CLIP", name):
         import_module("sfumato.pipeline.absent").refuse_name(name, __all__)
     raise AttributeError(f"module 'sfumato' has no attribute {name!r}")

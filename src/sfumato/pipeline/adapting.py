@@ -4,19 +4,19 @@ import logging
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from sfumato.adapters import NO_ADAPTERS, ActiveAdapters, Report, Weighted, adapter_of, open_adapter
-from sfumato.adapters.inversions import Inversions
-from sfumato.adapters.loaded import NETWORKS, LoadedAdapters
 from sfumato.errors import OptionError, UnsupportedError
-from sfumato.pipeline.adapter_files import LORA_NAMES, adapter_file
-from sfumato.pipeline.adapter_recipe import found_for
-from sfumato.pipeline.source import Source
-from sfumato.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sfumato.adapters import ActiveAdapters, Report, Weighted
+    from sfumato.adapters.inversions import Inversions
+    from sfumato.adapters.loaded import LoadedAdapters
+    from sfumato.pipeline.source import Source
+    from sfumato.recipe import Recipe
 
 logger = logging.getLogger("sfumato")
 
@@ -27,22 +27,25 @@ SCALE = "scale"
 class Adapting:
     """`load_lora_weights` and what goes with it. Mixed into the pipeline, which owns the parts."""
 
-    source: Source
-    _adapters: LoadedAdapters
-    _inversions: Inversions
+    source: "Source"
+    _adapters: "LoadedAdapters"
+    _inversions: "Inversions"
 
     def load_lora_weights(
         self,
         pretrained_model_name_or_path_or_dict: str | os.PathLike[str] | Mapping[str, Tensor],
         adapter_name: str | None = None,
         **options: Any,
-    ) -> Report:
+    ) -> "Report":
         """Load a LoRA or its kin, in any dialect and algorithm: a file, a folder, a hub id, or tensors by name.
 
         `weight_name` says which file of a folder or repository, `adapter_name` what to call it here (`default_0` …). From now on it is
         used, alone until `set_adapters` chooses others. Returns what became of its keys; those without effect are also in the log.
         Raises AdapterError for one that is damaged, of another family, or that matches nothing, and as `adapter_file`.
         """
+        from sfumato.adapters import adapter_of, open_adapter
+        from sfumato.pipeline.adapter_files import LORA_NAMES, adapter_file
+
         if options.pop("hotswap", False):
             raise UnsupportedError("adapters need no hotswap: they run beside the weights; leave it out")
         name = self._adapters.free_name(adapter_name)
@@ -68,6 +71,8 @@ class Adapting:
 
     def get_list_adapters(self) -> dict[str, list[str]]:
         """The names of all adapters, by the network they change."""
+        from sfumato.adapters.loaded import NETWORKS
+
         loaded = self._adapters.by_name.values()
         by_network = {network: [one.name for one in loaded if network in one.changes] for network in NETWORKS}
         return {network: names for network, names in by_network.items() if names}
@@ -90,7 +95,7 @@ class Adapting:
 
     def fuse_lora(
         self,
-        components: Sequence[str] = NETWORKS,
+        components: Sequence[str] | None = None,
         lora_scale: float = 1.0,
         safe_fusing: bool = False,
         adapter_names: Sequence[str] | None = None,
@@ -98,6 +103,7 @@ class Adapting:
     ) -> None:
         """Merge the adapters that are used, or those named, into the weights, their weights times `lora_scale`: they cost no time then.
 
+        `components` are the networks that are changed; unset, all.
         Weights that would be NaN or infinite are always refused, as AdapterError, and nothing is merged: `safe_fusing` is granted.
         """
         del safe_fusing
@@ -106,7 +112,7 @@ class Adapting:
         with self.source.recorded(**networks):
             self._adapters.merge(networks, adapter_names, scale_of({SCALE: lora_scale}))
 
-    def unfuse_lora(self, components: Sequence[str] = NETWORKS, **options: Any) -> None:
+    def unfuse_lora(self, components: Sequence[str] | None = None, **options: Any) -> None:
         """Give the original weights back, bit by bit; the adapters go on beside them."""
         refuse(options, "unfuse_")
         networks = self._components(components)
@@ -127,20 +133,27 @@ class Adapting:
 
     def _adaptable(self) -> dict[str, torch.nn.Module]:
         """The networks that adapters can change."""
+        from sfumato.adapters.loaded import NETWORKS
+
         parts = {name: self.__dict__.get(name) for name in NETWORKS}
         return {name: part for name, part in parts.items() if part is not None}
 
-    def _components(self, components: Sequence[str]) -> dict[str, torch.nn.Module]:
+    def _components(self, components: Sequence[str] | None) -> dict[str, torch.nn.Module]:
+        from sfumato.adapters.loaded import NETWORKS
+
+        components = NETWORKS if components is None else components
         if unknown := [name for name in components if name not in NETWORKS]:
             raise OptionError(f"components names {unknown[0]!r}; adapters change {', '.join(self._adaptable())}")
         return {name: network for name, network in self._adaptable().items() if name in components}
 
     @contextmanager
-    def _adapters_of(self, recipe: Recipe) -> Generator[ActiveAdapters]:
+    def _adapters_of(self, recipe: "Recipe") -> "Generator[ActiveAdapters]":
         """The adapters that ran beside a recipe's model; those that were merged into it are, inside the block, and no others.
 
         Raises RecipeError for one that is not loaded.
         """
+        from sfumato.pipeline.adapter_recipe import found_for
+
         loaded = [*self._adapters.by_name.values(), *(one.adapter for one in self._merged())]
         beside, merged = found_for(recipe, loaded, self._inversions.embeddings)
         networks, before = self._adaptable(), self._merged()
@@ -152,7 +165,7 @@ class Adapting:
             with self.source.recorded(**networks):
                 self._adapters.set_merged(networks, before)
 
-    def _merged(self) -> tuple[Weighted, ...]:
+    def _merged(self) -> "tuple[Weighted, ...]":
         """What is merged into the networks that the pipeline has now."""
         self._adapters.meet(self._adaptable())
         return self._adapters.merged
@@ -166,11 +179,13 @@ class Adapting:
         attention: Mapping[str, Any] | None,
         adapters: Mapping[str, Any] | None,
         called: Mapping[str, Mapping[str, float]] | None = None,
-    ) -> ActiveAdapters:
+    ) -> "ActiveAdapters":
         """The adapters of a call: those that are used, or for this call alone `adapters` by name with their weights.
 
         What its prompts have `called` comes to these, with the weights that they gave it.
         """
+        from sfumato.adapters import NO_ADAPTERS
+
         self._merged()  # another network may have been put in
         scale = scale_of(attention)
         if called and (adapters is None or isinstance(adapters, Mapping)):  # pyright: ignore[reportUnnecessaryIsInstance]

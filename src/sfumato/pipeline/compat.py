@@ -15,16 +15,15 @@ Source: the web UI's `modules/processing.py` and `modules/rng.py`; diffusers' `V
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
 import torch
 
-from sfumato.diffusion.samplers import AUTOMATIC, find_sampler_and_spacing, find_spacing
 from sfumato.errors import OptionError, UnknownNameError
-from sfumato.recipe import Emphasis, Rounding
-from sfumato.schedulers import CLASSES, KDiffusionScheduler, Scheduler, scheduler_for, scheduler_freely
-from sfumato.schedulers.free import FREE_SPACINGS
-from sfumato.schedulers.unavailable import UnavailableScheduler
+
+if TYPE_CHECKING:
+    from sfumato.recipe import Emphasis, Rounding
+    from sfumato.schedulers import Scheduler
 
 Compat: TypeAlias = Literal["a1111", "diffusers"]
 """Whose pictures: AUTOMATIC1111's web UI's, or those of diffusers."""
@@ -35,8 +34,8 @@ class Habits:
     """What a program does where nothing else is asked of it; the values are those of a recipe's fields."""
 
     rng: str
-    emphasis: Emphasis
-    rounding: Rounding
+    emphasis: "Emphasis"
+    rounding: "Rounding"
 
 
 HABITS: dict[str, Habits] = {
@@ -53,14 +52,19 @@ def check_compat(value: object) -> Compat:
 
 
 def scheduler_as(
-    compat: Compat, *, base: Scheduler, sampler: str | None = None, spacing: str | None = None
-) -> Scheduler:
+    compat: Compat, *, base: "Scheduler", sampler: str | None = None, spacing: str | None = None
+) -> "Scheduler":
     """`base` with a sampler and a schedule, as `scheduler_for` makes it, in the form that the program has of it.
 
     `a1111`: any sampler by k-diffusion's formulas; where no schedule is asked for, by name or by an option of the base such as
     `use_karras_sigmas`, the web UI's own for the sampler. `diffusers`: its class for the sampler, if it has one.
     Raises as `scheduler_for`.
     """
+    from sfumato.diffusion.samplers import AUTOMATIC, find_sampler_and_spacing, find_spacing
+    from sfumato.schedulers import CLASSES, KDiffusionScheduler, scheduler_for, scheduler_freely
+    from sfumato.schedulers.free import FREE_SPACINGS
+    from sfumato.schedulers.unavailable import UnavailableScheduler
+
     if compat == "diffusers":
         if sampler is None and isinstance(base, KDiffusionScheduler) and base.sampler in CLASSES:
             sampler, spacing = base.sampler, spacing or (None if base.schedule == AUTOMATIC else base.schedule)
@@ -77,8 +81,10 @@ def scheduler_as(
     return scheduler_freely(base, base.sampler, spacing or (said[0] if said else AUTOMATIC))
 
 
-def rounding_of(options: dict[str, Any]) -> Rounding:
+def rounding_of(options: dict[str, Any]) -> "Rounding":
     """How a call's pictures are rounded to 8 bits, taken out of its options. Raises OptionError."""
+    from sfumato.recipe import Rounding
+
     value = options.pop("rounding", None)
     if value not in (None, *get_args(Rounding)):
         raise OptionError(f"rounding must be one of {', '.join(get_args(Rounding))}, not {value!r}")

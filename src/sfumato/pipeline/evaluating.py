@@ -1,17 +1,19 @@
 """Which engine evaluates a pipeline's networks."""
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from sfumato.engine.evaluators import Choice, Evaluation, Prepared, engine_for
 from sfumato.errors import EngineError
-from sfumato.recipe import EngineName, Recipe
+
+if TYPE_CHECKING:
+    from sfumato.engine.evaluators import Choice, Evaluation, Prepared
+    from sfumato.recipe import EngineName, Recipe
 
 
 class Evaluating:
     """`set_engine`. Mixed into the pipeline, which owns the parts."""
 
-    _engine: Prepared | Choice | None = None
-    _evaluation: Evaluation | None = None
+    _engine: "Prepared | Choice | None" = None
+    _evaluation: "Evaluation | None" = None
     """Of calls that are drawn together; None: each has its own."""
 
     def set_engine(self, name: str) -> Self:
@@ -22,6 +24,8 @@ class Evaluating:
         than eager, as measured at a call's first question. What an engine can't do, such as adapters beside the layers, is evaluated eagerly,
         and said. Recipes say the engine. Raises UnknownNameError, or EngineError, with what to install, for one that is not here.
         """
+        from sfumato.engine.evaluators import engine_for
+
         if self._named() != name:
             self._engine = engine_for(name)
         return self
@@ -32,14 +36,18 @@ class Evaluating:
         return self._named()
 
     def _named(self) -> str:
+        from sfumato.engine.evaluators import Prepared
+
         if self._engine is None:
             return "eager"
         return self._engine.name if isinstance(self._engine, Prepared) else "auto"
 
-    def _new_evaluation(self) -> Evaluation:
+    def _new_evaluation(self) -> "Evaluation":
+        from sfumato.engine.evaluators import Evaluation
+
         return self._evaluation or Evaluation(self._engine)
 
-    def _evaluated_as(self, recipe: Recipe) -> None:
+    def _evaluated_as(self, recipe: "Recipe") -> None:
         """Take the engine of a recipe; where it is not here, eager PyTorch, and replay says that the two differ."""
         self._evaluation = None
         try:
@@ -48,7 +56,7 @@ class Evaluating:
             self._engine = None
 
 
-def engine_versions(engine: EngineName) -> dict[str, str]:
+def engine_versions(engine: "EngineName") -> dict[str, str]:
     """What is known to change an engine's bits, beside the versions that every recipe has."""
     if engine != "openvino":
         return {}

@@ -5,28 +5,26 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
-from PIL import Image
 
-from sfumato.adapters import ActiveAdapters
-from sfumato.checkpoints import Card
-from sfumato.checkpoints.families import detect_family, is_told_guidance
 from sfumato.errors import UsageError
-from sfumato.images import to_pil
-from sfumato.models.clip_text import CLIPTextEncoder
-from sfumato.models.unet import UNet
-from sfumato.models.vae import AutoencoderKL
-from sfumato.pipeline.absent import refuse
-from sfumato.pipeline.conditioning import Reader
-from sfumato.pipeline.decoding import ImageProcessor
-from sfumato.pipeline.image_to_image import levels_of
-from sfumato.pipeline.parts import as_part
-from sfumato.pipeline.request import Request
-from sfumato.pipeline.source import Source
-from sfumato.recipe import SafetyMode
-from sfumato.schedulers import Scheduler
-from sfumato.text.tokenizer import Tokenizer
-from sfumato.text.words import KnownWords
-from sfumato.variants import Family
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from sfumato.adapters import ActiveAdapters
+    from sfumato.checkpoints import Card
+    from sfumato.models.clip_text import CLIPTextEncoder
+    from sfumato.models.unet import UNet
+    from sfumato.models.vae import AutoencoderKL
+    from sfumato.pipeline.conditioning import Reader
+    from sfumato.pipeline.decoding import ImageProcessor
+    from sfumato.pipeline.request import Request
+    from sfumato.pipeline.source import Source
+    from sfumato.recipe import SafetyMode
+    from sfumato.schedulers import Scheduler
+    from sfumato.text.tokenizer import Tokenizer
+    from sfumato.text.words import KnownWords
+    from sfumato.variants import Family
 
 
 class PipelineConfig(dict[str, Any]):
@@ -42,21 +40,21 @@ class PipelineConfig(dict[str, Any]):
 class Face:
     """Mixed into the pipeline, which owns the parts. Parts are checked, and converted where they can be, as they are put in."""
 
-    unet: UNet
-    vae: AutoencoderKL
-    text_encoder: CLIPTextEncoder
-    text_encoder_2: CLIPTextEncoder | None = None
-    tokenizer: Tokenizer
-    tokenizer_2: Tokenizer | None = None
+    unet: "UNet"
+    vae: "AutoencoderKL"
+    text_encoder: "CLIPTextEncoder"
+    text_encoder_2: "CLIPTextEncoder | None" = None
+    tokenizer: "Tokenizer"
+    tokenizer_2: "Tokenizer | None" = None
     requires_safety_checker: bool
-    scheduler: Scheduler
+    scheduler: "Scheduler"
     safety_checker: Any
-    safety_mode: SafetyMode
+    safety_mode: "SafetyMode"
     feature_extractor: Mapping[str, Any] | None
-    card: Card
+    card: "Card"
     defaults: dict[str, Any]
-    source: Source
-    _active_adapters: Callable[..., ActiveAdapters]
+    source: "Source"
+    _active_adapters: "Callable[..., ActiveAdapters]"
     _is_adapted: Callable[[], bool]
     _progress: dict[str, Any]
     _interrupt: bool = False
@@ -71,12 +69,16 @@ class Face:
     """Parts that may be None."""
 
     def __setattr__(self, name: str, value: Any) -> None:
+        from sfumato.pipeline.parts import as_part
+
         object.__setattr__(self, name, as_part(name, value, self._optional))
 
     # Hidden from type checkers, so that they go on telling a slip of the pen.
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> NoReturn:
+            from sfumato.pipeline.absent import refuse
+
             refuse(name)
 
     # -- what it is made of ------------------------------------------------------------------------------------------
@@ -87,13 +89,15 @@ class Face:
             networks["safety_checker"] = self.safety_checker
         return networks
 
-    def _encoders(self) -> dict[str, CLIPTextEncoder]:
+    def _encoders(self) -> "dict[str, CLIPTextEncoder]":
         """The text encoders by name: one, or the two of SDXL."""
         both = {"text_encoder": self.text_encoder, "text_encoder_2": self.text_encoder_2}
         return {name: encoder for name, encoder in both.items() if encoder is not None}
 
-    def _readers(self) -> list[Reader]:
+    def _readers(self) -> "list[Reader]":
         """The text encoders with their tokenizers."""
+        from sfumato.pipeline.conditioning import Reader
+
         tokenizers = {"text_encoder": self.tokenizer, "text_encoder_2": self.tokenizer_2}
         return [
             Reader(name, tokenizer, encoder)
@@ -102,8 +106,10 @@ class Face:
         ]
 
     @property
-    def family(self) -> Family:
+    def family(self) -> "Family":
         """The family of models that it belongs to, told from its U-Net and the scheduler that it came with: another may have been put in."""
+        from sfumato.checkpoints.families import detect_family
+
         prediction, spacing = self._came_with
         return detect_family(self.unet.config, prediction=prediction, spacing=spacing).family
 
@@ -127,7 +133,7 @@ class Face:
         """Whether what understands a prompt is still what was opened, so that the model's card is true of it."""
         return not self.source.changed(unet=self.unet, **self._encoders()) and not self._is_adapted()
 
-    def _known_words(self, adapters: ActiveAdapters) -> KnownWords | None:
+    def _known_words(self, adapters: "ActiveAdapters") -> "KnownWords | None":
         """The words the model was taught, where it says so; None once it, or what runs beside it, may have been taught others."""
         return self.card.known_words if self._is_as_opened() and not adapters.weighted else None
 
@@ -183,6 +189,8 @@ class Face:
     @property
     def do_classifier_free_guidance(self) -> bool:
         """Whether the running or last call is guided: a network that is told its guidance scale is not."""
+        from sfumato.checkpoints.families import is_told_guidance
+
         return self._guidance_scale > 1 and not is_told_guidance(self.unet.config)
 
     @property
@@ -190,8 +198,10 @@ class Face:
         """Layers that the running or last call leaves out of the text encoder."""
         return self._clip_skip
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: "Request") -> None:
         """Note what the callbacks of a call may ask of the pipeline."""
+        from sfumato.pipeline.image_to_image import levels_of
+
         self._num_timesteps = levels_of(self.scheduler, request.steps, request.workflow).steps
         self._guidance_scale = request.guidance_scale
         self._clip_skip = request.clip_skip
@@ -199,14 +209,18 @@ class Face:
     # -- what it can do by itself ------------------------------------------------------------------------------------
 
     @staticmethod
-    def numpy_to_pil(images: np.ndarray) -> list[Image.Image]:
+    def numpy_to_pil(images: np.ndarray) -> "list[Image.Image]":
         """PIL images of an `n h w 3` or `h w 3` array in [0, 1]."""
+        from sfumato.images import to_pil
+
         rows = images[None] if images.ndim == 3 else images
         return [to_pil((row.clip(0, 1) * 255).round().astype(np.uint8)) for row in rows]
 
     @property
-    def image_processor(self) -> ImageProcessor:
+    def image_processor(self) -> "ImageProcessor":
         """What turns decoded pixels into pictures, for latents that the caller decodes."""
+        from sfumato.pipeline.decoding import ImageProcessor
+
         return ImageProcessor()
 
     def set_progress_bar_config(self, **config: Any) -> None:

@@ -1,15 +1,14 @@
 """What of guidance is switched on a pipeline and not in a call, under diffusers' names."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sfumato.models.freeu import FreeU
 from sfumato.pipeline.face import Face
-from sfumato.pipeline.fast_options import check_fast
-from sfumato.pipeline.guidance_options import NOTHING, GuidanceOptions, Usual, check_freeu, check_layers, options_of
-from sfumato.pipeline.image_to_image import levels_of
-from sfumato.pipeline.perturbing import perturbed_layers
-from sfumato.pipeline.request import Request
+
+if TYPE_CHECKING:
+    from sfumato.models.freeu import FreeU
+    from sfumato.pipeline.guidance_options import GuidanceOptions
+    from sfumato.pipeline.request import Request
 
 
 class Guiding(Face):
@@ -19,12 +18,13 @@ class Guiding(Face):
     """The scale of perturbed-attention guidance where a call gives none."""
 
     _pag_layers: tuple[str, ...] = ("mid",)
-    _freeu: FreeU | None = None
-    _guidance: GuidanceOptions = NOTHING
-    """Of the running or last call."""
+    _freeu: "FreeU | None" = None
+    _guided_by: "GuidanceOptions | None" = None
 
     def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
         """Weigh what the U-Net reads on its way up, from now on and in this pipeline alone; see `FreeU`. Raises OptionError."""
+        from sfumato.pipeline.guidance_options import check_freeu
+
         self._freeu = check_freeu((s1, s2, b1, b2))
 
     def disable_freeu(self) -> None:
@@ -36,9 +36,19 @@ class Guiding(Face):
 
         Raises OptionError for one that is in no name.
         """
+        from sfumato.pipeline.guidance_options import check_layers
+        from sfumato.pipeline.perturbing import perturbed_layers
+
         layers = check_layers(pag_applied_layers)
         perturbed_layers(self.unet, layers)
         self._pag_layers = layers
+
+    @property
+    def _guidance(self) -> "GuidanceOptions":
+        """Of the running or last call."""
+        from sfumato.pipeline.guidance_options import NOTHING
+
+        return self._guided_by or NOTHING
 
     @property
     def pag_applied_layers(self) -> list[str]:
@@ -65,15 +75,21 @@ class Guiding(Face):
         """How far the running or last call's guided answers are rescaled."""
         return self._guidance.rescale
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: "Request") -> None:
         """Note what callbacks may ask of guidance. Raises OptionError for options that are not for the run, before any work is done."""
+        from sfumato.pipeline.fast_options import check_fast
+        from sfumato.pipeline.guidance_options import options_of
+        from sfumato.pipeline.image_to_image import levels_of
+
         super()._begin(request)
         check_fast(request, self.unet)
-        self._guidance = options_of(request)
+        self._guided_by = guidance = options_of(request)
         levels = levels_of(self.scheduler, request.steps, request.workflow)
-        self._guidance.of_run(levels, unconditioned=self.scheduler.unconditioned)
+        guidance.of_run(levels, unconditioned=self.scheduler.unconditioned)
 
-    def _guidance_options(self, others: dict[str, Any]) -> GuidanceOptions:
+    def _guidance_options(self, others: dict[str, Any]) -> "GuidanceOptions":
         """The options on guidance, taken out of all of a call's. Raises OptionError."""
+        from sfumato.pipeline.guidance_options import GuidanceOptions, Usual
+
         usual = Usual(pag_scale=self._pag_scale, pag_applied_layers=self._pag_layers, freeu=self._freeu)
         return GuidanceOptions.taken_from(others, self.unet, usual)

@@ -1,6 +1,7 @@
 """The names by which people call a pipeline that begins from a picture. All are the one pipeline; only what they need and assume differs."""
 
 import os
+from importlib import import_module
 from typing import Any, ClassVar, NoReturn
 
 from sfumato.errors import UnsupportedError, UsageError
@@ -123,16 +124,16 @@ class StableDiffusionXLInpaintPipeline(StableDiffusionInpaintPipeline, StableDif
         return super().__call__(prompt, image, mask_image, masked_image_latents, prompt_2=prompt_2, **options)
 
 
-StableDiffusionImg2ImgPipeline._others = (StableDiffusionXLImg2ImgPipeline,)
-StableDiffusionInpaintPipeline._others = (StableDiffusionXLInpaintPipeline,)
+StableDiffusionImg2ImgPipeline._others = (StableDiffusionXLImg2ImgPipeline.__name__,)
+StableDiffusionInpaintPipeline._others = (StableDiffusionXLInpaintPipeline.__name__,)
 
 
 class _Auto:
     """A name that stands for the class that a model's family decides on. Not made by itself."""
 
     _kind: ClassVar[type[StableDiffusionPipeline]]
-    _perturbing: ClassVar[type[StableDiffusionPipeline]]
-    """The same with perturbed-attention guidance."""
+    _perturbing: ClassVar[str]
+    """The same with perturbed-attention guidance, by its name in `sfumato.pipeline`: loaded when it is asked for."""
 
     def __init__(self) -> None:
         self._refuse()
@@ -146,8 +147,7 @@ class _Auto:
         cls, pretrained_model_or_path: str | os.PathLike[str], *, enable_pag: bool = False, **options: Any
     ) -> StableDiffusionPipeline:
         """The pipeline for a model folder, hub id or file, as its own class's `from_pretrained`."""
-        kind = cls._perturbing if enable_pag else cls._kind
-        return kind.from_pretrained(pretrained_model_or_path, **options)
+        return cls._class(perturbing=enable_pag).from_pretrained(pretrained_model_or_path, **options)
 
     @classmethod
     def from_pipe(
@@ -155,25 +155,32 @@ class _Auto:
     ) -> StableDiffusionPipeline:
         """The same model, drawing in this way; see `StableDiffusionPipeline.from_pipe`. With perturbed-attention guidance if it had that."""
         keeps = pipeline._pag_scale > 0 if enable_pag is None else enable_pag
-        return (cls._perturbing if keeps else cls._kind).from_pipe(pipeline, **parts)
+        return cls._class(perturbing=keeps).from_pipe(pipeline, **parts)
+
+    @classmethod
+    def _class(cls, *, perturbing: bool) -> type[StableDiffusionPipeline]:
+        return getattr(import_module("sfumato.pipeline"), cls._perturbing) if perturbing else cls._kind
 
 
 class AutoPipelineForText2Image(_Auto):
     """Pipelines that draw from words."""
 
     _kind = StableDiffusionPipeline
+    _perturbing = "StableDiffusionPAGPipeline"
 
 
 class AutoPipelineForImage2Image(_Auto):
     """Pipelines that draw over a picture."""
 
     _kind = StableDiffusionImg2ImgPipeline
+    _perturbing = "StableDiffusionPAGImg2ImgPipeline"
 
 
 class AutoPipelineForInpainting(_Auto):
     """Pipelines that paint a part of a picture anew."""
 
     _kind = StableDiffusionInpaintPipeline
+    _perturbing = "StableDiffusionPAGInpaintPipeline"
 
 
 def _need(pipe: StableDiffusionPipeline, **given: Any) -> None:

@@ -3,17 +3,18 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from sfumato.adapters.embeddings import Embedding, embeddings_of, open_embeddings
-from sfumato.adapters.inversions import Inversions
 from sfumato.errors import OptionError, UnsupportedError
-from sfumato.pipeline.adapter_files import EMBEDDING_NAMES, adapter_file
-from sfumato.pipeline.source import Source
-from sfumato.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from sfumato.adapters.embeddings import Embedding
+    from sfumato.adapters.inversions import Inversions
+    from sfumato.pipeline.source import Source
+    from sfumato.text.tokenizer import Tokenizer
 
 logger = logging.getLogger("sfumato")
 
@@ -26,8 +27,8 @@ Given = str | os.PathLike[str] | Mapping[str, Tensor] | Tensor
 class Inverting:
     """`load_textual_inversion` and its reverse. Mixed into the pipeline, which owns the parts."""
 
-    source: Source
-    _inversions: Inversions
+    source: "Source"
+    _inversions: "Inversions"
 
     def load_textual_inversion(
         self,
@@ -91,14 +92,14 @@ class Inverting:
             )
         return meant
 
-    def _tokenizers(self) -> dict[str, Tokenizer]:
+    def _tokenizers(self) -> "dict[str, Tokenizer]":
         return {name: self.__dict__[TOKENIZERS[name]] for name in self._text_encoders()}
 
-    def _take(self, tokenizers: Mapping[str, Tokenizer]) -> None:
+    def _take(self, tokenizers: "Mapping[str, Tokenizer]") -> None:
         for encoder, tokenizer in tokenizers.items():
             setattr(self, TOKENIZERS[encoder], tokenizer)
 
-    def _embeddings_in(self, texts: Sequence[str | None]) -> list[Embedding]:
+    def _embeddings_in(self, texts: Sequence[str | None]) -> "list[Embedding]":
         """The loaded embeddings whose word is in one of these texts."""
         if not self._inversions.embeddings:
             return []
@@ -116,8 +117,11 @@ class Inverting:
 
 def opened(
     given: Given, token: str | None, encoders: Mapping[str, torch.nn.Module], options: Mapping[str, Any]
-) -> list[Embedding]:
+) -> "list[Embedding]":
     """The embeddings of one file, or of tensors."""
+    from sfumato.adapters.embeddings import embeddings_of, open_embeddings
+    from sfumato.pipeline.adapter_files import EMBEDDING_NAMES, adapter_file
+
     if isinstance(given, Tensor):
         given = {"tensor": given}
         if token is None:

@@ -3,20 +3,21 @@
 import logging
 import os
 from copy import copy
+from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
-from sfumato.adapters.loaded import LoadedAdapters
-from sfumato.checkpoints import Card
-from sfumato.engine.memory import Budget
 from sfumato.errors import MissingFileError, UnsupportedError, UsageError
 from sfumato.pipeline.face import Face
-from sfumato.pipeline.loading import Kept, Opened, is_file, open_parts, save_parts
-from sfumato.pipeline.placement import parse_target
 from sfumato.pipeline.sparing import as_stored
-from sfumato.variants import Family, Make
+
+if TYPE_CHECKING:
+    from sfumato.adapters.loaded import LoadedAdapters
+    from sfumato.engine.memory import Budget
+    from sfumato.pipeline.loading import Kept, Opened
+    from sfumato.variants import Family, Make
 
 logger = logging.getLogger("sfumato")
 
@@ -24,15 +25,15 @@ logger = logging.getLogger("sfumato")
 class Opening(Face):
     """`from_pretrained`, `from_single_file`, `save_pretrained` and `to`. Mixed into the pipeline, which owns the parts."""
 
-    _adapters: LoadedAdapters
-    _kept: Kept
-    memory: Budget | None
+    _adapters: "LoadedAdapters"
+    _kept: "Kept"
+    memory: "Budget | None"
 
-    _makes: ClassVar[tuple[Make, ...]] = ()
+    _makes: "ClassVar[tuple[Make, ...]]" = ()
     """The makes of U-Net that the class is for."""
 
-    _others: "ClassVar[tuple[type[Opening], ...]]" = ()
-    """Classes made of this one, for other makes."""
+    _others: ClassVar[tuple[str, ...]] = ()
+    """Classes made of this one, for other makes, by their names in `sfumato.pipeline`: loaded for a model that this one is not for."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Self:
@@ -54,6 +55,8 @@ class Opening(Face):
         The family of the model decides on the class: one of SDXL is a StableDiffusionXLPipeline.
         Raises CheckpointError for a model that can't be opened, UnsupportedError for an option that is not honoured.
         """
+        from sfumato.pipeline.loading import open_parts
+
         return cls._of(open_parts(pretrained_model_name_or_path, options), pretrained_model_name_or_path)
 
     @classmethod
@@ -64,6 +67,8 @@ class Opening(Face):
         `config` (a folder in the diffusers layout, whose configs fit) for what no tensor says; `extract_ema` takes the average over training.
         Raises CheckpointError for a file that can't be opened or lacks a part, UsageError for an option that can't be honoured.
         """
+        from sfumato.pipeline.loading import is_file, open_parts
+
         name = os.fspath(pretrained_model_link_or_path)
         if "://" in name:
             raise UnsupportedError(f"{name!r} is an address; download the file, and give its path on this machine")
@@ -90,7 +95,7 @@ class Opening(Face):
         return shared
 
     @classmethod
-    def _of(cls, opened: Opened, name: str | os.PathLike[str]) -> Self:
+    def _of(cls, opened: "Opened", name: str | os.PathLike[str]) -> Self:
         kind = cls._kind_for(opened.family, name)
         pipe = kind(**kind._arguments(opened))
         pipe.card, pipe.defaults, pipe.source = opened.card, opened.card.defaults, opened.source
@@ -100,9 +105,12 @@ class Opening(Face):
         return pipe
 
     @classmethod
-    def _kind_for(cls, family: Family, name: str | os.PathLike[str]) -> type[Self]:
+    def _kind_for(cls, family: "Family", name: str | os.PathLike[str]) -> type[Self]:
         """The class that draws with models of a family: this one, or one that is made of it. Raises UsageError for neither."""
-        for kind in (cls, *cls._others):
+        if family.make in cls._makes:
+            return cls
+        for other in cls._others:
+            kind = getattr(import_module("sfumato.pipeline"), other)
             if family.make in kind._makes and issubclass(kind, cls):
                 return kind
         raise UsageError(
@@ -111,7 +119,7 @@ class Opening(Face):
         )
 
     @classmethod
-    def _arguments(cls, opened: Opened) -> dict[str, Any]:
+    def _arguments(cls, opened: "Opened") -> dict[str, Any]:
         """The constructor's arguments. Raises UsageError for a part that the family has not."""
         second = ("text_encoder_2", "tokenizer_2")
         if extra := [part for part in second if opened.parts.get(part) is not None]:
@@ -132,6 +140,9 @@ class Opening(Face):
         A folder that holds a model and nothing else is replaced, whole or not at all, unless `overwrite` is off.
         Raises OutputError, or UnsupportedError for an option that is not honoured.
         """
+        from sfumato.checkpoints import Card
+        from sfumato.pipeline.loading import save_parts
+
         options["safe_serialization"] = safe_serialization
         if (beside := self._adapters.active()).weighted:
             names = ", ".join(one.adapter.name for one in beside.weighted)
@@ -147,6 +158,8 @@ class Opening(Face):
 
     def to(self, *where: str | torch.device | torch.dtype, **named: Any) -> Self:
         """Move to a device, a dtype or both, in any order: `.to("cuda")`, `.to("cuda", torch.float16)`. Returns self."""
+        from sfumato.pipeline.placement import parse_target
+
         device, dtype = parse_target(*where, **named)
         self.source.note_cast(self.dtype)
         for part in self._networks().values():

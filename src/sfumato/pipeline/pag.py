@@ -5,9 +5,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 from sfumato.pipeline.image_pipelines import (
-    AutoPipelineForImage2Image,
-    AutoPipelineForInpainting,
-    AutoPipelineForText2Image,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionXLImg2ImgPipeline,
@@ -93,9 +90,6 @@ class StableDiffusionXLPAGInpaintPipeline(StableDiffusionPAGInpaintPipeline, Sta
 
 
 # Subclasses, so that the model's family can decide on the class, as everywhere.
-StableDiffusionPAGPipeline._others = (StableDiffusionXLPAGPipeline,)
-StableDiffusionPAGImg2ImgPipeline._others = (StableDiffusionXLPAGImg2ImgPipeline,)
-StableDiffusionPAGInpaintPipeline._others = (StableDiffusionXLPAGInpaintPipeline,)
-AutoPipelineForText2Image._perturbing = StableDiffusionPAGPipeline
-AutoPipelineForImage2Image._perturbing = StableDiffusionPAGImg2ImgPipeline
-AutoPipelineForInpainting._perturbing = StableDiffusionPAGInpaintPipeline
+StableDiffusionPAGPipeline._others = (StableDiffusionXLPAGPipeline.__name__,)
+StableDiffusionPAGImg2ImgPipeline._others = (StableDiffusionXLPAGImg2ImgPipeline.__name__,)
+StableDiffusionPAGInpaintPipeline._others = (StableDiffusionXLPAGInpaintPipeline.__name__,)

@@ -1,71 +1,48 @@
-"""The public face: `StableDiffusionPipeline`, in the names and habits of the field."""
+"""The public face: `StableDiffusionPipeline`, in the names and habits of the field.
+
+Importing it loads this face and what it is mixed from, and nothing that opens a model or draws: their methods import what they need, since
+all of it together takes as long as half of torch. What they name in annotations is imported for type checkers alone.
+"""
 
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from copy import copy
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from sfumato.adapters import NO_ADAPTERS, ActiveAdapters
-from sfumato.adapters.inversions import Inversions
-from sfumato.adapters.loaded import LoadedAdapters
-from sfumato.checkpoints import Card
-from sfumato.checkpoints.families import is_told_guidance
-from sfumato.diffusion.noise import NoiseSource
-from sfumato.engine import Event, reusing_memory
-from sfumato.engine.memory import Economy
 from sfumato.errors import OptionError, RecipeError
-from sfumato.models.clip_text import CLIPTextEncoder
-from sfumato.models.convolution import NOWHERE, Axes
-from sfumato.models.safety_checker import SafetyChecker
-from sfumato.models.unet import UNet
-from sfumato.models.vae import AutoencoderKL
-from sfumato.pipeline.adapter_recipe import uses_of
 from sfumato.pipeline.adapting import Adapting
-from sfumato.pipeline.callbacks import StepCallback, callback_of
-from sfumato.pipeline.called_adapters import called_adapters
-from sfumato.pipeline.canvas import CanvasOptions, canvas_of
 from sfumato.pipeline.compat import rounding_of, with_compat
-from sfumato.pipeline.decoding import Decoder
-from sfumato.pipeline.encoding import Encoder
-from sfumato.pipeline.enlarging import made_again
 from sfumato.pipeline.evaluating import Evaluating
-from sfumato.pipeline.fast_options import fast_notes, fast_of_recipe, take_fast
-from sfumato.pipeline.guidance_options import GuidanceOptions, options_of
 from sfumato.pipeline.guiding import Guiding
-from sfumato.pipeline.image_to_image import Noises, levels_of
 from sfumato.pipeline.inverting import Inverting
-from sfumato.pipeline.loading import Kept
-from sfumato.pipeline.noise_options import NoiseOptions
-from sfumato.pipeline.nsfw_filter import NSFWFilter
 from sfumato.pipeline.opening import Opening
-from sfumato.pipeline.output import StableDiffusionPipelineOutput
-from sfumato.pipeline.parts import as_scheduler, check_fit
 from sfumato.pipeline.quantising import Quantising
-from sfumato.pipeline.randomness import Generators, Seed, advance, seeds_for
-from sfumato.pipeline.replay import ReplayResult, autocast_as, replay, seed_of
-from sfumato.pipeline.request import Request, check_count, check_number, check_size, check_tensor
-from sfumato.pipeline.result import dtypes_of, result_of
-from sfumato.pipeline.safety import SafetyFilter
-from sfumato.pipeline.safety_choice import judge_of
-from sfumato.pipeline.source import Source
 from sfumato.pipeline.sparing import Sparing, settle_weights
 from sfumato.pipeline.switches import Switches
-from sfumato.pipeline.text_to_image import Parts, latent_shape, run, starts_of, steps_ahead, unit_noise
 from sfumato.pipeline.tiny_decoding import TinyDecoding
-from sfumato.pipeline.together import Results, Work, alone
-from sfumato.pipeline.upscaling import enlargement_of
 from sfumato.pipeline.wording import Wording
-from sfumato.pipeline.workflow import Asked, asked_again, is_recordable
-from sfumato.recipe import Emphasis, Recipe, SafetyMode
-from sfumato.schedulers import Scheduler, scheduler_from_config
-from sfumato.text.prompts import check_emphasis
-from sfumato.text.tokenizer import Tokenizer
-from sfumato.variants import Make
+
+if TYPE_CHECKING:
+    from sfumato.diffusion.noise import NoiseSource
+    from sfumato.engine import Event
+    from sfumato.models.clip_text import CLIPTextEncoder
+    from sfumato.models.safety_checker import SafetyChecker
+    from sfumato.models.unet import UNet
+    from sfumato.models.vae import AutoencoderKL
+    from sfumato.pipeline.nsfw_filter import NSFWFilter
+    from sfumato.pipeline.output import StableDiffusionPipelineOutput
+    from sfumato.pipeline.randomness import Generators, Seed
+    from sfumato.pipeline.replay import ReplayResult
+    from sfumato.pipeline.request import Request
+    from sfumato.pipeline.workflow import Asked
+    from sfumato.recipe import Emphasis, Recipe, SafetyMode
+    from sfumato.schedulers import Scheduler
+    from sfumato.text.tokenizer import Tokenizer
+    from sfumato.variants import Make
 
 logger = logging.getLogger("sfumato")
 
@@ -87,30 +64,40 @@ class StableDiffusionPipeline(
     it needs beside a prompt.
     """
 
-    _makes: ClassVar[tuple[Make, ...]] = ("sd1", "sd2")
+    _makes: "ClassVar[tuple[Make, ...]]" = ("sd1", "sd2")
+    _others = ("StableDiffusionXLPipeline", "StableDiffusionUpscalePipeline", "StableDiffusionLatentUpscalePipeline")
 
-    # By itself; `draw_together` puts in another way.
-    _carry_out: Callable[..., Any] = staticmethod(alone)
+    # By itself where it is None; `draw_together` puts in another way.
+    _carry_out: Callable[..., Any] | None = None
 
     def __init__(
         self,
         *,
-        vae: AutoencoderKL,
-        text_encoder: CLIPTextEncoder,
-        tokenizer: Tokenizer,
-        unet: UNet,
-        scheduler: Scheduler,
-        safety_checker: SafetyChecker | NSFWFilter | Callable[..., Any] | None = None,
+        vae: "AutoencoderKL",
+        text_encoder: "CLIPTextEncoder",
+        tokenizer: "Tokenizer",
+        unet: "UNet",
+        scheduler: "Scheduler",
+        safety_checker: "SafetyChecker | NSFWFilter | Callable[..., Any] | None" = None,
         feature_extractor: Mapping[str, Any] | None = None,
         requires_safety_checker: bool = True,
-        safety_mode: SafetyMode = "block",
+        safety_mode: "SafetyMode" = "block",
     ) -> None:
+        from sfumato.pipeline.parts import as_scheduler
+
         # As diffusers repairs configs older than two of their options; a scheduler that is put in later is taken as it is.
         self._build(vae, unet, as_scheduler(scheduler).in_pipeline(), text_encoder=text_encoder, tokenizer=tokenizer)
         self._judged_by(safety_checker, feature_extractor, requires_safety_checker, safety_mode)
 
     def _build(self, vae: Any, unet: Any, scheduler: Any, **words: Any) -> None:
         """Take the parts, each of which is checked as it is put in (see Face); `words` are text encoders and tokenizers."""
+        from sfumato.adapters.inversions import Inversions
+        from sfumato.adapters.loaded import LoadedAdapters
+        from sfumato.checkpoints import Card
+        from sfumato.pipeline.loading import Kept
+        from sfumato.pipeline.parts import check_fit
+        from sfumato.pipeline.source import Source
+
         self.vae, self.unet, self.scheduler = vae, unet, scheduler
         for name, part in words.items():
             setattr(self, name, part)
@@ -120,7 +107,7 @@ class StableDiffusionPipeline(
         self._progress: dict[str, Any] = {}
         check_fit(self.unet, self.vae, self._encoders())
 
-    def _judged_by(self, checker: Any, feature_extractor: Any, required: bool, mode: SafetyMode) -> None:
+    def _judged_by(self, checker: Any, feature_extractor: Any, required: bool, mode: "SafetyMode") -> None:
         self.safety_checker, self.feature_extractor = checker, feature_extractor
         self.requires_safety_checker, self.safety_mode = required, mode
 
@@ -138,7 +125,7 @@ class StableDiffusionPipeline(
         negative_prompt: str | list[str] | None = None,
         num_images_per_prompt: int = 1,
         eta: float = 0.0,
-        generator: Generators = None,
+        generator: "Generators" = None,
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
@@ -147,12 +134,12 @@ class StableDiffusionPipeline(
         callback_on_step_end: Callable[..., Mapping[str, Any] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         clip_skip: int | None = None,
-        emphasis: Emphasis = "none",
+        emphasis: "Emphasis" = "none",
         cross_attention_kwargs: Mapping[str, Any] | None = None,
         adapters: Mapping[str, Any] | None = None,
         seeds: Sequence[int] | None = None,
         exact: bool = False,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: "Callable[[Event], None] | None" = None,
         **others: Any,
     ) -> Any:
         """Draw `num_images_per_prompt` pictures for each prompt.
@@ -172,6 +159,15 @@ class StableDiffusionPipeline(
         Returns a StableDiffusionPipelineOutput, or `(images, nsfw_content_detected)` with `return_dict=False`.
         Raises UsageError for what can't be drawn as asked, and an image's own error when no image could be made.
         """
+        from sfumato.pipeline.callbacks import callback_of
+        from sfumato.pipeline.called_adapters import called_adapters
+        from sfumato.pipeline.canvas import CanvasOptions
+        from sfumato.pipeline.fast_options import take_fast
+        from sfumato.pipeline.noise_options import NoiseOptions
+        from sfumato.pipeline.randomness import advance, seeds_for
+        from sfumato.pipeline.request import check_tensor
+        from sfumato.pipeline.workflow import Asked
+
         noise = NoiseOptions.taken_from(others)
         fast, guidance = take_fast(others), self._guidance_options(others)
         told = {name: others.pop(name) for name in self._also_told if name in others}
@@ -197,124 +193,38 @@ class StableDiffusionPipeline(
             advance(generator, sources)
         return result if return_dict else result.to_tuple()
 
-    def replay(self, recipe: Recipe, inputs: Mapping[str, Any] | None = None) -> ReplayResult:
+    def replay(self, recipe: "Recipe", inputs: Mapping[str, Any] | None = None) -> "ReplayResult":
         """Make a recipe's image again and say whether it is bit-identical, and if not, what differs.
 
         `inputs` are the pictures that it was made from, by the names in `recipe.inputs`. Raises RecipeError for one that is missing.
         """
 
-        def latents_of(first: Recipe) -> Tensor:
-            return self._draw_recipe(first, seed_of(first), asked_again(first, {}), output_type="latent").images
+        from sfumato.pipeline.drawing import draw_recipe
+        from sfumato.pipeline.enlarging import made_again
+        from sfumato.pipeline.replay import replay, seed_of
+        from sfumato.pipeline.workflow import asked_again
+
+        def latents_of(first: "Recipe") -> Tensor:
+            return draw_recipe(self, first, seed_of(first), asked_again(first, {}), output_type="latent").images
 
         asked = asked_again(recipe, {**(inputs or {}), **made_again(self, recipe, latents_of)})
-        return replay(recipe, lambda seed: self._draw_recipe(recipe, seed, asked))
+        return replay(recipe, lambda seed: draw_recipe(self, recipe, seed, asked))
 
     # -- the steps of a call -----------------------------------------------------------------------------------------
 
     def _draw(
-        self, request: Request, seeds: Sequence[Seed], **options: Any
-    ) -> tuple[StableDiffusionPipelineOutput, list[NoiseSource]]:
+        self, request: "Request", seeds: "Sequence[Seed]", **options: Any
+    ) -> "tuple[StableDiffusionPipelineOutput, list[NoiseSource]]":
         """Carry out a checked request; also returns the noise sources, where the drawing has left them."""
+        from sfumato.engine import reusing_memory
+        from sfumato.pipeline.drawing import drawing
+        from sfumato.pipeline.together import alone
+
         # What a budget allows is not kept for later.
         with reusing_memory() if self.memory is None else nullcontext():
-            return self._carry_out(self._drawing(request, seeds, **options))
+            return (self._carry_out or alone)(drawing(self, request, seeds, **options))
 
-    def _drawing(
-        self,
-        request: Request,
-        seeds: Sequence[Seed],
-        *,
-        embeds: tuple[Tensor | None, Tensor | None] = (None, None),
-        latents: Tensor | None = None,
-        output_type: str = "pil",
-        exact: bool = False,
-        on_step_end: Callable[..., Mapping[str, Any] | None] | None = None,
-        tensor_inputs: Sequence[str] = (),
-        on_event: Callable[[Event], None] | None = None,
-        adapters: ActiveAdapters = NO_ADAPTERS,
-    ) -> Generator[Work, Results, tuple[StableDiffusionPipelineOutput, list[NoiseSource]]]:
-        """A checked request being carried out: yields its work, and returns as `_draw` does once that is done."""
-        notes = [*self._settle_precision(), *self._int8_notes(), *self.scheduler.notes, *fast_notes(request)]
-        notes += options_of(request).notes(1.0 if is_told_guidance(self.unet.config) else request.guidance_scale)
-        rows, words_notes = self._rows(request, embeds, adapters)
-        rows = [row for row in rows for _ in range(request.images_per_prompt)]
-        economy = self._economy(
-            request.height, request.width, max(len(row.first) for row in rows), image=request.workflow is not None
-        )
-        parts = self._parts(adapters, economy, exact=exact, axes=canvas_of(request).axes)
-        guided = any("uncond" in row.first for row in rows)
-
-        shape = latent_shape(request, parts)
-        sources = [seed.source(shape, self.vae.scale) for seed in seeds]
-        levels = levels_of(self.scheduler, request.steps, request.workflow)
-        starts = starts_of(request, parts, levels, Noises(sources, unit_noise(latents, len(seeds), shape)))
-
-        on_round = None
-        if on_step_end is not None:
-            on_round = StepCallback(
-                self, on_step_end, tensor_inputs, scheduler=self.scheduler, levels=levels, rows=[row.first for row in rows]
-            )  # fmt: skip
-        self._interrupt = False
-        outcomes = yield from run(
-            request, parts, rows, starts, sources, levels=levels, latents_only=output_type == "latent",
-            bar=self.progress_bar(total=steps_ahead(self.scheduler, levels)), on_round=on_round, on_event=on_event,
-            interrupted=lambda: self._interrupt,
-        )  # fmt: skip
-        texts = [text for each in request.texts for text in each.read(guided=guided)]
-        uses = uses_of(adapters, self._merged(), self._embeddings_in(texts))
-        unrecorded = [
-            why
-            for why, true in (
-                ("it began from latents that its caller supplied", latents is not None),
-                ("it began from a picture that was given as a tensor", not is_recordable(request.workflow)),
-                ("its prompt was given as embeddings", embeds[0] is not None),
-                ("its negative prompt was given as embeddings", guided and embeds[1] is not None),
-                ("a callback changed its latents", on_round is not None and on_round.changed),
-                ("it used adapters that lie in no file", any(thing.files is None for _, thing in uses)),
-                ("its text encoders were of two dtypes", len({one.dtype for one in self._encoders().values()}) > 1),
-                ("the run was interrupted", self._interrupt),
-                ("memory ran out while it was drawn", economy.went_down),
-            )
-            if true
-        ]
-        networks: dict[str, torch.nn.Module] = {"unet": self.unet, "vae": self.vae, **self._encoders()}
-        result = result_of(
-            request, parts, outcomes, [None] * len(seeds) if latents is not None else seeds, self.source.now(**networks),
-            output_type=output_type, dtypes=dtypes_of(networks), weights_dtype=self.source.rounded_to(self.unet.dtype),
-            uses=uses, unrecorded=unrecorded, notes=[*notes, *words_notes, *parts.evaluation.notes, *economy.notes],
-        )  # fmt: skip
-        return result, sources
-
-    def _draw_recipe(
-        self, recipe: Recipe, seed: Seed, asked: Asked, *, output_type: str = "pil"
-    ) -> StableDiffusionPipelineOutput:
-        """The one picture of a recipe, with its own scheduler and switches, its rows evaluated alone."""
-        again = copy(self)
-        again.scheduler = scheduler_from_config(recipe.scheduler)
-        again._tiled, again._measures = recipe.vae_tiling, again._measures_of(recipe)
-        again._tiny = self._tiny_of(recipe)
-        again._evaluated_as(recipe)
-        again.safety_checker, again.safety_mode = judge_of(recipe, self.safety_checker), recipe.safety_mode or "block"
-        request = again._request(
-            recipe.prompt, recipe.negative_prompt, None, None, recipe.height, recipe.width,
-            recipe.steps, recipe.guidance_scale, 1, recipe.eta, recipe.clip_skip, recipe.emphasis, self._told_again(recipe), asked,
-        )  # fmt: skip
-        guidance = GuidanceOptions.of_recipe(recipe, self.unet)
-        request = replace(request, guidance=guidance, rounding=recipe.rounding, fast=fast_of_recipe(recipe))
-        request = CanvasOptions.of(recipe).on(request, again)
-        sliced = self.unet.attention_slicing
-        self.unet.set_attention_slicing(recipe.attention_slicing)
-        try:
-            with (
-                autocast_as(recipe.autocast, self.device.type),
-                self._int8_of(recipe),
-                self._adapters_of(recipe) as adapters,
-            ):
-                return again._draw(request, [seed], exact=True, adapters=adapters, output_type=output_type)[0]
-        finally:
-            self.unet.set_attention_slicing(sliced)
-
-    def _told_again(self, recipe: Recipe) -> Mapping[str, Any]:
+    def _told_again(self, recipe: "Recipe") -> Mapping[str, Any]:
         """What the network was told beside the prompts of a recipe, as options of a call. Raises RecipeError for what is not for it."""
         if recipe.told:
             raise RecipeError(
@@ -337,8 +247,13 @@ class StableDiffusionPipeline(
 
     def _request(
         self, prompt: Any, negative: Any, embeds: Tensor | None, negative_embeds: Tensor | None, height: Any, width: Any,
-        steps: Any, guidance_scale: Any, images: Any, eta: Any, clip_skip: Any, emphasis: Any, beside: Mapping[str, Any], asked: Asked,
-    ) -> Request:  # fmt: skip
+        steps: Any, guidance_scale: Any, images: Any, eta: Any, clip_skip: Any, emphasis: Any, beside: Mapping[str, Any], asked: "Asked",
+    ) -> "Request":  # fmt: skip
+        from sfumato.pipeline.parts import check_fit
+        from sfumato.pipeline.request import Request, check_count, check_number, check_size
+        from sfumato.pipeline.upscaling import enlargement_of
+        from sfumato.text.prompts import check_emphasis
+
         family = self.family
         check_fit(self.unet, self.vae, self._encoders())
         own = self.unet.config.sample_size * self.vae.scale
@@ -368,31 +283,6 @@ class StableDiffusionPipeline(
             emphasis=check_emphasis(emphasis),
             beside=told,
             workflow=workflow,
-        )
-
-    def _parts(self, adapters: ActiveAdapters, economy: Economy, *, exact: bool, axes: Axes = NOWHERE) -> Parts:
-        safety = None
-        if self.safety_checker is not None:
-            safety = SafetyFilter(self.safety_checker, self.feature_extractor, self.safety_mode)
-        tiled = self.vae.use_tiling if self._tiled is None else self._tiled
-        return Parts(
-            unet=self.unet,
-            decoder=Decoder(
-                self._decodes(),
-                tiled=tiled,
-                axes=axes,
-                economy=economy,
-                recorded=self._tiny and self._tiny.recorded(),
-                evaluation=self._new_evaluation(),
-            ),
-            encoder=Encoder(self.vae, tiled=tiled, axes=axes),
-            vae_scale=self.vae.scale,
-            scheduler=self.scheduler,
-            safety=safety,
-            attention_slicing=self.unet.attention_slicing,
-            exact=exact,
-            adapters=adapters,
-            economy=economy,
         )
 
 

@@ -4,27 +4,17 @@ import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sfumato.errors import MissingFileError, OptionError, RecipeError, UnsupportedError
-from sfumato.files import write_whole
-from sfumato.models.int8 import check_supported
-from sfumato.models.quantising import (
-    Quantisation,
-    dequantise,
-    dynamic,
-    fingerprint,
-    layers_of,
-    observing,
-    quantisation_of,
-    quantise,
-    without,
-)
-from sfumato.models.unet import UNet
-from sfumato.pipeline.source import Source
-from sfumato.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sfumato.models.quantising import Quantisation
+    from sfumato.models.unet import UNet
+    from sfumato.pipeline.source import Source
+    from sfumato.recipe import Recipe
 
 SCALES = "int8.json"
 """What scales that come with a model are called; they lie beside the weights of its U-Net."""
@@ -33,8 +23,8 @@ SCALES = "int8.json"
 class Quantising:
     """`quantize` and `dequantize`. Mixed into the pipeline, which owns the parts."""
 
-    unet: UNet
-    source: Source
+    unet: "UNet"
+    source: "Source"
     _settle_precision: Any
 
     def quantize(
@@ -44,7 +34,7 @@ class Quantising:
         scales: str | os.PathLike[str] | None = None,
         keep: Sequence[str] = (),
         **settings: Any,
-    ) -> Quantisation:
+    ) -> "Quantisation":
         """Compute the U-Net's convolutions and linear layers in int8 on a CPU from now on: faster, and close to the same picture.
 
         The scales of what goes into each layer come from drawing `prompts` once, with `settings` as a call takes them (`seeds`,
@@ -55,6 +45,9 @@ class Quantising:
         Returns what the U-Net is now computed by. Raises UnsupportedError where int8 can't be computed, MissingFileError or ConfigError for
         a file that is not there or holds no scales, OptionError for scales of other weights.
         """
+        from sfumato.models.int8 import check_supported
+        from sfumato.models.quantising import fingerprint, quantise, without
+
         check_supported()
         if prompts is not None and scales is not None:
             raise OptionError("prompts take scales anew and a file holds them; leave one of the two out")
@@ -79,17 +72,24 @@ class Quantising:
 
     def dequantize(self) -> None:
         """Compute the U-Net in float again, with the weights as they are."""
+        from sfumato.models.quantising import dequantise
+
         dequantise(self.unet)
 
     def save_quantization(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the scales by which the U-Net is computed, as JSON. Raises OptionError where there are none, OutputError."""
+        from sfumato.files import write_whole
+        from sfumato.models.quantising import quantisation_of
+
         made = quantisation_of(self.unet)
         if made is None or made.weights is None:
             raise OptionError("there are no scales to save; take them first, with pipe.quantize(prompts=…)")
         write_whole(Path(path), made.to_json().encode(), overwrite=overwrite)
 
-    def _usual(self) -> Quantisation:
+    def _usual(self) -> "Quantisation":
         """The scales that come with the model, if they are for these weights; else none."""
+        from sfumato.models.quantising import dynamic, fingerprint
+
         beside = self._scales_beside()
         if beside is not None and beside.is_file():
             made = read_scales(beside)
@@ -102,7 +102,9 @@ class Quantising:
         files = self.source.origin.files
         return None if files is None or not files.folder.is_dir() else files.folder / "unet" / SCALES
 
-    def _calibrated(self, prompts: Sequence[str], settings: dict[str, Any]) -> Quantisation:
+    def _calibrated(self, prompts: Sequence[str], settings: dict[str, Any]) -> "Quantisation":
+        from sfumato.models.quantising import Quantisation, fingerprint, observing
+
         if not prompts:
             raise OptionError("there are no prompts to take scales from; give some of those that will be drawn")
         if not {"seeds", "generator"} & settings.keys():
@@ -114,6 +116,8 @@ class Quantising:
 
     def _int8_notes(self) -> list[str]:
         """What has to be said of a picture that is about to be drawn. Raises UnsupportedError where the U-Net is in int8 and can't be."""
+        from sfumato.models.quantising import fingerprint, quantisation_of
+
         made = quantisation_of(self.unet)
         if made is None:
             return []
@@ -128,8 +132,10 @@ class Quantising:
         return notes
 
     @contextmanager
-    def _int8_of(self, recipe: Recipe) -> Generator[None]:
+    def _int8_of(self, recipe: "Recipe") -> Generator[None]:
         """Inside the block, the U-Net is computed as the recipe says. Raises RecipeError for scales that are not at hand."""
+        from sfumato.models.quantising import quantisation_of
+
         before = quantisation_of(self.unet)
         wanted = self._wanted(recipe, before)
         if wanted is before:
@@ -141,7 +147,10 @@ class Quantising:
         finally:
             _computed_by(self.unet, before)
 
-    def _wanted(self, recipe: Recipe, now: Quantisation | None) -> Quantisation | None:
+    def _wanted(self, recipe: "Recipe", now: "Quantisation | None") -> "Quantisation | None":
+        from sfumato.models.int8 import check_supported
+        from sfumato.models.quantising import dynamic
+
         if recipe.int8 is None:
             return None
         if now is not None and now.name == recipe.int8:
@@ -158,15 +167,19 @@ class Quantising:
         )
 
 
-def _computed_by(unet: UNet, quantisation: Quantisation | None) -> None:
+def _computed_by(unet: "UNet", quantisation: "Quantisation | None") -> None:
+    from sfumato.models.quantising import dequantise, quantise
+
     if quantisation is None:
         dequantise(unet)
     else:
         quantise(unet, quantisation)
 
 
-def check_placed(unet: UNet) -> None:
+def check_placed(unet: "UNet") -> None:
     """Raise UnsupportedError unless the U-Net is where int8 can be computed: on a CPU, in float32, not compiled."""
+    from sfumato.models.quantising import layers_of
+
     layers_of(unet)
     if unet.device.type != "cpu" or unet.dtype != torch.float32:
         raise UnsupportedError(
@@ -177,8 +190,10 @@ def check_placed(unet: UNet) -> None:
         )
 
 
-def read_scales(path: Path) -> Quantisation:
+def read_scales(path: Path) -> "Quantisation":
     """The scales in a file. Raises MissingFileError, or ConfigError for what holds none."""
+    from sfumato.models.quantising import Quantisation
+
     try:
         return Quantisation.from_json(path.read_bytes(), str(path))
     except OSError as error:

@@ -1,13 +1,15 @@
 """The pipeline's switches for memory and speed: honoured, or answered with a plain reason."""
 
 import logging
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
 from sfumato.errors import OptionError
-from sfumato.models.unet import UNet
-from sfumato.models.vae import AutoencoderKL
+
+if TYPE_CHECKING:
+    from sfumato.models.unet import UNet
+    from sfumato.models.vae import AutoencoderKL
 
 logger = logging.getLogger("sfumato")
 
@@ -15,8 +17,8 @@ logger = logging.getLogger("sfumato")
 class Switches:
     """`enable_…` and `disable_…` as people know them from diffusers. Mixed into the pipeline, which owns the parts."""
 
-    unet: UNet
-    vae: AutoencoderKL
+    unet: "UNet"
+    vae: "AutoencoderKL"
     _tiled: bool | None = None
     """Whether to decode in tiles, for this pipeline alone; None: as the VAE is switched."""
 

@@ -4,14 +4,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from sfumato.checkpoints.tiny_layout import open_tiny_files
-from sfumato.checkpoints.weights import sha256
 from sfumato.errors import ConfigError, MissingFileError, RecipeError
-from sfumato.models.tiny_vae import TinyAutoencoder
-from sfumato.models.vae import AutoencoderKL
-from sfumato.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sfumato.models.tiny_vae import TinyAutoencoder
+    from sfumato.models.vae import AutoencoderKL
+    from sfumato.recipe import Recipe
 
 RECORDED = "vae_tiny"
 """Its name among what a recipe says was spared."""
@@ -21,7 +21,7 @@ RECORDED = "vae_tiny"
 class TinyDecoder:
     """The network, and its file's name and hash, as recipes record them."""
 
-    network: TinyAutoencoder
+    network: "TinyAutoencoder"
     file: str
     sha256: str
 
@@ -33,7 +33,7 @@ class TinyDecoder:
 class TinyDecoding:
     """`load_tiny_vae` and `unload_tiny_vae`. Mixed into the pipeline, which owns the parts."""
 
-    vae: AutoencoderKL
+    vae: "AutoencoderKL"
     _tiny: TinyDecoder | None = None
 
     def load_tiny_vae(self, path: str | os.PathLike[str]) -> None:
@@ -41,6 +41,9 @@ class TinyDecoding:
 
         Raises MissingFileError, or ConfigError for a file that holds none, or one for other latents than the model's.
         """
+        from sfumato.checkpoints.tiny_layout import open_tiny_files
+        from sfumato.checkpoints.weights import sha256 as sha256_of
+
         file = Path(path).expanduser()
         if not file.is_file():
             raise MissingFileError(
@@ -53,19 +56,19 @@ class TinyDecoding:
                 f"{file.name} decodes latents of {theirs[0]} channels to {theirs[1]} pixels each, and this model's have {own[0]} for {own[1]}; "
                 "give one that was made for the model"
             )
-        self._tiny = TinyDecoder(network=network, file=file.name, sha256=sha256([file]))
+        self._tiny = TinyDecoder(network=network, file=file.name, sha256=sha256_of([file]))
 
     def unload_tiny_vae(self) -> None:
         """Decode by the model's own autoencoder again."""
         self._tiny = None
 
-    def _decodes(self) -> AutoencoderKL:
+    def _decodes(self) -> "AutoencoderKL":
         """The network that decodes, where the model's own is and in its dtype."""
         if self._tiny is None:
             return self.vae
         return cast("AutoencoderKL", self._tiny.network.to(self.vae.device, self.vae.dtype))
 
-    def _tiny_of(self, recipe: Recipe) -> TinyDecoder | None:
+    def _tiny_of(self, recipe: "Recipe") -> TinyDecoder | None:
         """The tiny autoencoder that a recipe names; None where it names none. Raises RecipeError for one that is not loaded."""
         record = recipe.fast.get(RECORDED)
         if record is None:

@@ -247,10 +247,3 @@ class StableDiffusionLatentUpscalePipeline(StableDiffusionPipeline):
             aesthetic=False, zeros=False,
         )  # fmt: skip
         return texts, told
-
-
-StableDiffusionPipeline._others = (
-    *StableDiffusionPipeline._others,
-    StableDiffusionUpscalePipeline,
-    StableDiffusionLatentUpscalePipeline,
-)

@@ -216,6 +216,3 @@ class StableDiffusionXLPipeline(StableDiffusionPipeline):
 
     def _told_again(self, recipe: Recipe) -> Mapping[str, Any]:
         return told_again(recipe.told)
-
-
-StableDiffusionPipeline._others = (StableDiffusionXLPipeline,)

@@ -8,12 +8,14 @@ scheduler is such still opens, with an UnavailableScheduler in its place. KDiffu
 any schedule, as AUTOMATIC1111's web UI has them.
 """
 
+from typing import TYPE_CHECKING
+
+from sfumato.naming import loads_when_asked
 from sfumato.schedulers.choice import CLASSES, scheduler_for, scheduler_freely, scheduler_from_config
 from sfumato.schedulers.consistency import LCMScheduler, TCDScheduler
 from sfumato.schedulers.dpm_solver import DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler
 from sfumato.schedulers.edm import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 from sfumato.schedulers.k_diffusion import KDiffusionScheduler
-from sfumato.schedulers.settings import scheduler_from_settings
 from sfumato.schedulers.sigma_space import (
     DPMSolverSDEScheduler,
     EulerAncestralDiscreteScheduler,
@@ -27,6 +29,9 @@ from sfumato.schedulers.solvers import DEISMultistepScheduler, SASolverScheduler
 from sfumato.schedulers.unavailable import UnavailableScheduler
 from sfumato.schedulers.value import SCHEDULERS, Scheduler, SchedulerConfig
 from sfumato.schedulers.variance_preserving import DDIMScheduler, DDPMScheduler, PNDMScheduler
+
+if TYPE_CHECKING:
+    from sfumato.schedulers.settings import scheduler_from_settings
 
 __all__ = [
     "CLASSES",
@@ -59,3 +64,6 @@ __all__ = [
     "scheduler_from_config",
     "scheduler_from_settings",
 ]
+
+# What reads other programs' settings is loaded with them alone.
+__getattr__ = loads_when_asked(__name__, {"sfumato.schedulers.settings": ("scheduler_from_settings",)})

@@ -1,4 +1,9 @@
+import html
+
+import ftfy
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sfumato.text import clean
 
@@ -21,3 +26,9 @@ from sfumato.text import clean
 )
 def test_clean(text: str, expected: str) -> None:
     assert clean(text) == expected
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=60) | st.text("ab \t\r\n\x0b&;<%'~\x1b\x7f", max_size=20))
+def test_ascii_is_cleaned_as_by_ftfy(text: str) -> None:
+    """Most of it is not given to ftfy, which would leave it as it is."""
+    assert clean(text) == " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
