@@ -50,16 +50,17 @@ def make_checkpoint(path: Path, folder: Path) -> None:
         networks = {part.name: part.build(configs[part.name]) for part in (UNET, VAE, TEXT_ENCODER)}
         model = torch.nn.ModuleDict(networks)
     keys = KeyMap.together([ldm_keys(name, network, family) for name, network in networks.items()])
-    # Numbers of one block over and over: to draw a billion takes longer than all that is measured.
+    # Numbers of one block over and over: to draw a billion takes longer than all that is measured. Each tensor begins elsewhere in it, or
+    # those of one shape would be the same, and OpenVINO would keep one of them.
     block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).mul_(0.02).half()
 
-    def drawn(shape: tuple[int, ...]) -> torch.Tensor:
+    def drawn(shape: tuple[int, ...], number: int) -> torch.Tensor:
         count = torch.Size(shape).numel()
-        return block.repeat(-(-count // len(block)))[:count].view(shape)
+        return block.roll(-number).repeat(-(-count // len(block)))[:count].view(shape)
 
     entries = [
-        Entry(name=entry.name, shape=entry.shape, dtype=torch.float16, make=lambda shape=entry.shape: drawn(shape))
-        for entry in entries_of(model.state_dict(), keys)
+        Entry(name=e.name, shape=e.shape, dtype=torch.float16, make=lambda e=e, number=number: drawn(e.shape, number))
+        for number, e in enumerate(entries_of(model.state_dict(), keys))
     ]
     with path.open("wb") as file:
         write_safetensors(file, entries, {"format": "pt"})

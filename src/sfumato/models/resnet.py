@@ -43,8 +43,8 @@ class ResnetBlock(nn.Module):
         y = self.conv1(activated(self.norm1(x)))
         if self.time_proj is not None:
             y = y + self.time_proj(time)[:, :, None, None]
-        y = self.conv2(activated(self.norm2(y)))
-        return y + (x if self.shortcut is None else self.shortcut(x))
+        y = activated(self.norm2(y))  # what it was made of is let go of before the convolution needs room
+        return added(self.conv2(y), x if self.shortcut is None else self.shortcut(x))
 
 
 class Downsample(nn.Module):
@@ -79,6 +79,11 @@ class Upsample(nn.Module):
 def activated(normed: Tensor) -> Tensor:
     """SiLU of what a norm gave out, written over it unless a gradient is wanted: nobody else has it, and maps are large."""
     return F.silu(normed, inplace=not torch.is_grad_enabled())
+
+
+def added(made: Tensor, other: Tensor) -> Tensor:
+    """made + other, written over `made`, which nobody else has, unless a gradient is wanted."""
+    return made.add(other) if torch.is_grad_enabled() else made.add_(other)
 
 
 def zeroed(layer: Layer) -> Layer:

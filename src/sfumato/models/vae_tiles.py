@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sfumato.models.convolution import NOWHERE, wrapped_axes, wrapping
-from sfumato.models.resnet import Downsample, ResnetBlock, Upsample
+from sfumato.models.resnet import Downsample, ResnetBlock, Upsample, activated, added
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -35,12 +34,13 @@ def in_tiles(stages: Sequence[Sequence[nn.Module]], x: Tensor, edge: int, least:
     Tiles are `edge` positions high and wide at first, and twice or half as many after a layer that enlarges or halves. A stage whose maps have
     no more than `least` numbers for an image is computed whole.
     """
+    is_ours = False  # whether it may be written over
     for layers in stages:
         height, width = x.shape[-2:]
         after = _channels(layers, x.shape[1]) * _after(layers, height) * _after(layers, width)
         is_small = max(x[0].numel(), after) <= least or max(height, width) <= edge
-        x = nn.Sequential(*layers)(x) if is_small else _stage(layers, x, edge)
-        edge = _after(layers, edge)
+        x = nn.Sequential(*layers)(x) if is_small else _stage(layers, x, edge, over=is_ours)
+        edge, is_ours = _after(layers, edge), not torch.is_grad_enabled()
     return x
 
 
@@ -57,32 +57,73 @@ def joined(layers: Sequence[nn.Module]) -> Iterator[list[nn.Module]]:
             yield list(layers[place : place + 2])
 
 
-def _stage(layers: Sequence[nn.Module], x: Float[Tensor, "b c h w"], edge: int) -> Float[Tensor, "b o H W"]:
+def _stage(
+    layers: Sequence[nn.Module], x: Float[Tensor, "b c h w"], edge: int, *, over: bool
+) -> Float[Tensor, "b o H W"]:
+    """What the layers make of x; in its place, where it is `over` and as large."""
     axes = wrapped_axes()
     known: dict[nn.GroupNorm, _Affine] = {}
     down, across = (
         [_Span.of(start, edge, size, dim in axes) for start in range(0, size, edge)]
         for dim, size in ((-2, x.shape[-2]), (-1, x.shape[-1]))
     )
-    out: Tensor | None = None
-    while True:
+    for _ in range(sum(isinstance(each, nn.GroupNorm) for layer in layers for each in layer.modules())):
         unknown, moments = None, _Moments()
         for rows, columns in product(down, across):
-            # In one layout, so that it is computed alike whichever layout the weights have.
-            tile = columns.cut(rows.cut(x, -2), -1).contiguous(memory_format=torch.channels_last)
-            with wrapping(NOWHERE):  # its margins hold what is at the other side already
-                unknown, y = _run(layers, tile, known)
-            y = columns.inside(rows.inside(y, -2, layers), -1, layers)
-            if unknown is not None:
-                moments.add(y.unflatten(1, (unknown.num_groups, -1)).flatten(2))
-                continue
-            if out is None:
-                out = y.new_empty(*y.shape[:2], _after(layers, x.shape[-2]), _after(layers, x.shape[-1]))
-            out[..., rows.after(layers), columns.after(layers)] = y
-        if unknown is None:
-            assert out is not None
-            return out
+            unknown, y = _run(layers, _tile(x, rows, columns), known)
+            assert unknown is not None, "as many passes as norms"
+            moments.add(_inside(y, rows, columns, layers).unflatten(1, (unknown.num_groups, -1)).flatten(2))
+        assert unknown is not None, "a map has at least one tile"
         known[unknown] = moments.affine(unknown)
+    return _written(layers, x, known, down, across, over=over and edge >= MARGIN and -2 not in axes)
+
+
+def _written(
+    layers: Sequence[nn.Module],
+    x: Tensor,
+    known: Mapping[nn.GroupNorm, _Affine],
+    down: Sequence[_Span],
+    across: Sequence[_Span],
+    *,
+    over: bool,
+) -> Tensor:
+    """The layers' output, all norms known. Over x, a row of tiles is written when all of it is made, and the next one's margin is put aside."""
+    out: Tensor | None = None
+    above: Tensor | None = None
+    for rows in down:
+        waiting: list[tuple[_Span, Tensor]] = []
+        for columns in across:
+            _, y = _run(layers, _tile(x, rows, columns, above), known)
+            y = _inside(y, rows, columns, layers)
+            if out is None:
+                shape = (*y.shape[:2], _after(layers, x.shape[-2]), _after(layers, x.shape[-1]))
+                out = x if over and shape == x.shape else y.new_empty(shape)
+            if out is x:
+                waiting.append((columns, y))
+            else:
+                out[..., rows.after(layers), columns.after(layers)] = y
+        if out is x:
+            above = x[..., max(rows.stop - MARGIN, rows.start) : rows.stop, :].clone()
+        for columns, y in waiting:
+            x[..., rows.after(layers), columns.after(layers)] = y
+    assert out is not None, "a map has at least one tile"
+    return out
+
+
+def _tile(x: Tensor, rows: _Span, columns: _Span, above: Tensor | None = None) -> Tensor:
+    """A tile and its margins; that at its top from `above`, where x no longer has it."""
+    tile = columns.cut(x, -1)
+    if above is None:
+        tile = rows.cut(tile, -2)
+    else:
+        tile = torch.cat([columns.cut(above, -1), tile[..., rows.start : rows.stop + rows.behind, :]], dim=-2)
+    # In one layout, so that it is computed alike whichever layout the weights have.
+    return tile.contiguous(memory_format=torch.channels_last)
+
+
+def _inside(y: Tensor, rows: _Span, columns: _Span, layers: Sequence[nn.Module]) -> Tensor:
+    """What the layers made of a tile, without its margins."""
+    return columns.inside(rows.inside(y, -2, layers), -1, layers)
 
 
 def _run(
@@ -90,12 +131,13 @@ def _run(
 ) -> tuple[nn.GroupNorm | None, Tensor]:
     """The first norm that is not known yet and what it is to norm; or None and the layers' output."""
     asking = _asking(layers, x)
-    try:
-        norm, y = next(asking)
-        while norm in known:
-            norm, y = asking.send(known[norm](y))
-    except StopIteration as end:
-        return None, end.value
+    with wrapping(NOWHERE):  # the margins hold what is at the other side already
+        try:
+            norm, y = next(asking)
+            while norm in known:
+                norm, y = asking.send(known[norm](y))
+        except StopIteration as end:
+            return None, end.value
     asking.close()
     return norm, y
 
@@ -104,9 +146,9 @@ def _asking(layers: Sequence[nn.Module], x: Tensor) -> Asking:
     """The layers' own arithmetic, with every norm left to whoever is asked."""
     for layer in layers:
         if isinstance(layer, ResnetBlock):
-            y = layer.conv1(F.silu((yield layer.norm1, x)))
-            y = layer.conv2(F.silu((yield layer.norm2, y)))
-            x = y + (x if layer.shortcut is None else layer.shortcut(x))
+            y = layer.conv1(activated((yield layer.norm1, x)))
+            y = activated((yield layer.norm2, y))
+            x = added(layer.conv2(y), x if layer.shortcut is None else layer.shortcut(x))
         elif isinstance(layer, nn.GroupNorm):
             x = yield layer, x
         else:

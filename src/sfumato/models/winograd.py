@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 Tile: TypeAlias = Literal[2, 4]
 """How many outputs a tile has on a side."""
 
-WORKSPACE = 1 << 24
-"""How many numbers the transformed tiles of one part may be, and the transformed kernels: 64 MiB each."""
+KERNELS = 1 << 24
+"""How many numbers the transformed kernels of one part may be: 64 MiB."""
+
+TILES = 1 << 22
+"""How many numbers the transformed tiles of one part may be: 16 MiB, thrice at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +85,6 @@ def winograd(
     tall, wide = -(-height // tile), -(-width // tile)
     right = wide * tile + 2 - x.shape[3] - across
     maps, side = transforms(tile), tile + 2
-
     lines = x.permute(0, 2, 3, 1)  # a view: the channels lie last
     answer = x.new_empty(count, tall, tile, wide, tile, outputs)
     row = side * side * wide * max(channels, outputs)  # numbers in the transformed tiles of one row
@@ -92,17 +94,26 @@ def winograd(
         for images, rows in blocks(count, tall, row):
             top, end = rows.start * tile - down, rows.stop * tile + 2 - down
             inside = slice(max(top, 0), min(end, x.shape[2]))
-            block = F.pad(lines[images, inside], (0, 0, across, right, inside.start - top, end - inside.stop))
-            # `side side images rows wide channels`: neighbouring tiles share their edges.
-            tiles = block.unfold(1, side, tile).unfold(2, side, tile).permute(4, 5, 0, 1, 2, 3)
-            transformed = torch.mm(maps.input, tiles.reshape(side * side, -1)).view(side * side, -1, channels)
-            products = x.new_empty(side * side + 1, transformed.shape[1], kernels.shape[2])
-            torch.bmm(transformed, kernels, out=products[:-1])
-            products[-1] = shift
-            made = torch.mm(maps.output, products.flatten(1)).view(tile, tile, *tiles.shape[2:5], -1)
+            around = (0, 0, across, right, inside.start - top, end - inside.stop)
+            made = _tiles(lines[images, inside], around, kernels, shift, tile)
             answer[images, rows, ..., some] = made.permute(2, 3, 0, 4, 1, 5)
     whole = answer.view(count, tall * tile, wide * tile, outputs)
     return whole[:, :height, :width].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def _tiles(
+    lines: Float[Tensor, "b h w i"], around: tuple[int, ...], kernels: Float[Tensor, "k i o"], shift: Tensor, tile: Tile
+) -> Float[Tensor, "m m b H W o"]:
+    """The outputs of some rows of tiles, by their place in the tile, of these lines and so many zeros around them."""
+    maps, side = transforms(tile), tile + 2
+    # `side side images rows wide channels`: neighbouring tiles share their edges.
+    tiles = F.pad(lines, around).unfold(1, side, tile).unfold(2, side, tile).permute(4, 5, 0, 1, 2, 3)
+    images, rows, wide, channels = tiles.shape[2:]
+    transformed = torch.mm(maps.input, tiles.reshape(side * side, -1)).view(side * side, -1, channels)
+    products = lines.new_empty(side * side + 1, transformed.shape[1], kernels.shape[2])
+    torch.bmm(transformed, kernels, out=products[:-1])
+    products[-1] = shift
+    return torch.mm(maps.output, products.flatten(1)).view(tile, tile, images, rows, wide, -1)
 
 
 def transformed_kernels(weight: Float[Tensor, "o i 3 3"], maps: Transforms) -> Float[Tensor, "k i o"]:
@@ -116,17 +127,17 @@ def transformed_kernels(weight: Float[Tensor, "o i 3 3"], maps: Transforms) -> F
 
 
 def parts(outputs: int, numbers: int) -> Iterator[slice]:
-    """The output channels in parts whose kernels, of so many numbers a channel, fit the workspace."""
-    size = max(1, WORKSPACE // numbers)
+    """The output channels in parts whose transformed kernels, of so many numbers a channel, are at most `KERNELS`."""
+    size = max(1, KERNELS // numbers)
     return (slice(first, min(first + size, outputs)) for first in range(0, outputs, size))
 
 
 def blocks(count: int, rows: int, numbers: int) -> Iterator[tuple[slice, slice]]:
-    """Images, and rows of tiles of them, in parts that fit the workspace, where a row has so many numbers."""
-    if count * rows * numbers <= WORKSPACE:
+    """Images, and rows of tiles of them, in parts of at most `TILES`, where a row has so many numbers."""
+    if count * rows * numbers <= TILES:
         yield slice(0, count), slice(0, rows)
         return
-    size = max(1, WORKSPACE // numbers)
+    size = max(1, TILES // numbers)
     for image in range(count):
         for first in range(0, rows, size):
             yield slice(image, image + 1), slice(first, min(first + size, rows))

@@ -69,7 +69,9 @@ def test_tiles_of_any_size_make_the_whole_picture(
     pixels = torch.randn(1, 3, 4 * height + 3, 4 * width + 2, generator=torch.Generator().manual_seed(1))
     with torch.no_grad(), wrapping(axes):
         assert_near(loud.decode_tiled(latents, tile), loud.decode_whole(latents))
+        given = pixels.clone()
         whole, tiled = loud.encode_whole(pixels), loud.encode_tiled(pixels, tile)
+        assert torch.equal(pixels, given), "layers' maps are written over, what was given is not"
     assert_near(tiled.mean, whole.mean)
     assert_near(tiled.logvar, whole.logvar)
 

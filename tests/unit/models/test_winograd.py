@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from sfumato.models.convolution import Conv2d
 from sfumato.models.kernels import cheapest, convolution, linear
 from sfumato.models.linear import Linear
-from sfumato.models.winograd import WORKSPACE, blocks, parts, transformed_kernels, transforms, winograd
+from sfumato.models.winograd import KERNELS, TILES, blocks, parts, transformed_kernels, transforms, winograd
 
 
 def error(answer, exact):
@@ -51,17 +51,17 @@ def test_without_a_bias():
 def test_parts_that_do_not_fit_the_workspace_make_the_same_picture(monkeypatch):
     x, weight, bias = case(2, 16, 48, 24, 20)
     whole = winograd(x, weight, bias, tile=4)
-    monkeypatch.setattr(
-        "sfumato.models.winograd.WORKSPACE", 36 * 16 * 20
-    )  # 20 outputs, and few rows of tiles, at a time
+    # 20 outputs, and few rows of tiles, at a time.
+    monkeypatch.setattr("sfumato.models.winograd.KERNELS", 36 * 16 * 20)
+    monkeypatch.setattr("sfumato.models.winograd.TILES", 36 * 48 * 5 * 2)
     assert error(winograd(x, weight, bias, tile=4), whole.double()) < 2e-5
 
 
 def test_the_parts_cover_everything_once():
-    assert [x for some in parts(1000, WORKSPACE // 300) for x in range(1000)[some]] == list(range(1000))
+    assert [x for some in parts(1000, KERNELS // 300) for x in range(1000)[some]] == list(range(1000))
     seen = [
         (image, row)
-        for images, rows in blocks(3, 50, WORKSPACE // 7)
+        for images, rows in blocks(3, 50, TILES // 7)
         for image in range(3)[images]
         for row in range(50)[rows]
     ]

@@ -1,6 +1,10 @@
 """What the layers take while they run, in bytes above their input: arithmetic on shapes, after what their `forward` keeps alive."""
 
 from dataclasses import dataclass
+from math import ceil, sqrt
+
+from sfumato.models.kernels import cheapest
+from sfumato.models.winograd import KERNELS, TILES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,11 +21,6 @@ class Numbers:
     def linear(self, weights: int) -> int:
         """Bytes of a linear layer's weights beside those that are stored."""
         return self.of(weights) if self.held else 0
-
-    def convolution(self, weights: int, kernel: int) -> int:
-        """Bytes of a convolution's weights beside those that are stored: laid out channels last, and again in oneDNN's own order."""
-        laid_out = self.held or kernel > 1
-        return self.of(weights) * (1 + laid_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,25 @@ class Map:
 
 
 def conv(x: Map, out: Map, kernel: int, numbers: Numbers) -> int:
-    """A convolution: its output, and its weights."""
-    return numbers.of(out.count) + numbers.convolution(x.channels * out.channels * kernel**2, kernel)
+    """A convolution: its output, its weights beside those that are stored, and what it works in.
+
+    A direct one lays its weights out channels last, and again in oneDNN's own order. Winograd's has a part of them transformed, and of the
+    tiles: what comes in as it lies and copied out, or what goes in and comes out of the products.
+    """
+    weights, pairs = x.channels * out.channels * kernel**2, x.channels * out.channels
+    side = ceil(sqrt(out.positions))
+    algorithm = "direct"
+    if kernel == 3 and numbers.size == 4 and out.positions == x.positions:
+        algorithm = cheapest(1, x.channels, out.channels, side, side)
+    if algorithm == "direct":
+        laid_out = numbers.held or kernel > 1
+        return numbers.of(out.count + weights * (1 + laid_out))
+    tile = 2 if algorithm == "winograd 2" else 4
+    places, widest = (tile + 2) ** 2, max(x.channels, out.channels)
+    across = ceil(side / tile)
+    tiles = places * widest * min(across**2, max(across, TILES // (places * widest)))
+    kernels = min(places * pairs, KERNELS)
+    return numbers.of(out.count + weights * numbers.held + kernels + ceil((2 + tile**2 / places) * tiles))
 
 
 def resnet(x: Map, width: int, numbers: Numbers, *, time_width: int | None = None) -> int:
@@ -53,9 +69,9 @@ def resnet(x: Map, width: int, numbers: Numbers, *, time_width: int | None = Non
     shortcut = x.channels != width
     moments = [
         wide + conv(x, y, 3, numbers),
-        2 * narrow + conv(y, y, 3, numbers),
+        2 * narrow,
+        narrow + conv(y, y, 3, numbers),
         (narrow + conv(x, y, 1, numbers) if shortcut else 0),
-        (3 if shortcut else 2) * narrow,
     ]
     if time_width is not None:
         moments.append(2 * narrow + numbers.linear(time_width * width))
@@ -69,7 +85,7 @@ def transformer(x: Map, numbers: Numbers, *, linear: bool) -> int:
     eight times their width twice over: value and gate, and the gate's activation with their product.
     """
     tokens, c = numbers.of(x.count), x.channels
-    projected = numbers.linear(c * c) if linear else numbers.convolution(c * c, 1)
+    projected = numbers.linear(c * c) if linear else conv(x, x, 1, numbers) - tokens
     return max(
         2 * tokens + projected,
         6 * tokens + numbers.linear(c * c),

@@ -101,19 +101,21 @@ def vae_decode_tiled(config: VAEConfig, height: int, width: int, numbers: Number
 def vae_decode_in_stages(config: VAEConfig, height: int, width: int, tile: int, numbers: Numbers) -> int:
     """The same where tiles make the whole picture: each layer goes through its map in tiles, and only maps between layers are whole.
 
-    `tile` is a tile's edge in latents. Stages of small maps are computed whole; the last enlargement goes with the layer after it.
+    `tile` is a tile's edge in latents. Stages of small maps are computed whole; the last enlargement goes with the layer after it. A layer
+    whose output is as large as its input is written over it, a row of tiles at a time.
     """
     scale = 2 ** (len(config.channels) - 1)
     has_levels = scale > 1
     least = config.channels[0] * height * width * scale**2 // 4
     x = Map(config.channels[-1], height * width)
     peak = max(conv(x, x, 3, numbers), _middle(x, numbers))
-    positions = (tile + 2 * MARGIN) ** 2
+    positions, wide = (tile + 2 * MARGIN) ** 2, width
 
     def stage(x: Map, out: Map, whole: int, at_work: int) -> int:
         if max(x.count, out.count) <= least:
             return numbers.of(x.count) + whole
-        return numbers.of(x.count + out.count) + at_work
+        written = x.channels * tile * wide if x == out else out.count
+        return numbers.of(x.count + written) + at_work
 
     for level, channels in reversed(list(enumerate(config.channels))):
         for place in range(config.blocks_per_level + 1):
@@ -136,7 +138,7 @@ def vae_decode_in_stages(config: VAEConfig, height: int, width: int, tile: int, 
             else:
                 peak = max(peak, stage(x, out, upsample(x, numbers), small))
             x = out
-            tile *= 2
+            tile, wide = 2 * tile, 2 * wide
             positions = (tile + 2 * MARGIN) ** 2
     return max(
         peak,

@@ -57,6 +57,10 @@ LADDER = (
 """From the fastest to the smallest; each step keeps what those before it do."""
 
 
+DOUBT = 0.03
+"""How much more than predicted a run may take, as a part of it, and yet keep within its budget."""
+
+
 def ladder_of(*, stored: bool) -> tuple[Measures, ...]:
     """The steps that are left once it is settled how the weights are kept."""
     return tuple(dict.fromkeys(replace(step, stored=stored) for step in LADDER))
@@ -147,12 +151,17 @@ def _joined(sizes: Sizes) -> int:
 
 
 def choose(sizes: Sizes, budget: Budget, base: int, ladder: Sequence[Measures] = LADDER) -> Measures:
-    """The first step of the ladder that keeps within a budget. Raises OptionError, saying what would do, where none does."""
+    """The first step of the ladder that keeps within a budget, less what is not needed for that.
+
+    Raises OptionError, saying what would do, where none does.
+    """
     if budget.bytes is None:
         return ladder[-1]
     for measures in ladder:
-        if predict(sizes, measures, base).peak <= budget.bytes:
-            return measures
+        # Where the last measure is what was needed, one before it may be of no use to the stage that takes most.
+        for tried in (replace(measures, rows_apart=False) if measures.tiles else measures, measures):
+            if predict(sizes, tried, base).peak * (1 + DOUBT) <= budget.bytes:
+                return tried
     least = min((predict(sizes, measures, base) for measures in ladder), key=lambda one: one.peak)
     raise OptionError(
         f"a picture of latents {sizes.width} × {sizes.height} takes {in_words(least.peak)} at least with this model, most of it in the "
