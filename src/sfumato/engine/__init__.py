@@ -1,6 +1,6 @@
 """Drives samplers, batches their questions, keeps precision and failure in their places."""
 
-from sfumato.engine.allocator import reusing_memory
+from sfumato.allocator import reusing_memory
 from sfumato.engine.engine import Engine
 from sfumato.engine.events import Event, ImageDone, ImageFailed, StepDone
 from sfumato.engine.fast import NOTHING_SPARED, FastOptions

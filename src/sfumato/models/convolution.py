@@ -22,6 +22,8 @@ from sfumato.models.kernels import convolution
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from sfumato.models.packing import Packed
+
 Axes: TypeAlias = frozenset[int]
 """The dimensions of a map that wrap: -1, from left to right, and -2, from top to bottom."""
 
@@ -59,15 +61,19 @@ def wrapped_axes() -> Axes:
 class Conv2d(nn.Conv2d):
     """A two-dimensional convolution that pads with zeros, or, inside `wrapping`, with what is at the other side.
 
-    It computes in int8 where it was told how.
+    It computes in int8 where it was told how, and with packed weights where it has them.
     """
 
     int8: Int8 | None = None
+    packed: Packed | None = None
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o H W"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Map x."""
-        if self.int8 is not None and not wrapped_axes():
-            return self.int8.convolution(self, x)
+        if not wrapped_axes():
+            if self.int8 is not None:
+                return self.int8.convolution(self, x)
+            if self.packed is not None and (answer := self.packed.convolution(self, x)) is not None:
+                return answer
         return convolved(self, x, self.weight, self.bias)
 
 

@@ -5,6 +5,7 @@ Where gradients are wanted, a graph is traced or compiled, another precision is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
@@ -23,7 +24,7 @@ Algorithm: TypeAlias = Literal["direct", "winograd 2", "winograd 4"]
 DIRECT = 2e11  # multiplications and additions a second of oneDNN's direct convolution
 PRODUCTS = 1.5e11  # and of the products between the transforms
 MOVED = 1.2e10  # bytes a second that the transforms read and write
-LAID = 1.0e10  # bytes a second of laying the weights out as a direct convolution wants them
+LAID = 1.2e10  # bytes a second of laying the weights out as a direct convolution wants them
 SMALL = 1 << 16  # weights below which a linear layer gains nothing
 CALLS = 3e-4  # seconds that the calls of Winograd's parts take by themselves
 
@@ -45,21 +46,32 @@ def convolution(
     groups: int = 1,
 ) -> Float[Tensor, "b o H W"]:
     """The convolution of x with zeros around it, as F.conv2d gives it."""
-    if _plain(x, weight) or groups != 1 or (*stride, *dilation) != (1, 1, 1, 1):
+    if _plain(x, weight):
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    size = tuple(weight.shape[2:])
-    if size == (1, 1) and tuple(padding) == (0, 0) and x.is_contiguous(memory_format=torch.channels_last):
-        return linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-    if size == (3, 3):
-        down, across = padding
-        match cheapest(len(x), x.shape[1], len(weight), x.shape[2] + 2 * down - 2, x.shape[3] + 2 * across - 2):
-            case "winograd 2":
-                return winograd(x, weight, bias, (down, across), tile=2)
-            case "winograd 4":
-                return winograd(x, weight, bias, (down, across), tile=4)
-            case _:
-                pass
-    return F.conv2d(x, weight, bias, stride, padding)
+    down, across = padding
+    match algorithm(x, len(weight), weight.shape[2:], stride, padding, dilation, groups):
+        case "linear":
+            return linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+        case "winograd 2":
+            return winograd(x, weight, bias, (down, across), tile=2)
+        case "winograd 4":
+            return winograd(x, weight, bias, (down, across), tile=4)
+        case "direct":
+            return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
+def algorithm(
+    x: Tensor, outputs: int, kernel: Sequence[int], stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Algorithm | Literal["linear"]:
+    """By what a convolution of x, to so many channels by kernels of this height and width, is computed."""
+    if groups != 1 or (*stride, *dilation) != (1, 1, 1, 1):
+        return "direct"
+    size, (down, across) = tuple(kernel), padding
+    if size == (1, 1) and (down, across) == (0, 0) and x.is_contiguous(memory_format=torch.channels_last):
+        return "linear"
+    if size != (3, 3):
+        return "direct"
+    return cheapest(len(x), x.shape[1], outputs, x.shape[2] + 2 * down - 2, x.shape[3] + 2 * across - 2)
 
 
 def cheapest(images: int, channels: int, outputs: int, height: int, width: int) -> Algorithm:
@@ -77,15 +89,18 @@ def cheapest(images: int, channels: int, outputs: int, height: int, width: int) 
     return min(costs, key=lambda name: costs[name])
 
 
-def _plain(x: Tensor, weight: Tensor) -> bool:
-    """Whether PyTorch's own arithmetic is what is wanted."""
+def is_plain(x: Tensor) -> bool:
+    """Whether PyTorch's own arithmetic is what is wanted of a layer, or all that there is, for this input."""
     return (
         x.device.type != "cpu"
         or x.dtype != torch.float32
-        or weight.dtype != torch.float32
         or torch.is_grad_enabled()
         or torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or torch.is_autocast_enabled("cpu")
         or not torch.backends.mkldnn.is_available()
     )
+
+
+def _plain(x: Tensor, weight: Tensor) -> bool:
+    return weight.dtype != torch.float32 or is_plain(x)

@@ -17,6 +17,7 @@ from sfumato.errors import ConfigError, OptionError, UnsupportedError
 from sfumato.models.convolution import Conv2d
 from sfumato.models.int8 import Int8, Scale, check_supported
 from sfumato.models.linear import Linear
+from sfumato.models.packing import drop_packed
 from sfumato.models.unet import UNet
 
 FORMAT = "sfumato int8 1"
@@ -79,6 +80,7 @@ def quantise(unet: UNet, quantisation: Quantisation) -> None:
             "pipe.quantize(prompts=…)"
         )
     dequantise(unet)
+    drop_packed(unet)
     for name, scale in quantisation.layers.items():
         can[name].int8 = Int8(scale)
     unet.quantisation = quantisation

@@ -1,6 +1,8 @@
 """How a pipeline keeps within memory: its weights as they are opened, and the measures of each run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 HELD_FROM = 2**30
 """Bytes of widened weights from which on they are not widened for good, also where no budget was given: below, the copy is cheap."""
+PACKED = 0.75
+"""Of the U-Net's widened weights those that may be kept packed where no budget was given."""
 MAPS = ("unet", "vae")
 """Networks whose maps are laid out channels last."""
 
@@ -31,6 +35,8 @@ def settle_weights(networks: Mapping[str, torch.nn.Module | None], dtype: torch.
     from sfumato.engine.memory import PROCESS
     from sfumato.models.held import hold
     from sfumato.models.network import Network
+    from sfumato.models.packing import pack
+    from sfumato.models.unet import UNet
     from sfumato.pipeline.parts import unwrapped
 
     each = {name: unwrapped(network) for name, network in networks.items()}
@@ -41,6 +47,8 @@ def settle_weights(networks: Mapping[str, torch.nn.Module | None], dtype: torch.
     for name, network in there.items():
         if held and is_narrower(network, dtype):
             hold(network, dtype, channels_last=name in MAPS)
+            if budget is None and isinstance(network, UNet):
+                pack(network, int(PACKED * size_in(network, dtype)))
         else:
             network.to(dtype)
 
@@ -49,6 +57,7 @@ def as_stored(network: torch.nn.Module) -> None:
     """Let a held network be what is stored: it computes in that from then on."""
     from sfumato.models.held import is_held, let_go
     from sfumato.models.network import Network
+    from sfumato.models.packing import drop_packed
     from sfumato.pipeline.parts import unwrapped
 
     network = unwrapped(network)
@@ -56,6 +65,7 @@ def as_stored(network: torch.nn.Module) -> None:
         for module in network.modules():
             let_go(module)
         network.computes_in = None
+        drop_packed(network)
 
 
 def is_narrower(network: "Network", dtype: torch.dtype) -> bool:
@@ -101,18 +111,20 @@ class Sparing:
     def _economy(self, height: int, width: int, rows: int, *, image: bool) -> "Economy":
         """The measures of a run, with what has to be said of them. Raises OptionError where no measures suffice."""
         from sfumato.engine.memory import Economy, Measures, ladder_of
+        from sfumato.models.packing import forget_stored
 
         stored = self._is_stored()
+        leaving = partial(forget_stored, self.unet) if stored else None
         if self._measures is not None:
-            return Economy(self._measures, ladder_of(stored=stored))
+            return Economy(self._measures, ladder_of(stored=stored), leaving)
         if self.memory is None:
-            return Economy(Measures(stored=stored), ladder_of(stored=stored))
+            return Economy(Measures(stored=stored), ladder_of(stored=stored), leaving)
         if self.unet.device.type != "cpu":
             raise UnsupportedError(
                 f"memory is kept under {self.memory} on a CPU alone, and the pipeline is on {self.unet.device}; leave memory out"
             )
         measures, prediction = self.predict_memory(height, width, rows=rows, image=image)
-        economy = Economy(measures, ladder_of(stored=stored))
+        economy = Economy(measures, ladder_of(stored=stored), leaving)
         economy.notes.append(memory_note(self.memory, measures, prediction))
         return economy
 
@@ -156,12 +168,14 @@ class Sparing:
 
     def _sizes(self, height: int, width: int, rows: int, image: bool) -> "Sizes":
         from sfumato.models.network import Network
+        from sfumato.models.packing import allowance_of
         from sfumato.pipeline.parts import unwrapped
 
         scale, networks = self.vae.scale, {name: unwrapped(network) for name, network in self._networks().items()}
         configs = {name: network.config for name, network in networks.items() if isinstance(network, Network)}
         size = height // scale, width // scale
-        return sizes_of(configs, *size, rows=rows, image=image, number_size=self.unet.dtype.itemsize)
+        sizes = sizes_of(configs, *size, rows=rows, image=image, number_size=self.unet.dtype.itemsize)
+        return replace(sizes, packs=allowance_of(networks["unet"]))
 
 
 def sizes_of(

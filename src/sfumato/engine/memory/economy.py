@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from sfumato.engine.allocator import give_back, give_back_at_once
+from sfumato.allocator import give_back, give_back_at_once
 from sfumato.engine.memory.plan import WORDS, Measures, ladder_of
 from sfumato.engine.memory.process import is_out_of_memory
 
@@ -14,14 +14,23 @@ Answer = TypeVar("Answer")
 
 
 class Economy:
-    """How sparing a run is. One object serves a run from its first step to its picture; `notes` say what became of it."""
+    """How sparing a run is. One object serves a run from its first step to its picture; `notes` say what became of it.
 
-    def __init__(self, measures: Measures | None = None, ladder: Sequence[Measures] = ladder_of(stored=False)) -> None:
+    `leaving` lets go of what the last stage alone needed.
+    """
+
+    def __init__(
+        self,
+        measures: Measures | None = None,
+        ladder: Sequence[Measures] = ladder_of(stored=False),
+        leaving: Callable[[], None] | None = None,
+    ) -> None:
         self.measures = measures or ladder[0]
         self.notes: list[str] = []
         self.went_down = False
         """Whether memory ran out: what was evaluated before need not agree in the last bit with what was after."""
         self._ladder = ladder
+        self._leaving = leaving
         if self.measures.at_once:
             give_back_at_once()
 
@@ -45,6 +54,8 @@ class Economy:
 
     def next_stage(self) -> None:
         """Give back what the last stage of a run has left free, before one that takes other sizes."""
+        if self._leaving is not None:
+            self._leaving()
         give_back()
 
     def down(self, error: BaseException) -> bool:

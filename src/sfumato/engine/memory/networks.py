@@ -5,6 +5,7 @@ from math import ceil
 from sfumato.engine.memory.layers import Map, Numbers, conv, position_attention, resnet, transformer, upsample
 from sfumato.models import CLIPTextConfig, SafetyCheckerConfig, UNetConfig, VAEConfig
 from sfumato.models.clip_vision import CLIPVisionConfig
+from sfumato.models.packing import SMALL_MAP
 
 MARGIN = 2
 """Positions around a tile."""
@@ -71,6 +72,23 @@ def unet(config: UNetConfig, rows: int, height: int, width: int, numbers: Number
             peak = max(peak, alive() + enlarged)
             x = larger
     return max(peak, 3 * numbers.of(x.count))
+
+
+def packed(config: UNetConfig, rows: int, height: int, width: int, numbers: Numbers) -> int:
+    """The weights that are kept packed: those of the levels whose maps are small, but for the keys and values of the text."""
+    count, time_width, last = 0, 4 * config.channels[0], len(config.channels) - 1
+    above = config.channels[0]
+    for level, channels in enumerate(config.channels):
+        side = 2**level
+        if rows * ceil(height / side) * ceil(width / side) <= SMALL_MAP:
+            blocks = 2 * config.blocks_per_level + 1 + 2 * (level == last)
+            # On the way up each block's input is joined with one from the way down, about as wide.
+            wide = (config.blocks_per_level + 1) * 9 * channels**2 + 9 * (above - channels) * channels
+            count += blocks * (2 * 9 * channels**2 + time_width * channels) + wide
+            attends = (2 * config.blocks_per_level + 1) * config.attention[level] + (level == last)
+            count += attends * channels**2 * (2 + config.depth[level] * (4 + 2 + 12))
+        above = channels
+    return numbers.of(count)
 
 
 def vae_decode(config: VAEConfig, height: int, width: int, numbers: Numbers) -> int:

@@ -7,6 +7,7 @@ from sfumato.engine.memory.budget import Budget, in_words
 from sfumato.engine.memory.layers import Numbers
 from sfumato.engine.memory.networks import (
     keys_values,
+    packed,
     safety_checker,
     text_encoder,
     unet,
@@ -73,6 +74,7 @@ class Sizes:
     rows          of one picture's guidance
     tokens        of a context
     widened       bytes of the weights, once they are widened for good
+    packs         bytes of the U-Net's weights that may yet be packed beside those that are stored, on small maps
     encodes       whether it begins from a picture
     checker       the safety checker that looks at what was made
     number_size   bytes of a number that is computed with
@@ -87,6 +89,7 @@ class Sizes:
     rows: int = 2
     tokens: int = 77
     widened: int = 0
+    packs: int = 0
     encodes: bool = False
     checker: SafetyCheckerConfig | None = None
     number_size: int = 4
@@ -133,6 +136,8 @@ def predict(sizes: Sizes, measures: Measures, base: int) -> Prediction:
     if sizes.checker is not None:
         stages["safety"] = kept + safety_checker(sizes.checker, numbers)
     weights = 0 if measures.stored else sizes.widened
+    if measures.stored and isinstance(sizes.unet, UNetConfig):
+        weights = min(sizes.packs, packed(sizes.unet, rows, sizes.height, sizes.width, numbers))
     return Prediction(base=base + weights + WORKING, stages=stages, slack=0 if measures.at_once else KEPT_FREE)
 
 

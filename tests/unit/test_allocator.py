@@ -3,14 +3,14 @@ import sys
 
 import pytest
 
-from sfumato.engine import allocator
-from sfumato.engine.allocator import reusing_memory
+from sfumato import allocator
+from sfumato.allocator import reusing_memory
 
 # In a process of its own: what tests before it left on the heap, and in which thread they ran, is not what is measured.
 SCRIPT = """
 import resource
 import torch
-from sfumato.engine.allocator import reusing_memory
+from sfumato.allocator import reusing_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -53,6 +53,25 @@ def give_back_at_once() -> bool:
     return libc is not None
 
 
+@contextmanager
+def apart() -> Generator[None]:
+    """Inside the block large tensors are mapped by themselves, also where freed memory is kept otherwise: for what is made to last.
+
+    What lasts would lie between what comes and goes, and keep the room beside it from being used as one.
+    """
+    libc = _glibc()
+    if libc is None:
+        yield
+        return
+    with _lock:
+        _set(libc, ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, AT_ONCE)))
+    try:
+        yield
+    finally:
+        with _lock:
+            _set(libc, _REUSING if _inside else _USUAL)
+
+
 def give_back() -> None:
     """Give back now what lies free between things that are in use."""
     libc = _glibc()
