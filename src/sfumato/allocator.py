@@ -35,14 +35,16 @@ def reusing_memory() -> Generator[None]:
     It is left as it is where the user has set glibc's own variables (MALLOC_…).
     """
     libc = _glibc()
-    if libc is None:
-        yield
-        return
     _enter(libc)
     try:
         yield
     finally:
         _leave(libc)
+
+
+def is_reusing() -> bool:
+    """Whether the process is inside `reusing_memory`, where room is less dear than time."""
+    return _inside > 0
 
 
 def give_back_at_once() -> bool:
@@ -79,19 +81,19 @@ def give_back() -> None:
         libc.malloc_trim(0)
 
 
-def _enter(libc: ctypes.CDLL) -> None:
+def _enter(libc: ctypes.CDLL | None) -> None:
     global _inside
     with _lock:
         _inside += 1
-        if _inside == 1:
+        if _inside == 1 and libc is not None:
             _set(libc, _REUSING)
 
 
-def _leave(libc: ctypes.CDLL) -> None:
+def _leave(libc: ctypes.CDLL | None) -> None:
     global _inside
     with _lock:
         _inside -= 1
-        if _inside == 0:
+        if _inside == 0 and libc is not None:
             _set(libc, _USUAL)
             libc.malloc_trim(0)
 

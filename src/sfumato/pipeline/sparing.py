@@ -175,7 +175,7 @@ class Sparing:
         configs = {name: network.config for name, network in networks.items() if isinstance(network, Network)}
         size = height // scale, width // scale
         sizes = sizes_of(configs, *size, rows=rows, image=image, number_size=self.unet.dtype.itemsize)
-        return replace(sizes, packs=allowance_of(networks["unet"]))
+        return replace(sizes, packs=allowance_of(networks["unet"]), roomy=self.memory is None)
 
 
 def sizes_of(

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sfumato.allocator import reusing_memory
 from sfumato.models.convolution import Conv2d
 from sfumato.models.kernels import cheapest, convolution, linear
 from sfumato.models.linear import Linear
@@ -57,16 +58,23 @@ def test_parts_that_do_not_fit_the_workspace_make_the_same_picture(monkeypatch):
     assert error(winograd(x, weight, bias, tile=4), whole.double()) < 2e-5
 
 
+def test_where_memory_is_kept_parts_are_larger_and_no_bit_is_other():
+    x, weight, bias = case(2, 320, 320, 96, 64)
+    sparing = winograd(x, weight, bias, tile=4)
+    with reusing_memory():
+        assert torch.equal(winograd(x, weight, bias, tile=4), sparing)
+
+
 def test_the_parts_cover_everything_once():
     assert [x for some in parts(1000, KERNELS // 300) for x in range(1000)[some]] == list(range(1000))
     seen = [
         (image, row)
-        for images, rows in blocks(3, 50, TILES // 7)
+        for images, rows in blocks(3, 50, TILES // 7, TILES)
         for image in range(3)[images]
         for row in range(50)[rows]
     ]
     assert sorted(seen) == [(image, row) for image in range(3) for row in range(50)]
-    assert list(blocks(3, 50, 1)) == [(slice(0, 3), slice(0, 50))]
+    assert list(blocks(3, 50, 1, TILES)) == [(slice(0, 3), slice(0, 50))]
 
 
 def test_kernels_are_the_same_from_either_layout():

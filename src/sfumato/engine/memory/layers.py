@@ -4,15 +4,18 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 
 from sfumato.models.kernels import cheapest
-from sfumato.models.winograd import KERNELS, TILES
+from sfumato.models.winograd import KERNELS, ROOMY, TILES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Numbers:
-    """How numbers are kept: bytes of one that is computed with, and whether the weights are widened only while their layer runs."""
+    """How numbers are kept: bytes of one that is computed with, whether the weights are widened only while their layer runs, and whether
+    time is dearer than room.
+    """
 
     size: int = 4
     held: bool = False
+    roomy: bool = False
 
     def of(self, count: int) -> int:
         """Bytes of so many numbers."""
@@ -57,7 +60,7 @@ def conv(x: Map, out: Map, kernel: int, numbers: Numbers) -> int:
     tile = 2 if algorithm == "winograd 2" else 4
     places, widest = (tile + 2) ** 2, max(x.channels, out.channels)
     across = ceil(side / tile)
-    tiles = places * widest * min(across**2, max(across, TILES // (places * widest)))
+    tiles = places * widest * min(across**2, max(across, (ROOMY if numbers.roomy else TILES) // (places * widest)))
     kernels = min(places * pairs, KERNELS)
     return numbers.of(out.count + weights * numbers.held + kernels + ceil((2 + tile**2 / places) * tiles))
 

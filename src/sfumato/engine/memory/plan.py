@@ -78,6 +78,7 @@ class Sizes:
     encodes       whether it begins from a picture
     checker       the safety checker that looks at what was made
     number_size   bytes of a number that is computed with
+    roomy         whether nobody asked for memory to be spared
     tile          latents along the edge of a tile, where tiles make the whole picture; None where they don't
     """
 
@@ -93,6 +94,7 @@ class Sizes:
     encodes: bool = False
     checker: SafetyCheckerConfig | None = None
     number_size: int = 4
+    roomy: bool = False
     tile: int | None = None
 
 
@@ -122,7 +124,7 @@ class Prediction:
 
 def predict(sizes: Sizes, measures: Measures, base: int) -> Prediction:
     """What a run takes with these measures. `base` is what the process has before its weights are widened."""
-    numbers = Numbers(size=sizes.number_size, held=measures.stored)
+    numbers = Numbers(size=sizes.number_size, held=measures.stored, roomy=sizes.roomy)
     rows = 1 if measures.rows_apart else sizes.rows
     stages = {name: text_encoder(config, 1, sizes.tokens, numbers) for name, config in sizes.text_encoders.items()}
     kept = 0
