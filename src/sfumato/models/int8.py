@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import warnings
-import weakref
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.errors import NumericalError, UnsupportedError
+from sfumato.models.weight_state import WeightState
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -51,7 +51,7 @@ class Int8:
 
     def __init__(self, scale: Scale | None = None) -> None:
         self.scale = scale
-        self._packed: tuple[Any, tuple[int, int], Tensor, Tensor, Tensor] | None = None
+        self._packed: tuple[WeightState, Tensor, Tensor, Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"scale": self.scale, "_packed": None}
@@ -92,12 +92,9 @@ class Int8:
 
     def _weights(self, layer: nn.Linear | nn.Conv2d) -> tuple[Tensor, Tensor, Tensor]:
         """The layer's weights packed, their scales, and their zeros; packed anew where the weights are others than they were."""
-        stored = layer._parameters["weight"]
-        assert stored is not None, "such layers have a weight"
-        state = (0 if stored.is_inference() else stored._version, stored.data_ptr())
-        if self._packed is None or self._packed[0]() is not stored or self._packed[1] != state:
-            self._packed = (weakref.ref(stored), state, *packed_weights(layer))
-        return self._packed[2:]
+        if self._packed is None or not self._packed[0].still(layer):
+            self._packed = (WeightState.of(layer), *packed_weights(layer))
+        return self._packed[1:]
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ layer's first evaluation on a small map and kept, as long as an allowance lasts;
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +15,7 @@ from sfumato.allocator import apart
 from sfumato.models import kernels
 from sfumato.models.convolution import Conv2d
 from sfumato.models.linear import Linear
+from sfumato.models.weight_state import WeightState
 from sfumato.pages import forget_pages
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Packed:
 
     def __init__(self, allowance: Allowance) -> None:
         self.allowance = allowance
-        self._kept: tuple[Any, tuple[int, int], Tensor] | None = None
+        self._kept: tuple[WeightState, Tensor] | None = None
         self._shape: torch.Size | None = None
         self._others = 0
 
@@ -111,16 +111,15 @@ class Packed:
     def drop(self) -> None:
         """Let go of the packed weights, and give their part of the allowance back."""
         if self._kept is not None:
-            self.allowance.left += self._kept[2].numel() * 4
+            self.allowance.left += self._kept[1].numel() * 4
             self._kept = None
 
     def _weight(self, layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor | None:
         """The layer's weights packed, for inputs as large as x, though others are answered too; None where the allowance does not reach."""
         stored = layer._parameters["weight"]
         assert stored is not None, "such layers have a weight"
-        state = (0 if stored.is_inference() else stored._version, stored.data_ptr())
-        if self._kept is not None and self._kept[0]() is stored and self._kept[1] == state:
-            return self._kept[2]
+        if self._kept is not None and self._kept[0].still(layer):
+            return self._kept[1]
         if self._kept is None and (x.numel() // stored.shape[1] > SMALL_MAP or stored.numel() < kernels.SMALL):
             return None
         if stored.device.type != "cpu":
@@ -129,7 +128,7 @@ class Packed:
             return None
         with torch.no_grad(), apart():
             packed = _packed(layer, stored.to(torch.float32, memory_format=torch.contiguous_format), x)
-        self._kept = weakref.ref(stored), state, packed
+        self._kept = WeightState.of(layer), packed
         self.allowance.forget(stored)
         return packed
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_engine import EULER, TINY
 from torch import Tensor
 
 from sfumato.adapters import NO_ADAPTERS, ActiveAdapters, Weighted, adapter_of
@@ -14,26 +15,14 @@ from sfumato.diffusion.noise import NoiseSource
 from sfumato.diffusion.samplers import SAMPLERS
 from sfumato.engine import Conditioning, Engine, ImageDone, ImageFailed, Job, StepDone
 from sfumato.errors import Cancelled, EvaluationError, NumericalError
-from sfumato.models.unet import UNet, UNetConfig
+from sfumato.models.unet import UNet
 from sfumato.schedulers import (
     DDIMScheduler,
-    EulerDiscreteScheduler,
     HeunDiscreteScheduler,
     Scheduler,
     scheduler_for,
 )
 
-TINY = UNetConfig(
-    channels=(8, 16),
-    blocks_per_level=1,
-    attention=(True, False),
-    heads=(2, 2),
-    depth=(1, 1),
-    context_dim=12,
-    norm_groups=4,
-    sample_size=8,
-)
-EULER = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
 DDIM = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
 SHAPE = (4, 8, 8)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+from tiny_engine import TINY
 from torch import Tensor
 
 from sfumato.engine.evaluators import Evaluation, Prepared, Task, choosing, decoder_task, engine_for, unet_task
@@ -15,18 +16,7 @@ from sfumato.errors import EngineError, OptionError, UnknownNameError
 from sfumato.models import AutoencoderKL, VAEConfig
 from sfumato.models.convolution import wrapping
 from sfumato.models.freeu import FreeU
-from sfumato.models.unet import UNet, UNetConfig
-
-TINY = UNetConfig(
-    channels=(8, 16),
-    blocks_per_level=1,
-    attention=(True, False),
-    heads=(2, 2),
-    depth=(1, 1),
-    context_dim=12,
-    norm_groups=4,
-    sample_size=8,
-)
+from sfumato.models.unet import UNet
 
 
 @dataclass

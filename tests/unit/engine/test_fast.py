@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tiny_engine import EULER, TINY
 from torch import Tensor, nn
 
 from sfumato.diffusion.guidance import Guidance
@@ -12,20 +13,8 @@ from sfumato.diffusion.samplers import SAMPLERS
 from sfumato.engine import Conditioning, Engine, FastOptions, ImageDone, ImageFailed, Job
 from sfumato.engine.fast import Remembered
 from sfumato.errors import NumericalError, OptionError
-from sfumato.models.unet import UNet, UNetConfig
-from sfumato.schedulers import EulerDiscreteScheduler, Scheduler, scheduler_for
-
-TINY = UNetConfig(
-    channels=(8, 16),
-    blocks_per_level=1,
-    attention=(True, False),
-    heads=(2, 2),
-    depth=(1, 1),
-    context_dim=12,
-    norm_groups=4,
-    sample_size=8,
-)
-EULER = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+from sfumato.models.unet import UNet
+from sfumato.schedulers import Scheduler, scheduler_for
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_engine import EULER, TINY
 from torch import Tensor
 
 from sfumato.diffusion.guidance import EVERYWHERE, WHOLE, Guidance
@@ -14,20 +15,9 @@ from sfumato.diffusion.perturbation import Perturbation
 from sfumato.diffusion.samplers import SAMPLERS
 from sfumato.engine import Conditioning, Engine, ImageDone, Job, StepDone
 from sfumato.models.freeu import FreeU
-from sfumato.models.unet import UNet, UNetConfig
-from sfumato.schedulers import EulerDiscreteScheduler, KDiffusionScheduler, Scheduler, scheduler_for
+from sfumato.models.unet import UNet
+from sfumato.schedulers import KDiffusionScheduler, Scheduler, scheduler_for
 
-TINY = UNetConfig(
-    channels=(8, 16),
-    blocks_per_level=1,
-    attention=(True, False),
-    heads=(2, 2),
-    depth=(1, 1),
-    context_dim=12,
-    norm_groups=4,
-    sample_size=8,
-)
-EULER = EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
 MIDDLE = ("middle.0.attention.blocks.0.self_attention",)
 PAG = Perturbation(scale=3.0, layers=MIDDLE)
 
