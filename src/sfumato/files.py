@@ -15,6 +15,13 @@ from sfumato.errors import OutputError
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES})
 
 
+def cache_folder() -> Path:
+    """The folder for what took long to make: `SFUMATO_CACHE`, else `sfumato` in the user's cache (`XDG_CACHE_HOME`, `~/.cache`)."""
+    own = os.environ.get("SFUMATO_CACHE")
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(own).expanduser() if own else users / "sfumato"
+
+
 def write_whole(path: Path, contents: bytes, *, overwrite: bool = False) -> None:
     """Write a file that appears at `path` complete, or not at all.
 

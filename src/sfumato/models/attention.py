@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato import native
 from sfumato.models.convolution import Conv2d
+from sfumato.models.kernels import is_plain
 from sfumato.models.linear import Linear
 from sfumato.models.merging import Merging
 from sfumato.models.resnet import zeroed
@@ -18,12 +20,15 @@ from sfumato.models.resnet import zeroed
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
+MANY = 1 << 16
+"""Scores of a head, queries × keys, from which on the kernel in C is faster than PyTorch's by more than a call of it costs."""
+
 
 class Attention(nn.Module):
     """Multi-head attention from x to a context (itself when the widths agree and none is given).
 
     Keys and values can be computed apart, by `keys_values`, so that those of the text are made once per image.
-    `slice_size` bounds how many heads are computed at a time: less memory, the same numbers. Queries, keys and values have a `bias` only
+    `slice_size` bounds how many heads are computed at a time: less memory, the same numbers. With `in_bytes` its products are int8. Queries, keys and values have a `bias` only
     in some networks.
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
     """
@@ -32,6 +37,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.slice_size: int | None = None
+        self.in_bytes = False
         self.to_q = Linear(width, width, bias=bias)
         self.to_k = Linear(context_width or width, width, bias=bias)
         self.to_v = Linear(context_width or width, width, bias=bias)
@@ -51,7 +57,7 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "b m c"]:
         """Attend from x to the given keys and values, or to x itself; in rows where `identity`, each position of x to itself alone."""
         k, v = self.keys_values(x) if keys_values is None else keys_values
-        attended = attend(self._split(self.to_q(x)), k, v, self.slice_size)
+        attended = attend(self._split(self.to_q(x)), k, v, self.slice_size, in_bytes=self.in_bytes)
         if identity is not None:
             attended = torch.where(identity[:, None, None, None], v, attended)
         return self.to_out(attended.transpose(1, 2).flatten(2))
@@ -60,12 +66,28 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, slice_size: int | None = None) -> Tensor:
-    """Scaled dot-product attention over `b heads n d`, at most `slice_size` heads at a time."""
+def attend(q: Tensor, k: Tensor, v: Tensor, slice_size: int | None = None, *, in_bytes: bool = False) -> Tensor:
+    """Scaled dot-product attention over `b heads n d`, at most `slice_size` heads at a time; the products `in_bytes`, where that can be.
+
+    From so many scores on as make it worth while, by the kernel in C where there is one, which makes no matrix of them and so need not be
+    sliced; else by PyTorch.
+    """
+    if _is_for_kernel(q, k, v, in_bytes):
+        return native.attention(q, k, v, in_bytes=in_bytes)
     if slice_size is None or slice_size >= q.shape[1]:
         return F.scaled_dot_product_attention(q, k, v)
     slices = zip(q.split(slice_size, 1), k.split(slice_size, 1), v.split(slice_size, 1), strict=True)
     return torch.cat([F.scaled_dot_product_attention(*heads) for heads in slices], dim=1)
+
+
+def _is_for_kernel(q: Tensor, k: Tensor, v: Tensor, in_bytes: bool) -> bool:
+    """Decided by a head alone: a row gets the same bits whatever is computed beside it."""
+    size = q.shape[-1]
+    if is_plain(q) or k.dtype != q.dtype or v.dtype != q.dtype or size % 8 or size > native.LARGEST:
+        return False
+    if in_bytes:
+        return native.why_not_in_bytes() is None
+    return q.shape[2] * k.shape[2] >= MANY and native.why_not() is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Which layers of a U-Net are computed in int8, and the scales of what goes into them, taken from a run that shows what that is."""
+"""Which layers and attentions of a U-Net are computed in int8, and the scales of what goes into them, taken from a run that shows what that is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import Tensor, nn
 
+from sfumato import native
 from sfumato.errors import ConfigError, OptionError, UnsupportedError
+from sfumato.models.attention import Attention
 from sfumato.models.convolution import Conv2d
 from sfumato.models.int8 import Int8, Scale, check_supported
 from sfumato.models.linear import Linear
@@ -30,23 +32,28 @@ SAMPLED = 8
 class Quantisation:
     """Which layers of a network are computed in int8, each with the scale of its input; None where that is taken from each input anew.
 
+    products  attentions whose products are, too; their scales are taken from each query, key and block of values
     weights   `fingerprint` of the weights that the scales were taken with; None where there are none to take
     prompts   how many were drawn to take them
     """
 
     layers: Mapping[str, Scale | None]
+    products: frozenset[str] = frozenset()
     weights: str | None = None
     prompts: int = 0
 
     @cached_property
     def name(self) -> str:
-        """What recipes call it: "static" or "dynamic", and a digest of the layers and scales."""
-        digest = hashlib.sha256(json.dumps(self._layers(), sort_keys=True).encode()).hexdigest()[:16]
+        """What recipes call it: "static" or "dynamic", as the layers' scales are, and a digest of all but the weights."""
+        what = json.dumps([self._layers(), sorted(self.products)], sort_keys=True)
+        digest = hashlib.sha256(what.encode()).hexdigest()[:16]
         return f"{'dynamic' if None in self.layers.values() else 'static'}-{digest}"
 
     def to_json(self) -> str:
         """The scales as a file has them."""
-        head = json.dumps({"format": FORMAT, "weights": self.weights, "prompts": self.prompts})
+        head = json.dumps(
+            {"format": FORMAT, "weights": self.weights, "prompts": self.prompts, "products": sorted(self.products)}
+        )
         lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(scale)}" for name, scale in self._layers().items())
         return f'{head[:-1]}, "layers": {{\n{lines}\n}}}}\n'
 
@@ -58,7 +65,8 @@ class Quantisation:
             if values["format"] != FORMAT:
                 return _refused(name, f"it says {values['format']!r}, not {FORMAT!r}")
             layers = {layer: _scale(pair) for layer, pair in cast("dict[str, Any]", values["layers"]).items()}
-            return cls(layers=layers, weights=str(values["weights"]), prompts=int(values["prompts"]))
+            products = frozenset(str(name) for name in values.get("products", ()))
+            return cls(layers=layers, products=products, weights=str(values["weights"]), prompts=int(values["prompts"]))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             return _refused(name, f"no {error}" if isinstance(error, KeyError) else str(error))
 
@@ -67,14 +75,15 @@ class Quantisation:
 
 
 def quantise(unet: UNet, quantisation: Quantisation) -> None:
-    """Let the layers that it names be computed in int8, and no others, from now on.
+    """Let the layers that it names be computed in int8, and no others, from now on; attentions' products as far as `possible`.
 
     Weights, names and state dict stay what they are. Raises UnsupportedError where int8 can't be computed, ConfigError for layers that
     the network has not.
     """
     check_supported()
-    can = layers_of(unet)
-    if strangers := quantisation.layers.keys() - can.keys():
+    quantisation = possible(quantisation)
+    can, attentions = layers_of(unet), attentions_of(unet)
+    if strangers := (quantisation.layers.keys() - can.keys()) | (quantisation.products - attentions.keys()):
         raise ConfigError(
             f"the scales are for {len(strangers)} layers that the U-Net has not, such as {min(strangers)}; take them again, with "
             "pipe.quantize(prompts=…)"
@@ -83,6 +92,8 @@ def quantise(unet: UNet, quantisation: Quantisation) -> None:
     drop_packed(unet)
     for name, scale in quantisation.layers.items():
         can[name].int8 = Int8(scale)
+    for name in quantisation.products:
+        attentions[name].in_bytes = True
     unet.quantisation = quantisation
 
 
@@ -91,6 +102,8 @@ def dequantise(unet: UNet) -> None:
     for layer in unet.modules():
         if isinstance(layer, Linear | Conv2d):
             layer.int8 = None
+        if isinstance(layer, Attention):
+            layer.in_bytes = False
     unet.quantisation = None
 
 
@@ -100,18 +113,27 @@ def quantisation_of(network: nn.Module) -> Quantisation | None:
 
 
 def dynamic(unet: UNet) -> Quantisation:
-    """All layers that can be in int8, with the scales of each input taken as it comes."""
-    return Quantisation(layers=dict.fromkeys(layers_of(unet)))
+    """All layers and products that can be in int8, with the scales of each input taken as it comes."""
+    return Quantisation(layers=dict.fromkeys(layers_of(unet)), products=frozenset(attentions_of(unet)))
 
 
 def without(quantisation: Quantisation, parts: Sequence[str]) -> Quantisation:
-    """The same without the layers in whose names one of the parts is. Raises OptionError for a part that is in none."""
-    if strange := [part for part in parts if not any(part in name for name in quantisation.layers)]:
+    """The same without the layers and products in whose names one of the parts is. Raises OptionError for a part that is in none."""
+    names = (*quantisation.layers, *quantisation.products)
+    if strange := [part for part in parts if not any(part in name for name in names)]:
         raise OptionError(
             f"{strange[0]!r} is in the name of no int8 layer; they are such as {next(iter(quantisation.layers))}"
         )
-    left = {name: scale for name, scale in quantisation.layers.items() if not any(part in name for part in parts)}
-    return replace(quantisation, layers=left)
+    left = [name for name in names if not any(part in name for part in parts)]
+    layers = {name: scale for name, scale in quantisation.layers.items() if name in left}
+    return replace(quantisation, layers=layers, products=quantisation.products.intersection(left))
+
+
+def possible(quantisation: Quantisation) -> Quantisation:
+    """The same, with attentions' products in float where this machine has no kernel for them (`native.why_not_in_bytes`)."""
+    if quantisation.products and native.why_not_in_bytes() is not None:
+        return replace(quantisation, products=frozenset())
+    return quantisation
 
 
 def layers_of(unet: UNet) -> dict[str, Linear | Conv2d]:
@@ -131,6 +153,19 @@ def layers_of(unet: UNet) -> dict[str, Linear | Conv2d]:
         and name.startswith(("down.", "middle.", "up."))
         and not name.endswith("time_proj")
         and layer not in once
+    }
+
+
+def attentions_of(unet: UNet) -> dict[str, Attention]:
+    """The attentions whose products are computed in int8, by the names of these: those of a map's positions to each other.
+
+    Those to the text stay in float: they are few.
+    """
+    texts = set(unet.cross_attentions())
+    return {
+        f"{name}.products": layer
+        for name, layer in unet.named_modules()
+        if isinstance(layer, Attention) and name.startswith(("down.", "middle.", "up.")) and layer not in texts
     }
 
 

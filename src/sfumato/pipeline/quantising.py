@@ -35,18 +35,18 @@ class Quantising:
         keep: Sequence[str] = (),
         **settings: Any,
     ) -> "Quantisation":
-        """Compute the U-Net's convolutions and linear layers in int8 on a CPU from now on: faster, and close to the same picture.
+        """Compute the U-Net's convolutions, linear layers and attention in int8 on a CPU from now on: faster, and close to the same picture.
 
         The scales of what goes into each layer come from drawing `prompts` once, with `settings` as a call takes them (`seeds`,
         `num_inference_steps` …), or from a file that `save_quantization` wrote; with neither, from the file `int8.json` beside the U-Net's
         weights, as the bundled model has it, or else from each input as it comes, which takes longer. `keep` leaves layers in float,
-        by a part of their names. Weights stay as they are: LoRA, saving and `dequantize` work as ever.
+        by a part of their names ("products" for attention). Weights stay as they are: LoRA, saving and `dequantize` work as ever.
 
         Returns what the U-Net is now computed by. Raises UnsupportedError where int8 can't be computed, MissingFileError or ConfigError for
         a file that is not there or holds no scales, OptionError for scales of other weights.
         """
         from sfumato.models.int8 import check_supported
-        from sfumato.models.quantising import fingerprint, quantise, without
+        from sfumato.models.quantising import fingerprint, possible, quantise, without
 
         check_supported()
         if prompts is not None and scales is not None:
@@ -66,7 +66,7 @@ class Quantising:
                 )
         else:
             made = self._usual()
-        made = without(made, keep)
+        made = possible(without(made, keep))
         quantise(self.unet, made)
         return made
 
@@ -103,7 +103,7 @@ class Quantising:
         return None if files is None or not files.folder.is_dir() else files.folder / "unet" / SCALES
 
     def _calibrated(self, prompts: Sequence[str], settings: dict[str, Any]) -> "Quantisation":
-        from sfumato.models.quantising import Quantisation, fingerprint, observing
+        from sfumato.models.quantising import Quantisation, attentions_of, fingerprint, observing
 
         if not prompts:
             raise OptionError("there are no prompts to take scales from; give some of those that will be drawn")
@@ -112,10 +112,12 @@ class Quantising:
         with observing(self.unet) as taken:
             for prompt in prompts:  # one at a time: as it will be drawn, and in no more memory
                 self(prompt, output_type="latent", **settings)  # pyright: ignore[reportCallIssue] - the pipeline is called
-        return Quantisation(layers=taken, weights=fingerprint(self.unet), prompts=len(prompts))
+        products = frozenset(attentions_of(self.unet))
+        return Quantisation(layers=taken, products=products, weights=fingerprint(self.unet), prompts=len(prompts))
 
     def _int8_notes(self) -> list[str]:
         """What has to be said of a picture that is about to be drawn. Raises UnsupportedError where the U-Net is in int8 and can't be."""
+        from sfumato import native
         from sfumato.models.quantising import fingerprint, quantisation_of
 
         made = quantisation_of(self.unet)
@@ -124,6 +126,8 @@ class Quantising:
         check_placed(self.unet)
         how = f"scales from {made.prompts} prompts" if made.weights else "scales taken from each input"
         notes = [f"the U-Net is computed in int8 ({how}), which comes close to the picture of float32 and is not it"]
+        if not made.products and (why := native.why_not_in_bytes()) is not None:
+            notes.append(f"its attention is computed in float32, which takes longer: {why}")
         if made.weights not in (None, fingerprint(self.unet)):
             notes.append(
                 "the int8 scales were taken with other weights than the U-Net has now, which may go beyond them; "
@@ -149,7 +153,7 @@ class Quantising:
 
     def _wanted(self, recipe: "Recipe", now: "Quantisation | None") -> "Quantisation | None":
         from sfumato.models.int8 import check_supported
-        from sfumato.models.quantising import dynamic
+        from sfumato.models.quantising import dynamic, without
 
         if recipe.int8 is None:
             return None
@@ -158,8 +162,9 @@ class Quantising:
         check_supported()
         check_placed(self.unet)
         for made in (self._usual(), dynamic(self.unet)):
-            if made.name == recipe.int8:
-                return made
+            for each in (made, without(made, ["products"]) if made.products else made):
+                if each.name == recipe.int8:
+                    return each
         raise RecipeError(
             f"this image was drawn in int8 by scales ({recipe.int8}) that are not at hand; call "
             "pipe.quantize(scales=FILE) with the file that holds them (sfumato replay: --int8-scales FILE), and with the same keep=… if some "

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from sfumato import native
 from sfumato.images import to_pil
 from sfumato.models.network import computed_in
 from sfumato.models.quantising import quantisation_of
@@ -190,7 +191,7 @@ def name_of(dtype: torch.dtype) -> str:
 def versions(device: str) -> dict[str, str]:
     """What computed an image on a device of that type, as far as it is known to change the last bit.
 
-    Package versions; the processor's kind, its vector instructions and the threads; for CUDA the card, cuDNN and how float32
+    Package versions; the processor's kind, its vector instructions and the threads; our kernels, if they are in use; for CUDA the card, cuDNN and how float32
     products are rounded.
     """
     known = {
@@ -200,6 +201,8 @@ def versions(device: str) -> dict[str, str]:
         "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": str(torch.get_num_threads()),
     }
+    if (kernels := native.loaded()) is not None:
+        known["kernels"] = kernels
     if device == "cuda":
         known |= {
             "gpu": torch.cuda.get_device_name(),

@@ -11,7 +11,7 @@ from torch import Tensor
 from sfumato.engine.evaluators import Evaluation, Prepared, Task, choosing, decoder_task, engine_for, unet_task
 from sfumato.engine.evaluators.compiled import artefacts_of
 from sfumato.engine.evaluators.evaluation import KEPT
-from sfumato.engine.evaluators.storage import cache_folder, weights_hash, whole_folder
+from sfumato.engine.evaluators.storage import engines_folder, weights_hash, whole_folder
 from sfumato.errors import EngineError, OptionError, UnknownNameError
 from sfumato.models import AutoencoderKL, VAEConfig
 from sfumato.models.convolution import wrapping
@@ -205,7 +205,7 @@ def test_auto_is_eager_where_nothing_else_is_installed_or_right(unet: UNet, monk
 
 def test_what_is_kept_is_found_by_what_it_was_made_from(unet: UNet, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path / "engines"
+    assert engines_folder() == tmp_path / "engines"
     of_weights, of_shapes = weights_hash(unet, 1), artefacts_of(task_of(unet))
     assert weights_hash(unet, 2) != of_weights
     with torch.no_grad():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sfumato import native
 from sfumato.errors import ConfigError, NumericalError, OptionError, UnsupportedError
 from sfumato.models import int8
 from sfumato.models.convolution import Conv2d
@@ -16,11 +17,13 @@ from sfumato.models.int8 import Int8, Scale, missing, quantised, quantised_weigh
 from sfumato.models.linear import Linear
 from sfumato.models.quantising import (
     Quantisation,
+    attentions_of,
     dequantise,
     dynamic,
     fingerprint,
     layers_of,
     observing,
+    possible,
     quantisation_of,
     quantise,
     without,
@@ -227,6 +230,45 @@ def test_what_stays_in_float(unet):
         layers_of(Linear(1, 1))
 
 
+def test_attentions_products_are_those_of_positions(unet):
+    assert "down.0.attention.blocks.0.self_attention.products" in attentions_of(unet)
+    assert not any("cross_attention" in name for name in attentions_of(unet))
+    for name, layer in attentions_of(unet).items():
+        assert unet.get_submodule(name.removesuffix(".products")) is layer
+
+
+@needs_int8
+@pytest.mark.skipif(native.why_not_in_bytes() is not None, reason=f"no kernel: {native.why_not_in_bytes()}")
+def test_products_are_computed_in_bytes_unless_they_are_kept(unet, inputs):
+    way = dynamic(unet)
+    assert way.products == attentions_of(unet).keys()
+    kept = without(way, ["down.0.attention.blocks.0.self_attention.products"])
+    assert len(way.products - kept.products) == 1
+    assert kept.layers == way.layers
+    assert kept.name != way.name
+    answers = []
+    with torch.no_grad():
+        for each in (way, kept, without(way, ["products"])):
+            quantise(unet, each)
+            assert {name for name, layer in attentions_of(unet).items() if layer.in_bytes} == each.products
+            answers.append(unet(*inputs))
+    assert not torch.equal(answers[0], answers[1])
+    assert not torch.equal(answers[1], answers[2])
+    assert error(answers[0], answers[2]) < 0.02
+    dequantise(unet)
+    assert not any(layer.in_bytes for layer in attentions_of(unet).values())
+
+
+@needs_int8
+def test_without_a_kernel_products_stay_in_float(monkeypatch, unet):
+    monkeypatch.setattr(native, "why_not_in_bytes", lambda: "there is no C compiler")
+    way = dynamic(unet)
+    assert not possible(way).products
+    quantise(unet, way)
+    assert quantisation_of(unet) == possible(way)
+    assert not any(layer.in_bytes for layer in attentions_of(unet).values())
+
+
 def test_a_fingerprint_is_of_the_numbers(unet):
     before = fingerprint(unet)
     assert fingerprint(copy.deepcopy(unet).to(memory_format=torch.channels_last)) == before
@@ -235,21 +277,27 @@ def test_a_fingerprint_is_of_the_numbers(unet):
 
 
 def test_scales_are_kept_in_json():
-    made = Quantisation(layers={"a": Scale(0.1, 3), "b": Scale(1e-7, 255)}, weights="f" * 16, prompts=4)
+    made = Quantisation(
+        layers={"a": Scale(0.1, 3), "b": Scale(1e-7, 255)},
+        products=frozenset({"a.products"}),
+        weights="f" * 16,
+        prompts=4,
+    )
     again = Quantisation.from_json(made.to_json(), "scales.json")
     assert again == made
     assert again.name == made.name
     assert made.name.startswith("static-")
     assert without(made, ["a"]).name != made.name
-    with pytest.raises(OptionError, match="'c' is in the name of no int8 layer"):
-        without(made, ["c"])
+    with pytest.raises(OptionError, match="'x' is in the name of no int8 layer"):
+        without(made, ["x"])
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"format": "other"}', '{"format": "sfumato int8 1", "weights": "", "prompts": 1, "layers": {"a": [0, 3]}}',
      '{"format": "sfumato int8 1", "weights": "", "prompts": 1, "layers": {"a": [1e999, 3]}}',
-     '{"format": "sfumato int8 1", "weights": "", "prompts": 1, "layers": {"a": null}}', "[" * 100_000, b"\xff"],
+     '{"format": "sfumato int8 1", "weights": "", "prompts": 1, "layers": {"a": null}}',
+     '{"format": "sfumato int8 1", "weights": "", "prompts": 1, "products": 3, "layers": {}}', "[" * 100_000, b"\xff"],
 )  # fmt: skip
 def test_damaged_scales_are_refused(text):
     with pytest.raises(ConfigError, match="holds no scales for int8"):
@@ -260,3 +308,6 @@ def test_damaged_scales_are_refused(text):
 def test_scales_for_layers_that_are_not_there_are_refused(unet):
     with pytest.raises(ConfigError, match="1 layers that the U-Net has not"):
         quantise(unet, Quantisation(layers={"down.9": Scale(1.0, 0)}))
+    if native.why_not_in_bytes() is None:
+        with pytest.raises(ConfigError, match=r"such as down.9.products"):
+            quantise(unet, Quantisation(layers={}, products=frozenset({"down.9.products"})))

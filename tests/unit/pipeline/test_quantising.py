@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import sfumato
+from sfumato import native
 from sfumato.errors import ConfigError, MissingFileError, OptionError, RecipeError, UnsupportedError
 from sfumato.models.int8 import missing
 from sfumato.models.quantising import quantisation_of
@@ -84,6 +85,27 @@ def test_layers_can_be_kept(pipe: Any) -> None:
         name for name in whole.layers if "conv1" in name or "to_q" in name
     } == whole.layers.keys() - kept.layers.keys()
     assert pipe.unet.middle[0].resnet.conv1.int8 is None
+
+
+@pytest.mark.skipif(native.why_not_in_bytes() is not None, reason=f"no kernel: {native.why_not_in_bytes()}")
+def test_attention_that_has_no_kernel_here_is_in_float_and_said(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = pipe.quantize()
+    with_products = pipe("a fox", **SETTINGS)
+    kept = pipe.quantize(keep=["products"])
+    without_products = pipe("a fox", **SETTINGS)
+    assert kept.layers == whole.layers
+    assert not any("attention is computed in float32" in note for note in without_products.notes), "it was asked for"
+    pipe.dequantize()
+    for picture in (with_products, without_products):
+        assert pipe.replay(picture.images[0].recipe).identical, "either is at hand"
+
+    monkeypatch.setattr(native, "why_not_in_bytes", lambda: "there is no C compiler (cc, gcc, clang)")
+    assert pipe.quantize() == kept
+    said = pipe("a fox", **SETTINGS).notes
+    assert "its attention is computed in float32, which takes longer: there is no C compiler (cc, gcc, clang)" in said
+    again = pipe.replay(with_products.images[0].recipe)
+    assert not again.identical
+    assert any("int8" in difference for difference in again.differences), "and why"
 
 
 def test_scales_beside_the_weights_are_used_while_they_are_for_them(pipe: Any, tiny_folder: Path) -> None:

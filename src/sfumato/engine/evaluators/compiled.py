@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sfumato.engine.evaluators.evaluation import Ready
-from sfumato.engine.evaluators.storage import cache_folder
+from sfumato.engine.evaluators.storage import engines_folder
 from sfumato.engine.evaluators.task import Task
 from sfumato.errors import EngineError, OutputError
 from sfumato.files import write_whole
@@ -79,7 +79,7 @@ def artefacts_of(task: Task) -> Path:
     layers = [(name, tuple(each.shape), each.stride(), each.dtype) for name, each in network.named_parameters()]
     machine = (torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability())
     what = (type(network).__name__, getattr(network, "config", None), layers, task.key, machine)
-    return cache_folder() / "compile" / f"{hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()}.bin"
+    return engines_folder() / "compile" / f"{hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()}.bin"
 
 
 @cache

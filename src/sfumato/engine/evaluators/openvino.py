@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.engine.evaluators.evaluation import Ready
-from sfumato.engine.evaluators.storage import cache_folder, weights_hash, whole_folder
+from sfumato.engine.evaluators.storage import engines_folder, weights_hash, whole_folder
 from sfumato.engine.evaluators.task import Form, Task
 from sfumato.errors import EngineError
 from sfumato.models.latent_upscaler import LatentUpscaler
@@ -73,7 +73,7 @@ class OpenVINO:
         """The converted network, of any shape: read where it was converted before, else converted, and kept."""
         slicing = getattr(task.network, "attention_slicing", None)
         beside = (task.function.__name__, task.form, slicing, FORMAT, __version__, torch.__version__, self.version)
-        folder = cache_folder() / "openvino" / weights_hash(task.network, *beside)
+        folder = engines_folder() / "openvino" / weights_hash(task.network, *beside)
         if not (folder / "model.xml").is_file():
             model = self._converted(task)
             try:

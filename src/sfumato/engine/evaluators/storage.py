@@ -1,7 +1,6 @@
 """Where engines keep what took long to make, for the next process."""
 
 import hashlib
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +10,12 @@ from tempfile import mkdtemp
 import torch
 from torch import nn
 
+from sfumato.files import cache_folder
 
-def cache_folder() -> Path:
-    """The folder for what engines have made: `SFUMATO_CACHE`, else `sfumato` in the user's cache (`XDG_CACHE_HOME`, `~/.cache`)."""
-    own = os.environ.get("SFUMATO_CACHE")
-    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return (Path(own).expanduser() if own else users / "sfumato") / "engines"
+
+def engines_folder() -> Path:
+    """The folder for what engines have made, in the cache."""
+    return cache_folder() / "engines"
 
 
 def weights_hash(network: nn.Module, *beside: object) -> str:

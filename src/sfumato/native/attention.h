@@ -1,0 +1,65 @@
+/* What both attentions share: a job of many heads, done in chunks of queries by PyTorch's own threads. */
+
+#ifndef ATTENTION_H
+#define ATTENTION_H
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vectors.h"
+
+#define PANEL (3 * LANES) /* keys that are scored at a time */
+#define BLOCK 192         /* keys between two corrections of the running softmax: the scores of a block stay in the first cache */
+#define GROUPS 64         /* groups of ROWS queries in a chunk, at most: with a block's keys and values they stay in the second cache */
+#define SIZE 256          /* channels of a head, at most */
+
+struct strides {
+    int64_t row, head, position; /* of channels it is 1 */
+};
+
+struct job {
+    const float *q, *k, *v;
+    float *out;
+    struct strides of_q, of_k, of_v, of_out;
+    int64_t rows, heads, queries, keys, size;
+    int64_t chunk, items, next;
+    size_t room; /* bytes that a thread needs */
+    void (*attend)(const struct job *, int64_t row, int64_t head, int64_t first, int64_t count, void *room);
+};
+
+/* OpenMP's way to run a function on all threads of the pool that exists, which is PyTorch's: another pool would wait beside it. */
+extern void GOMP_parallel(void (*function)(void *), void *argument, unsigned threads, unsigned flags);
+
+static void work(void *argument) {
+    struct job *job = argument;
+    void *room = malloc(job->room);
+    if (room == NULL) return; /* the other threads do it; and if none can, `run` says so */
+    const int64_t chunks = (job->queries + job->chunk - 1) / job->chunk;
+    for (;;) {
+        const int64_t item = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
+        if (item >= job->items) break;
+        const int64_t first = item % chunks * job->chunk, left = job->queries - first, head = item / chunks;
+        job->attend(job, head / job->heads, head % job->heads, first, left < job->chunk ? left : job->chunk, room);
+    }
+    free(room);
+}
+
+/* Returns 0, or -1 where there was no memory. How queries are chunked and who computes them changes no bit. */
+static int run(struct job *job, int64_t threads) {
+    const int64_t groups = (job->queries + ROWS - 1) / ROWS, heads = job->rows * job->heads;
+    const int64_t even = (heads * groups + 4 * threads - 1) / (4 * threads); /* so that all threads have some */
+    job->chunk = ROWS * (even < GROUPS ? even : GROUPS);
+    job->items = heads * ((job->queries + job->chunk - 1) / job->chunk);
+    job->next = 0;
+    GOMP_parallel(work, job, (unsigned)threads, 0);
+    return job->next < job->items ? -1 : 0;
+}
+
+#define JOB(q, k, v, out, strides, rows, heads, queries, keys, size)                                                                      \
+    {                                                                                                                                     \
+        .q = q, .k = k, .v = v, .out = out, .of_q = strides[0], .of_k = strides[1], .of_v = strides[2], .of_out = strides[3],             \
+        .rows = rows, .heads = heads, .queries = queries, .keys = keys, .size = size                                                      \
+    }
+
+#endif
