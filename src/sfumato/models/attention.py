@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato import native
+from sfumato.models.ahead import gated, group_normed, layer_normed
 from sfumato.models.convolution import Conv2d
 from sfumato.models.kernels import is_plain
 from sfumato.models.linear import Linear
@@ -20,7 +21,7 @@ from sfumato.models.resnet import zeroed
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-MANY = 1 << 16
+MANY = 1 << 14
 """Scores of a head, queries × keys, from which on the kernel in C is faster than PyTorch's by more than a call of it costs."""
 
 
@@ -112,8 +113,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `b n c` to `b n c`."""
-        value, gate = self.proj_in(x).chunk(2, dim=-1)
-        return self.proj_out(value * F.gelu(gate))
+        return self.proj_out(gated(self.proj_in(x), self.proj_out))
 
 
 class TransformerBlock(nn.Module):
@@ -153,9 +153,12 @@ class TransformerBlock(nn.Module):
             merged, back = merging(self.norm1(x), size)
             x = x + back(self.self_attention(merged))
         else:
-            x = x + self.self_attention(self.norm1(x), next(keys_values) if self.only_cross else None, identity)
-        x = x + self.cross_attention(self.norm2(x), next(keys_values))
-        return x + self.feed_forward(self.norm3(x))
+            own = self.self_attention
+            readers = (own.to_q,) if self.only_cross else (own.to_q, own.to_k, own.to_v)
+            normed = layer_normed(self.norm1, x, *readers)
+            x = x + own(normed, next(keys_values) if self.only_cross else None, identity)
+        x = x + self.cross_attention(layer_normed(self.norm2, x, self.cross_attention.to_q), next(keys_values))
+        return x + self.feed_forward(layer_normed(self.norm3, x, self.feed_forward.proj_in))
 
 
 class SpatialTransformer(nn.Module):
@@ -200,7 +203,7 @@ class SpatialTransformer(nn.Module):
         return x + self._to_map(tokens, x.shape[-2:])
 
     def _to_tokens(self, x: Tensor) -> Tensor:
-        x = self.norm(x)
+        x = group_normed(self.norm, x, self.proj_in, activated=False)
         if self.linear:
             return self.proj_in(x.permute(0, 2, 3, 1).flatten(1, 2))
         return self.proj_in(x).permute(0, 2, 3, 1).flatten(1, 2)

@@ -45,35 +45,39 @@ class Scale:
 class Int8:
     """What a layer that is computed in int8 has beside its weights: the scale of its input, and its weights packed for the kernel.
 
-    Without a scale it is taken from each input anew. The packed weights are made when they are first needed, and again once the layer has
-    other weights or these were written to; a copy of a layer has none at first. The bias is the layer's own, as it is.
+    Without a scale it is taken from each input anew. What goes in may also be the bytes by that scale already. The packed weights are made
+    when they are first needed, and again once the layer has other weights or these were written to; a copy of a layer has none at first.
     """
 
     def __init__(self, scale: Scale | None = None) -> None:
         self.scale = scale
-        self._packed: tuple[WeightState, Tensor, Tensor, Tensor] | None = None
+        self._packed: tuple[WeightState, Tensor, Tensor, Tensor, Tensor | None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"scale": self.scale, "_packed": None}
 
-    def linear(self, layer: nn.Linear, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        """A linear layer's answer. Raises UnsupportedError where int8 can't be computed."""
+    def linear(self, layer: nn.Linear | nn.Conv2d, x: Tensor) -> Float[Tensor, "*b o"]:
+        """A linear layer's answer, or that of a convolution which is one, to `*b i`. Raises UnsupportedError where int8 can't be computed."""
         scale = self._scale_of(x)
-        packed, scales, zeros = self._weights(layer)
+        packed, scales, zeros, bias = self._weights(layer)
         return torch.ops.onednn.qlinear_pointwise(
-            quantised(x, scale), scale.scale, scale.zero, packed, scales, zeros, layer.bias, 1.0, 0, torch.float32, "none", [], ""
+            quantised(x, scale), scale.scale, scale.zero, packed, scales, zeros, bias, 1.0, 0, torch.float32, "none", [], ""
         )  # fmt: skip
 
     def convolution(self, layer: nn.Conv2d, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o H W"]:
         """A convolution's answer, channels last where x is. Raises UnsupportedError where int8 can't be computed."""
+        if is_linear(layer):
+            return self.linear(layer, x.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)
         scale = self._scale_of(x)
-        packed, scales, zeros = self._weights(layer)
+        packed, scales, zeros, bias = self._weights(layer)
         return torch.ops.onednn.qconv2d_pointwise(
-            quantised(x, scale), scale.scale, scale.zero, packed, scales, zeros, layer.bias,
+            quantised(x, scale), scale.scale, scale.zero, packed, scales, zeros, bias,
             layer.stride, layer.padding, layer.dilation, layer.groups, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
 
     def _scale_of(self, x: Tensor) -> Scale:
+        if x.dtype == torch.uint8 and self.scale is not None:
+            return self.scale
         if x.dtype != torch.float32 or x.device.type != "cpu" or torch.compiler.is_compiling():
             where = (
                 "compiled" if torch.compiler.is_compiling() else f"{x.dtype} on {x.device.type}".removeprefix("torch.")
@@ -90,10 +94,11 @@ class Int8:
             )
         return Scale.of(low, high)
 
-    def _weights(self, layer: nn.Linear | nn.Conv2d) -> tuple[Tensor, Tensor, Tensor]:
-        """The layer's weights packed, their scales, and their zeros; packed anew where the weights are others than they were."""
+    def _weights(self, layer: nn.Linear | nn.Conv2d) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The layer's weights packed, their scales and zeros, and the bias; made anew where the weights are others than they were."""
         if self._packed is None or not self._packed[0].still(layer):
-            self._packed = (WeightState.of(layer), *packed_weights(layer))
+            bias = None if layer.bias is None else layer.bias.detach().float()
+            self._packed = (WeightState.of(layer), *packed_weights(layer), bias)
         return self._packed[1:]
 
 
@@ -110,14 +115,21 @@ def packed_weights(layer: nn.Linear | nn.Conv2d) -> tuple[Tensor, Tensor, Tensor
         )
     whole, scales = quantised_weights(weight)
     zeros = torch.zeros(len(scales), dtype=torch.int64)
-    if isinstance(layer, nn.Linear):
-        return torch.ops.onednn.qlinear_prepack(whole, None), scales, zeros
+    if is_linear(layer):
+        return torch.ops.onednn.qlinear_prepack(whole.flatten(1).contiguous(), None), scales, zeros
     # The scale and the shape of the input only choose a layout; any other input is answered as well by it.
     shape = [1, layer.in_channels, 64, 64]
     packed = torch.ops.onednn.qconv_prepack(
         whole, scales, 1.0, 128, layer.stride, layer.padding, layer.dilation, layer.groups, shape
     )
     return packed, scales, zeros
+
+
+def is_linear(layer: nn.Linear | nn.Conv2d) -> bool:
+    """Whether a layer maps each position by itself; oneDNN's convolution takes five times as long for that on small maps."""
+    return isinstance(layer, nn.Linear) or (
+        layer.kernel_size == layer.stride == (1, 1) and layer.padding == (0, 0) and layer.groups == 1
+    )
 
 
 def quantised_weights(weight: Float[Tensor, "o i *k"]) -> tuple[Bytes[Tensor, "o i *k"], Float[Tensor, " o"]]:
@@ -128,8 +140,10 @@ def quantised_weights(weight: Float[Tensor, "o i *k"]) -> tuple[Bytes[Tensor, "o
     return whole.to(torch.int8), scales
 
 
-def quantised(x: Float[Tensor, "*b"], scale: Scale) -> UInt8[Tensor, "*b"]:
-    """Activations as bytes; what is beyond the scale's reach becomes the nearest that is not."""
+def quantised(x: Float[Tensor, "*b"] | UInt8[Tensor, "*b"], scale: Scale) -> UInt8[Tensor, "*b"]:
+    """Activations as bytes, unless they are already; what is beyond the scale's reach becomes the nearest that is not."""
+    if x.dtype == torch.uint8:
+        return x
     _warned()
     made = torch.quantize_per_tensor(x, scale.scale, scale.zero, torch.quint8)
     # Its bytes as they lie: `int_repr` would copy them, on one core.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.models.ahead import added, group_normed
 from sfumato.models.convolution import Conv2d, padded
 from sfumato.models.linear import Linear
 
@@ -40,10 +41,11 @@ class ResnetBlock(nn.Module):
         self, x: Float[Tensor, "b i h w"], time: Float[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b o h w"]:
         """Map x; `time` is the activated time embedding, for blocks made with a `time_width`."""
-        y = self.conv1(activated(self.norm1(x)))
-        if self.time_proj is not None:
-            y = y + self.time_proj(time)[:, :, None, None]
-        y = activated(self.norm2(y))  # what it was made of is let go of before the convolution needs room
+        y = self.conv1(group_normed(self.norm1, x, self.conv1))
+        shift = None if self.time_proj is None else self.time_proj(time)
+        y = group_normed(
+            self.norm2, y, self.conv2, shift=shift
+        )  # what it was made of is let go of before the next needs room
         return added(self.conv2(y), x if self.shortcut is None else self.shortcut(x))
 
 
@@ -74,16 +76,6 @@ class Upsample(nn.Module):
         """Enlarge x; `size` (height, width) undoes a `Downsample` of an odd size."""
         height, width = size if size is not None else (2 * x.shape[-2], 2 * x.shape[-1])
         return self.conv(F.interpolate(x, size=(height, width), mode="nearest"))
-
-
-def activated(normed: Tensor) -> Tensor:
-    """SiLU of what a norm gave out, written over it unless a gradient is wanted: nobody else has it, and maps are large."""
-    return F.silu(normed, inplace=not torch.is_grad_enabled())
-
-
-def added(made: Tensor, other: Tensor) -> Tensor:
-    """made + other, written over `made`, which nobody else has, unless a gradient is wanted."""
-    return made.add(other) if torch.is_grad_enabled() else made.add_(other)
 
 
 def zeroed(layer: Layer) -> Layer:

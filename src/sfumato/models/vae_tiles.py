@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from sfumato.models.ahead import added, silu
 from sfumato.models.convolution import NOWHERE, wrapped_axes, wrapping
-from sfumato.models.resnet import Downsample, ResnetBlock, Upsample, activated, added
+from sfumato.models.resnet import Downsample, ResnetBlock, Upsample
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -146,8 +147,8 @@ def _asking(layers: Sequence[nn.Module], x: Tensor) -> Asking:
     """The layers' own arithmetic, with every norm left to whoever is asked."""
     for layer in layers:
         if isinstance(layer, ResnetBlock):
-            y = layer.conv1(activated((yield layer.norm1, x)))
-            y = activated((yield layer.norm2, y))
+            y = layer.conv1(silu((yield layer.norm1, x)))
+            y = silu((yield layer.norm2, y))
             x = added(layer.conv2(y), x if layer.shortcut is None else layer.shortcut(x))
         elif isinstance(layer, nn.GroupNorm):
             x = yield layer, x

@@ -1,10 +1,31 @@
-"""Kernels in C for what PyTorch's own are slow at on a CPU: attention, in float32 and in bytes.
+"""Kernels in C for what PyTorch's own are slow at on a CPU: attention, in float32 and in bytes, and what goes into layers in int8.
 
 They are no part of the package as machine code: the machine's compiler translates them when they are first needed, in seconds, and the
 result is kept. Where there is no compiler, or none that serves, PyTorch's kernels do it.
 """
 
-from sfumato.native.bindings import LARGEST, attention, why_not, why_not_in_bytes
+from sfumato.native.bindings import (
+    LANES,
+    LARGEST,
+    attention,
+    gated,
+    group_normed,
+    layer_normed,
+    why_not,
+    why_not_in_bytes,
+)
 from sfumato.native.building import OFF, kept_as, loaded
 
-__all__ = ["LARGEST", "OFF", "attention", "kept_as", "loaded", "why_not", "why_not_in_bytes"]
+__all__ = [
+    "LANES",
+    "LARGEST",
+    "OFF",
+    "attention",
+    "gated",
+    "group_normed",
+    "kept_as",
+    "layer_normed",
+    "loaded",
+    "why_not",
+    "why_not_in_bytes",
+]

@@ -7,11 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "threads.h"
 #include "vectors.h"
 
 #define PANEL (3 * LANES) /* keys that are scored at a time */
 #define BLOCK 192         /* keys between two corrections of the running softmax: the scores of a block stay in the first cache */
-#define GROUPS 64         /* groups of ROWS queries in a chunk, at most: with a block's keys and values they stay in the second cache */
+#define GROUPS 128         /* groups of ROWS queries in a chunk, at most: with a block's keys and values they stay in the second cache */
 #define SIZE 256          /* channels of a head, at most */
 
 struct strides {
@@ -28,21 +29,24 @@ struct job {
     void (*attend)(const struct job *, int64_t row, int64_t head, int64_t first, int64_t count, void *room);
 };
 
-/* OpenMP's way to run a function on all threads of the pool that exists, which is PyTorch's: another pool would wait beside it. */
-extern void GOMP_parallel(void (*function)(void *), void *argument, unsigned threads, unsigned flags);
-
 static void work(void *argument) {
     struct job *job = argument;
     void *room = malloc(job->room);
     if (room == NULL) return; /* the other threads do it; and if none can, `run` says so */
     const int64_t chunks = (job->queries + job->chunk - 1) / job->chunk;
     for (;;) {
-        const int64_t item = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
+        const int64_t item = take(&job->next);
         if (item >= job->items) break;
         const int64_t first = item % chunks * job->chunk, left = job->queries - first, head = item / chunks;
         job->attend(job, head / job->heads, head % job->heads, first, left < job->chunk ? left : job->chunk, room);
     }
     free(room);
+}
+
+/* A query's answers, each divided by the sum of its weights, to where they belong. */
+INLINE void put(const float *answers, const float sum, const int64_t size, float *out) {
+    const __m256 by = _mm256_set1_ps(sum);
+    for (int64_t c = 0; c < size; c += 8) _mm256_storeu_ps(out + c, _mm256_div_ps(_mm256_loadu_ps(answers + c), by));
 }
 
 /* Returns 0, or -1 where there was no memory. How queries are chunked and who computes them changes no bit. */

@@ -145,8 +145,7 @@ INLINE void attend(const int64_t size, const struct job *job, int64_t row, int64
         }
     }
     for (int64_t i = 0; i < count; i++)
-        for (int64_t c = 0; c < size; c++)
-            out[i * job->of_out.position + c] = room->answers[i * size + c] / room->sums[i / ROWS][i % ROWS];
+        put(room->answers + i * size, room->sums[i / ROWS][i % ROWS], size, out + i * job->of_out.position);
 }
 
 static void attend_any(const struct job *job, int64_t row, int64_t head, int64_t first, int64_t count, void *room) {

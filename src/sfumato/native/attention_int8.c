@@ -120,14 +120,20 @@ INLINE float to_whole(const float *from, const float *mean, const int64_t size, 
 }
 
 INLINE int32_t sum_of(const int32_t *from, const int64_t size) {
-    int32_t sum = 0;
-    for (int64_t c = 0; c < size; c++) sum += from[c];
-    return sum;
+    __m256i sum = _mm256_setzero_si256();
+    for (int64_t c = 0; c < size; c += 8) sum = _mm256_add_epi32(sum, _mm256_loadu_si256((const __m256i *)(from + c)));
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
 }
 
-/* Four whole numbers as the bytes of one. */
-INLINE int32_t together(const int32_t *four) {
-    return (int32_t)((uint32_t)(four[0] & 255) | (uint32_t)(four[1] & 255) << 8 | (uint32_t)(four[2] & 255) << 16 | (uint32_t)four[3] << 24);
+/* Whole numbers as bytes, four in an int32, these `step` apart. */
+INLINE void pack(const int32_t *from, const int64_t size, int32_t *to, const int64_t step) {
+    for (int64_t c = 0; c < size; c += 8) {
+        const __m128i bytes = _mm256_cvtepi32_epi8(_mm256_loadu_si256((const __m256i *)(from + c)));
+        to[c / 4 * step] = _mm_cvtsi128_si32(bytes);
+        to[(c / 4 + 1) * step] = _mm_extract_epi32(bytes, 1);
+    }
 }
 
 /* Returns 0, or NaN where one of the keys is no number: then no answer is. */
@@ -142,7 +148,7 @@ INLINE float take_keys(struct room *room, const float *k, const int64_t stride, 
             memset(whole, 0, sizeof(int32_t) * size), room->key_units[key] = 0;
         odd += 0 * room->key_units[key];
         room->offsets[key] = -OFFSET * sum_of(whole, size);
-        for (int64_t c = 0; c < size / 4; c++) to[c * PANEL] = together(whole + 4 * c);
+        pack(whole, size, to, PANEL);
     }
     return odd;
 }
@@ -225,7 +231,7 @@ static void attend(const struct job *job, int64_t row, int64_t head, int64_t fir
     for (int64_t i = 0; i < count; i++) {
         room->units[i / ROWS][i % ROWS] = scale * to_whole(q + i * job->of_q.position, room->mean, size, whole);
         for (int64_t c = 0; c < size; c++) whole[c] += OFFSET;
-        for (int64_t c = 0; c < fours; c++) room->queries[(i / ROWS * fours + c) * ROWS + i % ROWS] = together(whole + 4 * c);
+        pack(whole, size, room->queries + i / ROWS * fours * ROWS + i % ROWS, ROWS);
     }
     for (int64_t key = 0; key < job->keys; key++)
         for (int64_t c = 0; c < size; c++) room->mean[c] += k[key * job->of_k.position + c];
@@ -257,8 +263,7 @@ static void attend(const struct job *job, int64_t row, int64_t head, int64_t fir
         }
     }
     for (int64_t i = 0; i < count; i++)
-        for (int64_t c = 0; c < size; c++)
-            out[i * job->of_out.position + c] = room->answers[i * size + c] / room->sums[i / ROWS][i % ROWS];
+        put(room->answers + i * size, room->sums[i / ROWS][i % ROWS], size, out + i * job->of_out.position);
 }
 
 /* As attention_float32. */

@@ -52,7 +52,7 @@ def instructions() -> tuple[str, ...]:
 
 def sources(flags: tuple[str, ...]) -> list[Path]:
     """The C files that these instructions serve."""
-    return [_FOLDER / "attention_float32.c", *([_FOLDER / "attention_int8.c"] if "-mavx512vnni" in flags else [])]
+    return sorted(path for path in _FOLDER.glob("*.c") if "-mavx512vnni" in flags or "int8" not in path.name)
 
 
 def kept_as(flags: tuple[str, ...]) -> str:
@@ -145,7 +145,7 @@ def _compiled(flags: tuple[str, ...], path: Path) -> Path:
     if done.returncode != 0 or not path.is_file():
         lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or [""]
         raise EngineError(f"{compiler} failed: {lines[0].strip() or f'exit status {done.returncode}'}")
-    logger.info("compiled the kernels for attention in %.1f s (%s)", perf_counter() - begun, compiler)
+    logger.info("compiled the kernels in C in %.1f s (%s)", perf_counter() - begun, compiler)
     return path
 
 

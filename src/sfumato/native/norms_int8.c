@@ -1,0 +1,142 @@
+/* Norms whose answers are bytes for layers in int8: normed, activated and rounded in one pass over what PyTorch would write and read
+   three times.
+
+   Sums are of parts of CHUNK positions, one after the other, whatever thread took them.
+   Sources: Ba et al. 2016, arXiv:1607.06450 (layer norm); Wu & He 2018, arXiv:1803.08494 (group norm). */
+
+#include <stdlib.h>
+
+#include "threads.h"
+#include "vectors.h"
+
+#define CHUNK 32 /* positions that a thread takes at a time */
+
+struct job {
+    const float *x, *shift, *weight, *bias;
+    uint8_t *out;
+    int64_t rows, positions, channels, groups, next;
+    float parts, zero; /* bytes to a unit, and the byte that stands for 0 */
+    double eps;
+    int silu;
+    float *sums, *factors; /* rows × chunks × 2 × channels, of numbers and of squares; rows × 2 × channels, to multiply by and to add */
+};
+
+INLINE void put(uint8_t *out, floats x, const struct job *job) {
+    const __m512i whole = _mm512_cvtps_epi32(greater(splat(0), fused(x, splat(job->parts), splat(job->zero))));
+    _mm_storeu_si128((__m128i *)out, _mm512_cvtusepi32_epi8(whole));
+}
+
+/* x / (1 + e^-x), by powers of 2 that are not above 1 */
+INLINE floats silu(floats x) {
+    const floats t = exp2_of(multiply(_mm512_abs_ps(x), splat(-1.44269504f))), share = _mm512_div_ps(splat(1), add(splat(1), t));
+    return multiply(x, _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, splat(0), _CMP_LT_OQ), share, multiply(share, t)));
+}
+
+static void layer_norm(void *argument) {
+    struct job *job = argument;
+    const int64_t width = job->channels, items = (job->positions + CHUNK - 1) / CHUNK;
+    for (int64_t item; (item = take(&job->next)) < items;) {
+        const int64_t last = (item + 1) * CHUNK < job->positions ? (item + 1) * CHUNK : job->positions;
+        for (int64_t position = item * CHUNK; position < last; position++) {
+            const float *x = job->x + position * width;
+            floats sum = splat(0), squares = splat(0);
+            for (int64_t c = 0; c < width; c += LANES) sum = add(sum, load(x + c));
+            const floats mean = splat(total(sum) / (float)width);
+            for (int64_t c = 0; c < width; c += LANES) {
+                const floats off = subtract(load(x + c), mean);
+                squares = fused(off, off, squares);
+            }
+            const floats by = splat((float)(1 / sqrt((double)total(squares) / (double)width + job->eps)));
+            for (int64_t c = 0; c < width; c += LANES) {
+                const floats normed = multiply(subtract(load(x + c), mean), by);
+                put(job->out + position * width + c, fused(normed, load(job->weight + c), load(job->bias + c)), job);
+            }
+        }
+    }
+}
+
+/* x, out: positions × channels, these a multiple of LANES; out is of x = scale · (byte - zero). */
+void layer_norm_int8(const float *x, const float *weight, const float *bias, uint8_t *out, int64_t positions, int64_t channels, double eps,
+                     float scale, float zero, int64_t threads) {
+    struct job job = {.x = x, .weight = weight, .bias = bias, .out = out, .positions = positions, .channels = channels,
+                      .eps = eps, .parts = 1 / scale, .zero = zero};
+    GOMP_parallel(layer_norm, &job, (unsigned)threads, 0);
+}
+
+INLINE int64_t chunks_of(const struct job *job) { return (job->positions + CHUNK - 1) / CHUNK; }
+
+static void sum_up(void *argument) {
+    struct job *job = argument;
+    const int64_t width = job->channels, chunks = chunks_of(job);
+    for (int64_t item; (item = take(&job->next)) < job->rows * chunks;) {
+        const int64_t row = item / chunks, first = item % chunks * CHUNK;
+        const int64_t last = first + CHUNK < job->positions ? first + CHUNK : job->positions;
+        for (int64_t c = 0; c < width; c += LANES) {
+            const floats shift = job->shift ? load(job->shift + row * width + c) : splat(0);
+            floats sum = splat(0), squares = splat(0);
+            for (int64_t position = first; position < last; position++) {
+                const floats number = add(load(job->x + (row * job->positions + position) * width + c), shift);
+                sum = add(sum, number);
+                squares = fused(number, number, squares);
+            }
+            store(job->sums + item * 2 * width + c, sum);
+            store(job->sums + (item * 2 + 1) * width + c, squares);
+        }
+    }
+}
+
+/* What each channel of a row is multiplied by and what is added, of the sums over its group. */
+static void settle(struct job *job, int64_t row, int64_t group) {
+    const int64_t width = job->channels, chunks = chunks_of(job), of_group = width / job->groups;
+    const double count = (double)of_group * (double)job->positions;
+    double sum = 0, squares = 0;
+    for (int64_t chunk = 0; chunk < chunks; chunk++)
+        for (int64_t c = group * of_group; c < (group + 1) * of_group; c++) {
+            sum += job->sums[(row * chunks + chunk) * 2 * width + c];
+            squares += job->sums[((row * chunks + chunk) * 2 + 1) * width + c];
+        }
+    const double mean = sum / count, spread = squares / count - mean * mean, by = 1 / sqrt((spread > 0 ? spread : spread * 0) + job->eps);
+    for (int64_t c = group * of_group; c < (group + 1) * of_group; c++) {
+        const double shift = job->shift ? job->shift[row * width + c] : 0;
+        job->factors[row * 2 * width + c] = (float)(by * job->weight[c]);
+        job->factors[(row * 2 + 1) * width + c] = (float)(job->bias[c] + (shift - mean) * by * job->weight[c]);
+    }
+}
+
+static void spread_out(void *argument) {
+    struct job *job = argument;
+    const int64_t width = job->channels, chunks = chunks_of(job);
+    for (int64_t item; (item = take(&job->next)) < job->rows * chunks;) {
+        const int64_t row = item / chunks, first = item % chunks * CHUNK;
+        const int64_t last = first + CHUNK < job->positions ? first + CHUNK : job->positions;
+        const float *by = job->factors + row * 2 * width, *plus = by + width;
+        for (int64_t position = first; position < last; position++) {
+            const int64_t place = (row * job->positions + position) * width;
+            if (job->silu)
+                for (int64_t c = 0; c < width; c += LANES)
+                    put(job->out + place + c, silu(fused(load(job->x + place + c), load(by + c), load(plus + c))), job);
+            else
+                for (int64_t c = 0; c < width; c += LANES)
+                    put(job->out + place + c, fused(load(job->x + place + c), load(by + c), load(plus + c)), job);
+        }
+    }
+}
+
+/* The norm of x + shift, and SiLU of it if wanted. x, out: rows × positions × channels, these a multiple of LANES and of the groups;
+   shift: rows × channels, or NULL. Returns 0, or -1 where there was no memory. */
+int group_norm_int8(const float *x, const float *shift, const float *weight, const float *bias, uint8_t *out, int64_t rows,
+                    int64_t positions, int64_t channels, int64_t groups, double eps, int64_t activated, float scale, float zero,
+                    int64_t threads) {
+    struct job job = {.x = x, .shift = shift, .weight = weight, .bias = bias, .out = out, .rows = rows, .positions = positions,
+                      .channels = channels, .groups = groups, .eps = eps, .silu = activated != 0, .parts = 1 / scale, .zero = zero};
+    job.sums = malloc(sizeof(float) * rows * (chunks_of(&job) + 1) * 2 * channels);
+    if (job.sums == NULL) return -1;
+    job.factors = job.sums + rows * chunks_of(&job) * 2 * channels;
+    GOMP_parallel(sum_up, &job, (unsigned)threads, 0);
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t group = 0; group < groups; group++) settle(&job, row, group);
+    job.next = 0;
+    GOMP_parallel(spread_out, &job, (unsigned)threads, 0);
+    free(job.sums);
+    return 0;
+}
