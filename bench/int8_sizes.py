@@ -1,8 +1,8 @@
-"""int8 at the sizes of Stable Diffusion 1.5, with random weights: how wrong each layer is, how long a step takes, and attention's products.
+"""int8 at the sizes of Stable Diffusion 1.5, with random weights: how wrong each layer is, how long a step takes, and attention.
 
 `python bench/int8_sizes.py layers` prints each shape's relative error, and milliseconds of the processor in float32 and in int8.
 `python bench/int8_sizes.py step --size 256` times a U-Net step of two rows, float32, static and dynamic int8 taking turns.
-`python bench/int8_sizes.py attention` sets int8 products for 4,096 tokens beside PyTorch's attention.
+`python bench/int8_sizes.py attention` sets our kernels for attention, float32 and int8, beside PyTorch's.
 Threads are PyTorch's own, or `--threads`.
 """
 
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfumato import native
 from sfumato.engine import reusing_memory
 from sfumato.models.convolution import Conv2d
-from sfumato.models.int8 import Int8, Scale, check_supported, quantised, quantised_weights
+from sfumato.models.int8 import Int8, Scale, check_supported
 from sfumato.models.linear import Linear
 from sfumato.models.quantising import Quantisation, dequantise, dynamic, layers_of, observing, quantise
 from sfumato.models.unet import UNet, UNetConfig
@@ -33,7 +34,9 @@ CONVOLUTIONS = [
     (2560, 1280, 3, 8),
 ]
 LINEARS = [(8192, 320, 320), (8192, 320, 2560), (8192, 1280, 320), (2048, 640, 5120), (512, 1280, 10240)]
-HEADS, TOKENS, WIDTH = 8, 4096, 40
+HEADS = 8
+# Queries, keys and channels of a head.
+ATTENTIONS = [(4096, 4096, 40), (1024, 1024, 80), (1024, 1024, 40), (256, 256, 160), (4096, 77, 40), (1024, 77, 80)]
 
 
 def best(work: Callable[[], object], runs: int) -> float:
@@ -120,48 +123,21 @@ def step(size: int, runs: int) -> None:
 
 
 def attention(runs: int) -> None:
-    """Attention of two rows: q·kᵀ in int8, the softmax in float32, its bytes times v in int8; some queries at a time."""
-    q, k, v = (torch.randn(2, HEADS, TOKENS, WIDTH) for _ in range(3))
-    exact = F.scaled_dot_product_attention(q, k, v)
-    print(f"float32, PyTorch's: {best(lambda: F.scaled_dot_product_attention(q, k, v), runs):.0f} ms")
-    half = [t.bfloat16() for t in (q, k, v)]
-    wrong = error(F.scaled_dot_product_attention(*half).float(), exact)
-    print(f"bfloat16, PyTorch's: {best(lambda: F.scaled_dot_product_attention(*half), runs):.0f} ms, error {wrong:.2%}")
-    for block in (128, 512, 2048):
-        answer = in_int8(q, k, v, block)
-        print(
-            f"int8, {block} queries at a time: {best(lambda block=block: in_int8(q, k, v, block), runs):.0f} ms, error {error(answer, exact):.2%}"
+    """Attention of two rows at the sizes of 512² and 256², to themselves and to the text: PyTorch's, and the kernels in C."""
+    print(f"{'queries × keys × channels':<30}{'PyTorch':>9}{'bfloat16':>10}{'ours':>8}{'int8':>8}   ms   error of int8")
+    for queries, keys, width in ATTENTIONS:
+        q, k, v = (torch.randn(2, positions, HEADS, width).transpose(1, 2) for positions in (queries, keys, keys))
+        half = [t.bfloat16() for t in (q, k, v)]
+        ways: tuple[Callable[[], Tensor], ...] = (
+            lambda q=q, k=k, v=v: F.scaled_dot_product_attention(q, k, v),
+            lambda half=half: F.scaled_dot_product_attention(*half),
+            lambda q=q, k=k, v=v: native.attention(q, k, v),
+            lambda q=q, k=k, v=v: native.attention(q, k, v, in_bytes=True),
         )
-
-
-def in_int8(q: Tensor, k: Tensor, v: Tensor, block: int) -> Tensor:
-    answer = torch.empty_like(q)
-    scaled = q / math.sqrt(q.shape[-1])
-    reach = Scale.of(float(scaled.min()), float(scaled.max()))
-    for place in range(q.shape[0] * q.shape[1]):
-        row, head = divmod(place, q.shape[1])
-        keys, values = packed(k[row, head]), packed(v[row, head].t())
-        for start in range(0, q.shape[2], block):
-            some = slice(start, start + block)
-            scores = product(quantised(scaled[row, head, some], reach), reach, *keys)
-            # A row's softmax before its division, e to the power of what it lies below its greatest: from 0 to 1, in bytes.
-            powers = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
-            share = Scale(1 / 255, 0)
-            whole = quantised(powers, share)
-            answer[row, head, some] = product(whole, share, *values) / powers.sum(-1, keepdim=True)
-    return answer
-
-
-def packed(weight: Tensor) -> tuple[Tensor, Tensor]:
-    whole, scales = quantised_weights(weight)
-    return torch.ops.onednn.qlinear_prepack(whole.contiguous(), None), scales
-
-
-def product(x: Tensor, scale: Scale, weight: Tensor, scales: Tensor) -> Tensor:
-    zeros = torch.zeros(len(scales), dtype=torch.int64)
-    return torch.ops.onednn.qlinear_pointwise(
-        x, scale.scale, scale.zero, weight, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
-    )
+        wrong = error(ways[-1](), ways[0]())
+        times = [best(way, runs) for way in ways]
+        name = f"{queries} × {keys} × {width}"
+        print(f"{name:<30}{times[0]:>9.1f}{times[1]:>10.1f}{times[2]:>8.1f}{times[3]:>8.1f}{wrong:>14.2%}", flush=True)
 
 
 def main() -> None:

@@ -13,6 +13,26 @@ _DONTNEED = 4  # MADV_DONTNEED of Linux
 _MAPS = Path("/proc/self/smaps")
 
 
+ENOUGH = 1 << 28
+"""Bytes of tensors that wait before their pages are given back: each time takes a look at what the system says of them."""
+
+
+class Leaving:
+    """Tensors that something else was made of, which stands in for them: their pages in files are given back, many at a time."""
+
+    def __init__(self) -> None:
+        self._tensors: list[Tensor] = []
+        self._waiting = 0
+
+    def add(self, tensor: Tensor) -> None:
+        """Give back the pages of one, now or later."""
+        self._tensors.append(tensor.detach())
+        self._waiting += tensor.nbytes
+        if self._waiting >= ENOUGH:
+            forget_pages(self._tensors)
+            self._tensors, self._waiting = [], 0
+
+
 def forget_pages(tensors: Sequence[Tensor]) -> int:
     """Give back the whole pages of tensors that lie in mapped files, as the files have them; returns how many bytes that were.
 

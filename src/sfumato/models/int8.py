@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sfumato.errors import NumericalError, UnsupportedError
 from sfumato.models.weight_state import WeightState
+from sfumato.pages import Leaving
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -46,15 +47,17 @@ class Int8:
     """What a layer that is computed in int8 has beside its weights: the scale of its input, and its weights packed for the kernel.
 
     Without a scale it is taken from each input anew. What goes in may also be the bytes by that scale already. The packed weights are made
-    when they are first needed, and again once the layer has other weights or these were written to; a copy of a layer has none at first.
+    when they are first needed, and again once the layer has other weights or these were written to; a copy of a layer has none at first. Pages of
+    the file that the weights came from are then `leaving`, which layers may share.
     """
 
-    def __init__(self, scale: Scale | None = None) -> None:
+    def __init__(self, scale: Scale | None = None, leaving: Leaving | None = None) -> None:
         self.scale = scale
+        self.leaving = leaving or Leaving()
         self._packed: tuple[WeightState, Tensor, Tensor, Tensor, Tensor | None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"scale": self.scale, "_packed": None}
+        return {"scale": self.scale, "leaving": Leaving(), "_packed": None}
 
     def linear(self, layer: nn.Linear | nn.Conv2d, x: Tensor) -> Float[Tensor, "*b o"]:
         """A linear layer's answer, or that of a convolution which is one, to `*b i`. Raises UnsupportedError where int8 can't be computed."""
@@ -99,6 +102,9 @@ class Int8:
         if self._packed is None or not self._packed[0].still(layer):
             bias = None if layer.bias is None else layer.bias.detach().float()
             self._packed = (WeightState.of(layer), *packed_weights(layer), bias)
+            stored = layer._parameters["weight"]
+            assert stored is not None, "such layers have a weight"
+            self.leaving.add(stored)
         return self._packed[1:]
 
 

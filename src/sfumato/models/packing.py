@@ -6,6 +6,8 @@ layer's first evaluation on a small map and kept, as long as an allowance lasts;
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +18,7 @@ from sfumato.models import kernels
 from sfumato.models.convolution import Conv2d
 from sfumato.models.linear import Linear
 from sfumato.models.weight_state import WeightState
-from sfumato.pages import forget_pages
+from sfumato.pages import Leaving, forget_pages
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -29,17 +31,13 @@ SMALL_MAP = 256
 OFTEN = 3
 """Evaluations in a row on maps of another shape after which a convolution's weights are laid out for that."""
 
-FORGET = 1 << 28
-"""Bytes of stored weights that are packed before their pages are given back: each time takes a look at what the system says of them."""
-
 
 class Allowance:
     """How many bytes packed weights may take in all, and those whose pages in the file are still in memory."""
 
     def __init__(self, size: int) -> None:
         self.left = size
-        self._pages: list[Tensor] = []
-        self._waiting = 0
+        self.leaving = Leaving()
 
     def takes(self, size: int) -> bool:
         """Whether there is room for so many bytes, which are then taken."""
@@ -47,14 +45,6 @@ class Allowance:
             return False
         self.left -= size
         return True
-
-    def forget(self, stored: Tensor) -> None:
-        """Give back, now or later, the pages of stored weights that were packed."""
-        self._pages.append(stored.detach())
-        self._waiting += stored.nbytes
-        if self._waiting >= FORGET:
-            forget_pages(self._pages)
-            self._pages, self._waiting = [], 0
 
 
 class Packed:
@@ -129,7 +119,7 @@ class Packed:
         with torch.no_grad(), apart():
             packed = _packed(layer, stored.to(torch.float32, memory_format=torch.contiguous_format), x)
         self._kept = WeightState.of(layer), packed
-        self.allowance.forget(stored)
+        self.allowance.leaving.add(stored)
         return packed
 
 
@@ -162,6 +152,19 @@ def allowance_of(network: nn.Module) -> int:
 def forget_stored(network: nn.Module) -> None:
     """Give back the pages of a network's weights in the file, which are read again when it is evaluated next."""
     forget_pages([weight.detach() for weight in network.parameters() if weight.device.type == "cpu"])
+
+
+@contextmanager
+def unpacked(network: nn.Module) -> Generator[None]:
+    """Inside the block, a network packs no weights and uses none: for evaluations too few to pay for it."""
+    packed = {layer: layer.packed for layer in network.modules() if isinstance(layer, Linear | Conv2d)}
+    try:
+        for layer in packed:
+            layer.packed = None
+        yield
+    finally:
+        for layer, each in packed.items():
+            layer.packed = each
 
 
 def drop_packed(network: nn.Module) -> None:

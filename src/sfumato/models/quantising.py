@@ -19,8 +19,9 @@ from sfumato.models.attention import Attention
 from sfumato.models.convolution import Conv2d
 from sfumato.models.int8 import Int8, Scale, check_supported
 from sfumato.models.linear import Linear
-from sfumato.models.packing import drop_packed
+from sfumato.models.packing import drop_packed, unpacked
 from sfumato.models.unet import UNet
+from sfumato.pages import Leaving
 
 FORMAT = "sfumato int8 1"
 """What a file of scales says it is."""
@@ -90,8 +91,9 @@ def quantise(unet: UNet, quantisation: Quantisation) -> None:
         )
     dequantise(unet)
     drop_packed(unet)
+    leaving = Leaving()
     for name, scale in quantisation.layers.items():
-        can[name].int8 = Int8(scale)
+        can[name].int8 = Int8(scale, leaving)
     for name in quantisation.products:
         attentions[name].in_bytes = True
     unet.quantisation = quantisation
@@ -190,7 +192,8 @@ def observing(unet: UNet) -> Generator[dict[str, Scale]]:
     scales: dict[str, Scale] = {}
     handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers_of(unet).items()]
     try:
-        yield scales
+        with unpacked(unet):  # int8 lets go of packed weights
+            yield scales
         scales.update({name: Scale.of(*seen[name]) for name in layers_of(unet) if name in seen})
     finally:
         for handle in handles:

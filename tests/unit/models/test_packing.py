@@ -13,7 +13,7 @@ from sfumato.models.convolution import Conv2d, wrapping
 from sfumato.models.held import hold
 from sfumato.models.linear import Linear
 from sfumato.models.network import Network
-from sfumato.models.packing import SMALL_MAP, Allowance, Packed, drop_packed, pack
+from sfumato.models.packing import SMALL_MAP, Allowance, Packed, drop_packed, pack, unpacked
 from sfumato.models.unet import UNet, UNetConfig
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="without oneDNN nothing is packed")
@@ -170,3 +170,18 @@ def test_a_network_is_packed_but_for_the_keys_of_its_text_and_copies_share_the_a
     (one, *_), (other, *_) = ([layer.packed for layer in each.modules() if isinstance(layer, Linear) and layer.packed is not None] for each in (unet, twin))  # fmt: skip
     assert one is not other
     assert one.allowance is other.allowance
+
+
+def test_inside_unpacked_nothing_is_packed_and_what_was_is_there_again() -> None:
+    layer, x = Linear(320, 320), torch.randn(2, 16, 320)
+    layer.packed = Packed(allowance := Allowance(ROOM))
+    with torch.no_grad():
+        with unpacked(layer):
+            unpacked_answer = layer(x)
+        assert allowance.left == ROOM
+        assert torch.equal(layer(x), unpacked_answer)
+        kept = layer.packed._kept
+        assert kept is not None
+        with unpacked(layer):
+            layer(x)
+        assert layer.packed._kept is kept
