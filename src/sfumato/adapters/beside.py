@@ -19,6 +19,7 @@ from sfumato.adapters.adapter import Adapter
 from sfumato.adapters.algorithms import Change, Layer
 from sfumato.adapters.layouts import layer_for
 from sfumato.errors import UnsupportedError
+from sfumato.models.ahead import IDLE
 from sfumato.models.network import computed_in
 
 Sides = Mapping[nn.Module, Sequence[tuple[Change, float]]]
@@ -112,6 +113,12 @@ def bound(adapter: Adapter, name: str, network: nn.Module) -> dict[nn.Module, Ch
     return changes
 
 
+def is_idle(layer: nn.Module) -> bool:
+    """Whether nothing runs beside the layer, here and now."""
+    sides = None if torch.compiler.is_compiling() else _running.get()
+    return sides is None or layer not in sides
+
+
 def add_sides(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
     """A layer's output with what runs beside it; None, which leaves the output as it is, where nothing does."""
     # A compiler can't look into variables of a thread; where adapters run, nothing is compiled.
@@ -124,3 +131,7 @@ def add_sides(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> T
             change = change.to(x.device, x.dtype)  # it may be computed wider than its network, for once
         output = output + change.side(cast("Layer", layer), x) * weight
     return output
+
+
+# By this a layer knows that the hook leaves it alone (`models/ahead.py`).
+setattr(add_sides, IDLE, is_idle)

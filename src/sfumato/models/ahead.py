@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules import module as _every
 
 from sfumato import native
 from sfumato.models.convolution import Conv2d, wrapped_axes
@@ -21,9 +22,15 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-def layer_normed(norm: nn.LayerNorm, x: Float[Tensor, "*b c"], *layers: nn.Module) -> Tensor:
-    """The norm of x, for layers that all read it."""
-    if (scale := _wanted(x, x.shape[-1], layers)) is None or _is_watched(norm):
+IDLE = "is_idle"
+"""An attribute of hooks: a function of a layer that says whether they leave it alone here and now."""
+
+
+def layer_normed(norm: nn.LayerNorm, x: Float[Tensor, "*b c"], *layers: nn.Module, inside: nn.Module) -> Tensor:
+    """The norm of x, for layers that all read it, `inside` a module whose input it is."""
+    if _is_watched(inside) or not _is_plain(norm, nn.LayerNorm):
+        return norm(x)
+    if (scale := _wanted(x, x.shape[-1], layers)) is None:
         return norm(x)
     return native.layer_normed(x, norm.weight, norm.bias, norm.eps, scale.scale, scale.zero)
 
@@ -36,13 +43,22 @@ def group_normed(
     shift: Float[Tensor, "b c"] | None = None,
     activated: bool = True,
 ) -> Tensor:
-    """The norm of x + shift and, if `activated`, SiLU of it, for one layer. With a shift, x may be written over."""
-    scale = _wanted(x, x.shape[1], (layer,)) if x.is_contiguous(memory_format=torch.channels_last) else None
-    if scale is None or _is_watched(norm):
-        normed = norm(x if shift is None else added(x, shift[:, :, None, None]))
+    """The norm of x + shift and, if `activated`, SiLU of it, for one layer."""
+    if not takes_bytes(norm, x, layer):
+        normed = norm(x if shift is None else x + shift[:, :, None, None])
         return silu(normed) if activated else normed
-    return native.group_normed(
-        x, shift, norm.num_groups, norm.weight, norm.bias, norm.eps, activated, scale.scale, scale.zero
+    scale = _scale_of(layer)
+    assert scale is not None, "it takes bytes"
+    groups, eps = norm.num_groups, norm.eps
+    return native.group_normed(x, shift, groups, norm.weight, norm.bias, eps, activated, scale.scale, scale.zero)
+
+
+def takes_bytes(norm: nn.GroupNorm, x: Float[Tensor, "b c h w"], layer: nn.Module) -> bool:
+    """Whether `group_normed` hands the layer bytes."""
+    return (
+        _wanted(x, x.shape[1], (layer,)) is not None
+        and _is_plain(norm, nn.GroupNorm)
+        and x.is_contiguous(memory_format=torch.channels_last)
     )
 
 
@@ -59,19 +75,19 @@ def silu(normed: Tensor) -> Tensor:
     return F.silu(normed, inplace=not torch.is_grad_enabled())
 
 
-def added(made: Tensor, other: Tensor) -> Tensor:
-    """made + other, written over `made`, which nobody else has, unless a gradient is wanted."""
-    return made.add(other) if torch.is_grad_enabled() else made.add_(other)
-
-
 def _wanted(x: Tensor, channels: int, layers: tuple[nn.Module, ...]) -> Scale | None:
     """The scale by which all these layers take bytes; None where one does not, or has another."""
-    scales = {_scale_of(layer) for layer in layers}
-    if len(scales) != 1 or None in scales or channels % native.LANES or is_plain(x):
+    first = _scale_of(layers[0])
+    if (
+        first is None
+        or any(_scale_of(layer) != first for layer in layers[1:])
+        or channels % native.LANES
+        or is_plain(x)
+    ):
         return None
     if wrapped_axes() or native.why_not_in_bytes() is not None:
         return None
-    return scales.pop()
+    return first
 
 
 def _scale_of(layer: nn.Module) -> Scale | None:
@@ -80,6 +96,23 @@ def _scale_of(layer: nn.Module) -> Scale | None:
     return layer.int8.scale
 
 
-def _is_watched(layer: nn.Module) -> bool:
-    """Whether someone looks at what goes into the layer, or changes what comes out of it, as adapters beside it do."""
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
+def _is_plain(norm: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a norm computes as its kind does, and has weights, and nobody looks at it."""
+    return (
+        type(norm).forward is kind.forward
+        and norm.weight is not None
+        and norm.bias is not None
+        and not _is_watched(norm)
+    )
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether someone looks at what goes into a module, or changes what comes out of it."""
+    if _of_all_modules():
+        return True
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    return any(not (hasattr(hook, IDLE) and getattr(hook, IDLE)(module)) for hook in hooks)
+
+
+def _of_all_modules() -> bool:
+    return bool(_every.__dict__["_global_forward_pre_hooks"] or _every.__dict__["_global_forward_hooks"])

@@ -84,7 +84,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, slice_size: int | None = None, *, in
 def _is_for_kernel(q: Tensor, k: Tensor, v: Tensor, in_bytes: bool) -> bool:
     """Decided by a head alone: a row gets the same bits whatever is computed beside it."""
     size = q.shape[-1]
-    if is_plain(q) or k.dtype != q.dtype or v.dtype != q.dtype or size % 8 or size > native.LARGEST:
+    if is_plain(q) or size % 8 or size > native.LARGEST or k.shape != v.shape or k.shape[:2] != q.shape[:2]:
+        return False
+    if any((each.dtype, each.device) != (q.dtype, q.device) for each in (k, v)):
         return False
     if in_bytes:
         return native.why_not_in_bytes() is None
@@ -155,10 +157,11 @@ class TransformerBlock(nn.Module):
         else:
             own = self.self_attention
             readers = (own.to_q,) if self.only_cross else (own.to_q, own.to_k, own.to_v)
-            normed = layer_normed(self.norm1, x, *readers)
+            normed = layer_normed(self.norm1, x, *readers, inside=own)
             x = x + own(normed, next(keys_values) if self.only_cross else None, identity)
-        x = x + self.cross_attention(layer_normed(self.norm2, x, self.cross_attention.to_q), next(keys_values))
-        return x + self.feed_forward(layer_normed(self.norm3, x, self.feed_forward.proj_in))
+        text, wide = self.cross_attention, self.feed_forward
+        x = x + text(layer_normed(self.norm2, x, text.to_q, inside=text), next(keys_values))
+        return x + wide(layer_normed(self.norm3, x, wide.proj_in, inside=wide))
 
 
 class SpatialTransformer(nn.Module):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LEVELS = 255
 """Steps between the least and the greatest number that an activation can be."""
 
+NO_NUMBER = "NaN or infinity went into an int8 layer; pipe.dequantize() computes in float32, and says where it arose"
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:
@@ -68,8 +70,9 @@ class Int8:
         )  # fmt: skip
 
     def convolution(self, layer: nn.Conv2d, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o H W"]:
-        """A convolution's answer, channels last where x is. Raises UnsupportedError where int8 can't be computed."""
+        """A convolution's answer, channels last where x is, or it is of 1 × 1. Raises UnsupportedError where int8 can't be computed."""
         if is_linear(layer):
+            x = quantised(x, self._scale_of(x)) if self.scale is not None else x
             return self.linear(layer, x.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)
         scale = self._scale_of(x)
         packed, scales, zeros, bias = self._weights(layer)
@@ -89,12 +92,13 @@ class Int8:
                 f"int8 layers take float32 on a CPU, uncompiled, and here it is {where}; call pipe.dequantize() before that"
             )
         if self.scale is not None:
+            # A sum is cheap beside rounding, which would make a number of what is none.
+            if not math.isfinite(float(x.sum())) and not bool(torch.isfinite(x).all()):
+                raise NumericalError(NO_NUMBER)
             return self.scale
         low, high = (float(bound) for bound in torch.aminmax(x))
         if not math.isfinite(high - low):
-            raise NumericalError(
-                "NaN or infinity went into an int8 layer; pipe.dequantize() computes in float32, and says where it arose"
-            )
+            raise NumericalError(NO_NUMBER)
         return Scale.of(low, high)
 
     def _weights(self, layer: nn.Linear | nn.Conv2d) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:

@@ -156,7 +156,7 @@ def forget_stored(network: nn.Module) -> None:
 
 @contextmanager
 def unpacked(network: nn.Module) -> Generator[None]:
-    """Inside the block, a network packs no weights and uses none: for evaluations too few to pay for it."""
+    """Inside the block, a network packs no weights and uses none, in whatever thread: for evaluations too few to pay for it."""
     packed = {layer: layer.packed for layer in network.modules() if isinstance(layer, Linear | Conv2d)}
     try:
         for layer in packed:

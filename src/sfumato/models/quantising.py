@@ -23,7 +23,7 @@ from sfumato.models.packing import drop_packed, unpacked
 from sfumato.models.unet import UNet
 from sfumato.pages import Leaving
 
-FORMAT = "sfumato int8 1"
+FORMAT = "sfumato int8 2"
 """What a file of scales says it is."""
 SAMPLED = 8
 """Rows of each layer's weights, and about as many numbers of each, by which they are known again."""
@@ -46,7 +46,7 @@ class Quantisation:
     @cached_property
     def name(self) -> str:
         """What recipes call it: "static" or "dynamic", as the layers' scales are, and a digest of all but the weights."""
-        what = json.dumps([self._layers(), sorted(self.products)], sort_keys=True)
+        what = json.dumps([self._layers(), sorted(self.products)] if self.products else self._layers(), sort_keys=True)
         digest = hashlib.sha256(what.encode()).hexdigest()[:16]
         return f"{'dynamic' if None in self.layers.values() else 'static'}-{digest}"
 
@@ -66,7 +66,7 @@ class Quantisation:
             if values["format"] != FORMAT:
                 return _refused(name, f"it says {values['format']!r}, not {FORMAT!r}")
             layers = {layer: _scale(pair) for layer, pair in cast("dict[str, Any]", values["layers"]).items()}
-            products = frozenset(str(name) for name in values.get("products", ()))
+            products = frozenset(str(name) for name in values["products"])
             return cls(layers=layers, products=products, weights=str(values["weights"]), prompts=int(values["prompts"]))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             return _refused(name, f"no {error}" if isinstance(error, KeyError) else str(error))
@@ -76,13 +76,12 @@ class Quantisation:
 
 
 def quantise(unet: UNet, quantisation: Quantisation) -> None:
-    """Let the layers that it names be computed in int8, and no others, from now on; attentions' products as far as `possible`.
+    """Let the layers and products that it names be computed in int8, and no others, from now on; products where there is a kernel for them.
 
     Weights, names and state dict stay what they are. Raises UnsupportedError where int8 can't be computed, ConfigError for layers that
     the network has not.
     """
     check_supported()
-    quantisation = possible(quantisation)
     can, attentions = layers_of(unet), attentions_of(unet)
     if strangers := (quantisation.layers.keys() - can.keys()) | (quantisation.products - attentions.keys()):
         raise ConfigError(
@@ -132,7 +131,7 @@ def without(quantisation: Quantisation, parts: Sequence[str]) -> Quantisation:
 
 
 def possible(quantisation: Quantisation) -> Quantisation:
-    """The same, with attentions' products in float where this machine has no kernel for them (`native.why_not_in_bytes`)."""
+    """What is computed of it here: the same, with products in float where this machine has no kernel for them (`native.why_not_in_bytes`)."""
     if quantisation.products and native.why_not_in_bytes() is not None:
         return replace(quantisation, products=frozenset())
     return quantisation

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sfumato.models.ahead import added, group_normed
+from sfumato.models.ahead import group_normed
 from sfumato.models.convolution import Conv2d, padded
 from sfumato.models.linear import Linear
 
@@ -76,6 +76,11 @@ class Upsample(nn.Module):
         """Enlarge x; `size` (height, width) undoes a `Downsample` of an odd size."""
         height, width = size if size is not None else (2 * x.shape[-2], 2 * x.shape[-1])
         return self.conv(F.interpolate(x, size=(height, width), mode="nearest"))
+
+
+def added(made: Tensor, other: Tensor) -> Tensor:
+    """made + other, written over `made`, which nobody else has, unless a gradient is wanted."""
+    return made.add(other) if torch.is_grad_enabled() else made.add_(other)
 
 
 def zeroed(layer: Layer) -> Layer:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from sfumato.models.ahead import added, silu
+from sfumato.models.ahead import silu
 from sfumato.models.convolution import NOWHERE, wrapped_axes, wrapping
-from sfumato.models.resnet import Downsample, ResnetBlock, Upsample
+from sfumato.models.resnet import Downsample, ResnetBlock, Upsample, added
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -11,10 +11,11 @@ from sfumato.native.bindings import (
     gated,
     group_normed,
     layer_normed,
+    serving,
     why_not,
     why_not_in_bytes,
 )
-from sfumato.native.building import OFF, kept_as, loaded
+from sfumato.native.building import OFF
 
 __all__ = [
     "LANES",
@@ -23,9 +24,8 @@ __all__ = [
     "attention",
     "gated",
     "group_normed",
-    "kept_as",
     "layer_normed",
-    "loaded",
+    "serving",
     "why_not",
     "why_not_in_bytes",
 ]

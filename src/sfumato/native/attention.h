@@ -12,7 +12,7 @@
 
 #define PANEL (3 * LANES) /* keys that are scored at a time */
 #define BLOCK 192         /* keys between two corrections of the running softmax: the scores of a block stay in the first cache */
-#define GROUPS 128         /* groups of ROWS queries in a chunk, at most: with a block's keys and values they stay in the second cache */
+#define GROUPS 128         /* groups of ROWS queries in a chunk, at most: of 40 to 80 channels they stay in the second cache, with a block's keys and values */
 #define SIZE 256          /* channels of a head, at most */
 
 struct strides {
@@ -52,8 +52,8 @@ INLINE void put(const float *answers, const float sum, const int64_t size, float
 /* Returns 0, or -1 where there was no memory. How queries are chunked and who computes them changes no bit. */
 static int run(struct job *job, int64_t threads) {
     const int64_t groups = (job->queries + ROWS - 1) / ROWS, heads = job->rows * job->heads;
-    const int64_t even = (heads * groups + 4 * threads - 1) / (4 * threads); /* so that all threads have some */
-    job->chunk = ROWS * (even < GROUPS ? even : GROUPS);
+    const int64_t balanced = (heads * groups + 4 * threads - 1) / (4 * threads); /* so that all threads have some */
+    job->chunk = ROWS * (balanced < GROUPS ? balanced : GROUPS);
     job->items = heads * ((job->queries + job->chunk - 1) / job->chunk);
     job->next = 0;
     GOMP_parallel(work, job, (unsigned)threads, 0);

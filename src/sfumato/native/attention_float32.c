@@ -66,7 +66,7 @@ INLINE void gather(const int n, const int half, const float *weights, const floa
 
 /* What a thread keeps of its chunk. */
 struct room {
-    float most[GROUPS][LANES], sums[GROUPS][LANES]; /* of each query: its greatest score so far, and the sum of its weights */
+    float most[GROUPS][LANES], sums[GROUPS][LANES]; /* of each query: its greatest score so far (m), and the sum of its weights (l) */
     float queries[GROUPS * ROWS * SIZE];            /* in groups, channel by channel */
     float answers[GROUPS * ROWS * SIZE];
     float keys[BLOCK * SIZE]; /* in panels, channel by channel */
@@ -77,7 +77,7 @@ struct room {
 /* Scores become weights relative to the greatest that was seen, and `correction` what earlier weights shrink by. */
 INLINE void soften(struct room *room, const int64_t group, const int64_t here, float *correction) {
     const int64_t vectors = (here + LANES - 1) / LANES;
-    float now[LANES] = {0}, parts[LANES] = {0};
+    float now[LANES] = {0}, block_sums[LANES] = {0};
     for (int i = 0; i < ROWS; i++) {
         float *line = room->scores + i * BLOCK;
         for (int64_t key = here; key < vectors * LANES; key++) line[key] = -INFINITY;
@@ -90,11 +90,11 @@ INLINE void soften(struct room *room, const int64_t group, const int64_t here, f
             sum = add(sum, weight);
             store(line + j * LANES, weight);
         }
-        parts[i] = total(sum);
+        block_sums[i] = total(sum);
     }
     const floats shrunk = exp2_of(subtract(load(room->most[group]), load(now)));
     store(correction, shrunk);
-    store(room->sums[group], fused(load(room->sums[group]), shrunk, load(parts)));
+    store(room->sums[group], fused(load(room->sums[group]), shrunk, load(block_sums)));
     store(room->most[group], load(now));
 }
 

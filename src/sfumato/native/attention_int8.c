@@ -8,7 +8,8 @@
 #include "attention.h"
 
 #define OFFSET 128              /* queries' bytes are from 1 to 255: the instruction multiplies unsigned with signed bytes */
-#define LOG2_PARTS 7.994353437f /* log2 255: weights of a block are from 0 to 255 */
+#define LEAST 1e-30f            /* what has no greater number is nothing: its unit could not be divided by */
+#define LOG2_PARTS 7.988684687f /* log2 254: weights of a block are from 0 to 254, and what is carried over fits in beside that */
 
 /* sums += four unsigned bytes · four signed bytes, in each lane. In assembler: GCC copies sums around its own intrinsic, at a third of the
    speed. */
@@ -16,7 +17,8 @@
 
 /* What a thread keeps of its chunk. Four channels of a key or query, or one channel of four values, make an int32. */
 struct room {
-    float most[GROUPS][LANES], sums[GROUPS][LANES], units[GROUPS][LANES]; /* of each query; a unit is what 1 stands for */
+    float most[GROUPS][LANES], sums[GROUPS][LANES]; /* of each query: its greatest score so far (m), and the sum of its weights (l) */
+    float units[GROUPS][LANES];                     /* what 1 stands for in a query's bytes */
     float answers[GROUPS * ROWS * SIZE];
     int32_t queries[GROUPS * ROWS * SIZE / 4];
     int32_t keys[BLOCK * SIZE / 4], offsets[BLOCK]; /* in panels; what OFFSET adds to a key's scores, negative */
@@ -110,11 +112,11 @@ INLINE float to_whole(const float *from, const float *mean, const int64_t size, 
     four = _mm_max_ps(four, _mm_movehl_ps(four, four));
     const float top = _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
     const int odd = _mm256_movemask_ps(_mm256_cmp_ps(sum, sum, _CMP_UNORD_Q));
-    const float unit = odd ? NAN : top > 0 ? top / 127 : 1;
-    const __m256 parts = _mm256_set1_ps(odd ? 0 : 1 / unit);
+    const float unit = odd ? NAN : top > LEAST ? top / 127 : 1;
+    const __m256 per_unit = _mm256_set1_ps(odd ? 0 : 1 / unit);
     for (int64_t c = 0; c < size; c += 8) {
         const __m256 number = _mm256_sub_ps(_mm256_loadu_ps(from + c), _mm256_loadu_ps(mean + c));
-        _mm256_storeu_si256((__m256i *)(to + c), _mm256_cvtps_epi32(_mm256_mul_ps(number, parts)));
+        _mm256_storeu_si256((__m256i *)(to + c), _mm256_cvtps_epi32(_mm256_mul_ps(number, per_unit)));
     }
     return unit;
 }
@@ -161,13 +163,13 @@ INLINE void take_values(struct room *room, const float *v, const int64_t stride,
             most = _mm256_max_ps(most, size_of);
             sum = _mm256_add_ps(sum, _mm256_mul_ps(size_of, _mm256_setzero_ps()));
         }
-        const __m256 even = _mm256_cmp_ps(most, _mm256_setzero_ps(), _CMP_EQ_OQ);
-        const __m256 parts = _mm256_andnot_ps(even, _mm256_div_ps(_mm256_set1_ps(127), most));
+        const __m256 nothing = _mm256_cmp_ps(most, _mm256_set1_ps(LEAST), _CMP_LE_OQ);
+        const __m256 per_unit = _mm256_andnot_ps(nothing, _mm256_div_ps(_mm256_set1_ps(127), most));
         _mm256_storeu_ps(room->value_units + c, _mm256_add_ps(_mm256_div_ps(most, _mm256_set1_ps(127)), sum)); /* NaN stays */
         for (int64_t four = 0; four < (here + 3) / 4; four++) {
             __m256i bytes = _mm256_setzero_si256();
             for (int at = 0; at < 4 && four * 4 + at < here; at++) {
-                const __m256 number = _mm256_mul_ps(_mm256_loadu_ps(v + (four * 4 + at) * stride + c), parts);
+                const __m256 number = _mm256_mul_ps(_mm256_loadu_ps(v + (four * 4 + at) * stride + c), per_unit);
                 const __m256i byte = _mm256_and_si256(_mm256_cvtps_epi32(number), _mm256_set1_epi32(255));
                 bytes = _mm256_or_si256(bytes, _mm256_slli_epi32(byte, 8 * at));
             }
@@ -179,7 +181,7 @@ INLINE void take_values(struct room *room, const float *v, const int64_t stride,
 /* Scores become bytes relative to the greatest of the block; `share` is what the block counts beside those before, `correction` what these do. */
 INLINE void soften(struct room *room, const int64_t group, const int64_t here, const float odd, float *correction, float *share) {
     const int64_t vectors = (here + LANES - 1) / LANES;
-    float tops[LANES] = {0}, parts[LANES] = {0};
+    float tops[LANES] = {0}, block_sums[LANES] = {0};
     for (int i = 0; i < ROWS; i++) {
         float *line = room->scores + i * BLOCK;
         for (int64_t key = here; key < vectors * LANES; key++) line[key] = -INFINITY;
@@ -189,6 +191,8 @@ INLINE void soften(struct room *room, const int64_t group, const int64_t here, c
         const float highest = greatest(top);
         tops[i] = highest * unit;
         __m512i sum = _mm512_setzero_si512();
+        /* What a byte lacks or has too much goes over to the next but one: many weights of less than half a byte count together. */
+        floats carry[2] = {splat(0), splat(0)};
         for (int64_t j = 0; j < vectors; j++) {
             /* A polynomial of third degree is near enough for bytes: to 1.2e-4. The instruction times_two_to makes NaN · 2^-inf zero. */
             const floats below = subtract(load(line + j * LANES), splat(highest));
@@ -196,17 +200,19 @@ INLINE void soften(struct room *room, const int64_t group, const int64_t here, c
             floats p = fused(splat(5.459282474e-2f), f, splat(2.422178381e-1f));
             p = fused(p, f, splat(6.933686013e-1f));
             p = fused(p, f, splat(1.0f));
-            const __m512i whole = _mm512_cvtps_epi32(times_two_to(p, n));
+            const floats wanted = add(times_two_to(p, n), carry[j & 1]);
+            const __m512i whole = _mm512_cvtps_epi32(wanted);
+            carry[j & 1] = subtract(wanted, _mm512_cvtepi32_ps(whole));
             sum = _mm512_add_epi32(sum, whole);
             _mm_storeu_si128((__m128i *)(room->weights + i * BLOCK + j * LANES), _mm512_cvtusepi32_epi8(whole));
         }
-        parts[i] = (float)_mm512_reduce_add_epi32(sum) + odd;
+        block_sums[i] = (float)_mm512_reduce_add_epi32(sum) + odd;
     }
     const floats before = load(room->most[group]), now = greater(before, load(tops)); /* NaN in a score stays */
     const floats shrunk = exp2_of(subtract(before, now)), counted = exp2_of(subtract(load(tops), now));
     store(correction, shrunk);
     store(share, counted);
-    store(room->sums[group], fused(load(room->sums[group]), shrunk, multiply(load(parts), counted)));
+    store(room->sums[group], fused(load(room->sums[group]), shrunk, multiply(load(block_sums), counted)));
     store(room->most[group], now);
 }
 

@@ -6,8 +6,8 @@
 
 #include <stdlib.h>
 
+#include "bytes.h"
 #include "threads.h"
-#include "vectors.h"
 
 #define CHUNK 32 /* positions that a thread takes at a time */
 
@@ -15,16 +15,11 @@ struct job {
     const float *x, *shift, *weight, *bias;
     uint8_t *out;
     int64_t rows, positions, channels, groups, next;
-    float parts, zero; /* bytes to a unit, and the byte that stands for 0 */
+    struct to_bytes how;
     double eps;
     int silu;
     float *sums, *factors; /* rows × chunks × 2 × channels, of numbers and of squares; rows × 2 × channels, to multiply by and to add */
 };
-
-INLINE void put(uint8_t *out, floats x, const struct job *job) {
-    const __m512i whole = _mm512_cvtps_epi32(greater(splat(0), fused(x, splat(job->parts), splat(job->zero))));
-    _mm_storeu_si128((__m128i *)out, _mm512_cvtusepi32_epi8(whole));
-}
 
 /* x / (1 + e^-x), by powers of 2 that are not above 1 */
 INLINE floats silu(floats x) {
@@ -37,6 +32,7 @@ static void layer_norm(void *argument) {
     const int64_t width = job->channels, items = (job->positions + CHUNK - 1) / CHUNK;
     for (int64_t item; (item = take(&job->next)) < items;) {
         const int64_t last = (item + 1) * CHUNK < job->positions ? (item + 1) * CHUNK : job->positions;
+        __mmask16 odd = 0;
         for (int64_t position = item * CHUNK; position < last; position++) {
             const float *x = job->x + position * width;
             floats sum = splat(0), squares = splat(0);
@@ -49,18 +45,20 @@ static void layer_norm(void *argument) {
             const floats by = splat((float)(1 / sqrt((double)total(squares) / (double)width + job->eps)));
             for (int64_t c = 0; c < width; c += LANES) {
                 const floats normed = multiply(subtract(load(x + c), mean), by);
-                put(job->out + position * width + c, fused(normed, load(job->weight + c), load(job->bias + c)), job);
+                odd |= put_bytes(job->out + position * width + c, fused(normed, load(job->weight + c), load(job->bias + c)), &job->how);
             }
         }
+        note_odd(&job->how, odd);
     }
 }
 
-/* x, out: positions × channels, these a multiple of LANES; out is of x = scale · (byte - zero). */
-void layer_norm_int8(const float *x, const float *weight, const float *bias, uint8_t *out, int64_t positions, int64_t channels, double eps,
+/* x, out: positions × channels, these a multiple of LANES. Returns 1 where something is no finite number, else 0. */
+int layer_norm_int8(const float *x, const float *weight, const float *bias, uint8_t *out, int64_t positions, int64_t channels, double eps,
                      float scale, float zero, int64_t threads) {
     struct job job = {.x = x, .weight = weight, .bias = bias, .out = out, .positions = positions, .channels = channels,
-                      .eps = eps, .parts = 1 / scale, .zero = zero};
+                      .eps = eps, .how = {.per_unit = 1 / scale, .zero = zero}};
     GOMP_parallel(layer_norm, &job, (unsigned)threads, 0);
+    return job.how.odd;
 }
 
 INLINE int64_t chunks_of(const struct job *job) { return (job->positions + CHUNK - 1) / CHUNK; }
@@ -110,25 +108,27 @@ static void spread_out(void *argument) {
         const int64_t row = item / chunks, first = item % chunks * CHUNK;
         const int64_t last = first + CHUNK < job->positions ? first + CHUNK : job->positions;
         const float *by = job->factors + row * 2 * width, *plus = by + width;
+        __mmask16 odd = 0;
         for (int64_t position = first; position < last; position++) {
             const int64_t place = (row * job->positions + position) * width;
             if (job->silu)
                 for (int64_t c = 0; c < width; c += LANES)
-                    put(job->out + place + c, silu(fused(load(job->x + place + c), load(by + c), load(plus + c))), job);
+                    odd |= put_bytes(job->out + place + c, silu(fused(load(job->x + place + c), load(by + c), load(plus + c))), &job->how);
             else
                 for (int64_t c = 0; c < width; c += LANES)
-                    put(job->out + place + c, fused(load(job->x + place + c), load(by + c), load(plus + c)), job);
+                    odd |= put_bytes(job->out + place + c, fused(load(job->x + place + c), load(by + c), load(plus + c)), &job->how);
         }
+        note_odd(&job->how, odd);
     }
 }
 
 /* The norm of x + shift, and SiLU of it if wanted. x, out: rows × positions × channels, these a multiple of LANES and of the groups;
-   shift: rows × channels, or NULL. Returns 0, or -1 where there was no memory. */
+   shift: rows × channels, or NULL. Returns 1 where something is no finite number, -1 where there was no memory, else 0. */
 int group_norm_int8(const float *x, const float *shift, const float *weight, const float *bias, uint8_t *out, int64_t rows,
                     int64_t positions, int64_t channels, int64_t groups, double eps, int64_t activated, float scale, float zero,
                     int64_t threads) {
     struct job job = {.x = x, .shift = shift, .weight = weight, .bias = bias, .out = out, .rows = rows, .positions = positions,
-                      .channels = channels, .groups = groups, .eps = eps, .silu = activated != 0, .parts = 1 / scale, .zero = zero};
+                      .channels = channels, .groups = groups, .eps = eps, .silu = activated != 0, .how = {.per_unit = 1 / scale, .zero = zero}};
     job.sums = malloc(sizeof(float) * rows * (chunks_of(&job) + 1) * 2 * channels);
     if (job.sums == NULL) return -1;
     job.factors = job.sums + rows * chunks_of(&job) * 2 * channels;
@@ -138,5 +138,5 @@ int group_norm_int8(const float *x, const float *shift, const float *weight, con
     job.next = 0;
     GOMP_parallel(spread_out, &job, (unsigned)threads, 0);
     free(job.sums);
-    return 0;
+    return job.how.odd;
 }

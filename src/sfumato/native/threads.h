@@ -5,7 +5,8 @@
 
 #include <stdint.h>
 
-/* OpenMP's way to run a function on all threads of the pool that exists, which is PyTorch's: another pool would wait beside it. */
+/* OpenMP's way to run a function on all threads of a pool. It is PyTorch's: nothing is linked to define it, so that loading finds the one of the
+   library that PyTorch has loaded for everyone, or fails. Another pool would wait beside PyTorch's and take its time. */
 extern void GOMP_parallel(void (*function)(void *), void *argument, unsigned threads, unsigned flags);
 
 /* The next of the items that nobody has taken; called by any thread. */

@@ -23,8 +23,14 @@ typedef __m512 floats;
 #define greater _mm512_max_ps /* the second where either is NaN */
 #define nearest(x) _mm512_roundscale_ps(x, 0)
 #define times_two_to _mm512_scalef_ps
-#define total _mm512_reduce_add_ps
 #define greatest _mm512_reduce_max_ps
+/* The sum of the lanes: of both halves, of both halves of these, and so on; the compiler's own sum has no order that it must keep. */
+INLINE float total(floats x) {
+    __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
 #elif defined(__AVX2__) && defined(__FMA__)
 #define LANES 8
 #define ROWS 4

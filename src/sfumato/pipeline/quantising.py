@@ -46,7 +46,7 @@ class Quantising:
         a file that is not there or holds no scales, OptionError for scales of other weights.
         """
         from sfumato.models.int8 import check_supported
-        from sfumato.models.quantising import fingerprint, possible, quantise, without
+        from sfumato.models.quantising import fingerprint, quantise, without
 
         check_supported()
         if prompts is not None and scales is not None:
@@ -66,7 +66,7 @@ class Quantising:
                 )
         else:
             made = self._usual()
-        made = possible(without(made, keep))
+        made = without(made, keep)
         quantise(self.unet, made)
         return made
 
@@ -126,7 +126,7 @@ class Quantising:
         check_placed(self.unet)
         how = f"scales from {made.prompts} prompts" if made.weights else "scales taken from each input"
         notes = [f"the U-Net is computed in int8 ({how}), which comes close to the picture of float32 and is not it"]
-        if not made.products and (why := native.why_not_in_bytes()) is not None:
+        if made.products and (why := native.why_not_in_bytes()) is not None:
             notes.append(f"its attention is computed in float32, which takes longer: {why}")
         if made.weights not in (None, fingerprint(self.unet)):
             notes.append(
@@ -153,17 +153,16 @@ class Quantising:
 
     def _wanted(self, recipe: "Recipe", now: "Quantisation | None") -> "Quantisation | None":
         from sfumato.models.int8 import check_supported
-        from sfumato.models.quantising import dynamic, without
+        from sfumato.models.quantising import dynamic, possible, without
 
         if recipe.int8 is None:
             return None
-        if now is not None and now.name == recipe.int8:
-            return now
         check_supported()
         check_placed(self.unet)
-        for made in (self._usual(), dynamic(self.unet)):
+        for made in (*(() if now is None else (now,)), self._usual(), dynamic(self.unet)):
+            # As they are, and as they were computed where there was no kernel for products.
             for each in (made, without(made, ["products"]) if made.products else made):
-                if each.name == recipe.int8:
+                if recipe.int8 in (each.name, possible(each).name):
                     return each
         raise RecipeError(
             f"this image was drawn in int8 by scales ({recipe.int8}) that are not at hand; call "

@@ -12,7 +12,7 @@ import torch
 from sfumato import native
 from sfumato.images import to_pil
 from sfumato.models.network import computed_in
-from sfumato.models.quantising import quantisation_of
+from sfumato.models.quantising import possible, quantisation_of
 from sfumato.pipeline.adapter_recipe import Uses, hashed
 from sfumato.pipeline.canvas import canvas_of
 from sfumato.pipeline.decoding import to_unit
@@ -146,7 +146,7 @@ def recipe_of(
         text_encoder_dtype=dtypes.get("text_encoder"),
         weights_dtype=weights_dtype,
         autocast=name_of(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None,
-        int8=int8.name if (int8 := quantisation_of(parts.unet)) is not None else None,
+        int8=possible(int8).name if (int8 := quantisation_of(parts.unet)) is not None else None,
         engine=parts.evaluation.name,
         attention_slicing=parts.attention_slicing,
         vae_tiling=parts.decoder.tiled,
@@ -201,7 +201,7 @@ def versions(device: str) -> dict[str, str]:
         "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": str(torch.get_num_threads()),
     }
-    if (kernels := native.loaded()) is not None:
+    if device == "cpu" and (kernels := native.serving()) is not None:
         known["kernels"] = kernels
     if device == "cuda":
         known |= {

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sfumato import native
+from sfumato.adapters.beside import add_sides
 from sfumato.models.ahead import gated, group_normed, layer_normed
 from sfumato.models.convolution import Conv2d, wrapping
 from sfumato.models.int8 import Int8, Scale, missing
@@ -16,6 +17,11 @@ needs_bytes = pytest.mark.skipif(
     (missing() or native.why_not_in_bytes()) is not None, reason=f"{missing() or native.why_not_in_bytes()}"
 )
 SCALE = Scale(0.05, 128)
+
+
+class Another(nn.LayerNorm):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        return super().forward(input) + 1
 
 
 def readers(*scales: Scale | None) -> list[Linear]:
@@ -29,8 +35,8 @@ def readers(*scales: Scale | None) -> list[Linear]:
 @torch.no_grad()
 def test_layers_of_one_scale_get_bytes() -> None:
     norm, x = nn.LayerNorm(32), torch.randn(2, 5, 32)
-    layers = readers(SCALE, SCALE)
-    made = layer_normed(norm, x, *layers)
+    layers, whole = readers(SCALE, SCALE), nn.Module()
+    made = layer_normed(norm, x, *layers, inside=whole)
     assert made.dtype == torch.uint8
     for layer in layers:
         torch.testing.assert_close(layer(made), layer(norm(x)))
@@ -44,6 +50,7 @@ def test_layers_of_one_scale_get_bytes() -> None:
 def test_others_get_numbers(why: str) -> None:
     width = 33 if why == "odd width" else 32
     norm, x = nn.LayerNorm(width), torch.randn(2, 5, width)
+    whole = nn.Module()
     layers = readers(SCALE, {"other scales": Scale(0.06, 128), "no scale": None}.get(why, SCALE))
     if why == "float":
         layers[1].int8 = None
@@ -51,8 +58,26 @@ def test_others_get_numbers(why: str) -> None:
         layers[0].register_forward_hook(lambda *_: None)
     if why == "a hook on the norm":
         norm.register_forward_hook(lambda *_: None)
-    with torch.set_grad_enabled(why == "gradients"):
-        assert torch.equal(layer_normed(norm, x, *layers), norm(x))
+    if why == "a hook around":
+        whole.register_forward_pre_hook(lambda *_: None)
+    if why == "another norm":
+        norm = Another(width)
+    everything = nn.modules.module.register_module_forward_pre_hook(lambda *_: None)
+    try:
+        if why != "a hook on everything":
+            everything.remove()
+        with torch.set_grad_enabled(why == "gradients"):
+            assert torch.equal(layer_normed(norm, x, *layers, inside=whole), norm(x))
+    finally:
+        everything.remove()
+
+
+@needs_bytes
+@torch.no_grad()
+def test_a_hook_that_is_idle_changes_nothing() -> None:
+    norm, x, layers = nn.LayerNorm(32), torch.randn(2, 5, 32), readers(SCALE)
+    layers[0].register_forward_hook(add_sides)
+    assert layer_normed(norm, x, *layers, inside=nn.Module()).dtype == torch.uint8
 
 
 @needs_bytes
@@ -104,3 +129,12 @@ def test_a_block_comes_out_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     by_numbers = block(x, time)
     assert len(asked) == 2
     assert (by_bytes - by_numbers).norm() < 0.01 * by_numbers.norm()
+
+
+@torch.no_grad()
+def test_what_a_convolution_gave_out_is_not_written_over() -> None:
+    block = ResnetBlock(32, 32, time_width=16, norm_groups=8, eps=1e-5)
+    seen: list[tuple[Tensor, Tensor]] = []
+    block.conv1.register_forward_hook(lambda _, __, output: seen.append((output, output.clone())))
+    block(torch.randn(2, 32, 7, 7), torch.randn(2, 16))
+    assert torch.equal(*seen[0])

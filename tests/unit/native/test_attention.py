@@ -56,14 +56,16 @@ def test_int8_is_near_the_formula(size: int) -> None:
 
 
 @needs_bytes
-def test_int8_counts_many_small_weights_beside_a_great_one() -> None:
-    """One key that a query likes e⁶ times as much as a thousand others in other blocks: their sum must not be lost."""
-    q, k, v = torch.zeros(1, 1, 1, 40), torch.zeros(1, 1, 1000, 40), torch.zeros(1, 1, 1000, 40)
+@pytest.mark.parametrize("keys", [192, 1000], ids=["in its block", "in others"])
+@pytest.mark.parametrize("gap", [5.0, 6.0, 6.5, 7.0])
+def test_int8_counts_many_small_weights_beside_a_great_one(gap: float, keys: int) -> None:
+    """One key that a query likes e to the power of `gap` times as much as all others: their sum must not be lost."""
+    q, k, v = torch.zeros(1, 1, 1, 40), torch.zeros(1, 1, keys, 40), torch.zeros(1, 1, keys, 40)
     q[..., 0] = math.sqrt(40)
-    k[0, 0, 0, 0] = 6.0
+    k[0, 0, 0, 0] = gap
     v[0, 0, 1:, 0] = 1.0
-    exact = formula(q, k, v)[0, 0, 0, 0]
-    assert native.attention(q, k, v, in_bytes=True)[0, 0, 0, 0] == pytest.approx(float(exact), rel=0.15)
+    exact = float(formula(q, k, v)[0, 0, 0, 0])
+    assert float(native.attention(q, k, v, in_bytes=True)[0, 0, 0, 0]) == pytest.approx(exact, abs=0.04)
 
 
 @in_float_and_in_bytes
@@ -120,6 +122,28 @@ def test_what_is_no_number_is_not_hidden(in_bytes: bool, odd: float) -> None:
 
 
 @in_float_and_in_bytes
+def test_the_callers_defaults_change_nothing(in_bytes: bool) -> None:
+    q, k, v = numbers(30, 40, 40)
+    whole, before = native.attention(q, k, v, in_bytes=in_bytes), torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float16)
+        with torch.device("meta"):
+            assert torch.equal(native.attention(q, k, v, in_bytes=in_bytes), whole)
+            bindings.check("attention_int8" if in_bytes else "attention_float32")
+        with torch.autocast("cpu"):
+            bindings.check("attention_int8" if in_bytes else "attention_float32")
+    finally:
+        torch.set_default_dtype(before)
+
+
+@in_float_and_in_bytes
+def test_numbers_next_to_nothing_weigh_the_same(in_bytes: bool) -> None:
+    q, v = torch.full((1, 1, 3, 8), 1e-44), torch.ones(1, 1, 11, 8)
+    assert native.attention(q, torch.full((1, 1, 11, 8), 1e-40), v, in_bytes=in_bytes) == pytest.approx(1, rel=1e-5)
+    assert native.attention(q, v, 1e-42 * v, in_bytes=in_bytes).abs().max() <= 1e-41
+
+
+@in_float_and_in_bytes
 def test_equal_keys_weigh_the_same(in_bytes: bool) -> None:
     """Zeros, and scores beyond what float32's exponentials reach."""
     zero = torch.zeros(1, 1, 10, 40)
@@ -152,5 +176,5 @@ def test_a_kernel_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> 
             return 0  # and nothing written
 
     monkeypatch.setattr(bindings, "library", Wrong)
-    with pytest.raises(EngineError, match="is wrong: attention_float32 differs"):
+    with pytest.raises(EngineError, match="is wrong: attention_float32 is off"):
         bindings.check("attention_float32")

@@ -1,12 +1,15 @@
 """Kernels are compiled once and kept; what can't be compiled or loaded is said, and costs no picture."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from sfumato import native
 from sfumato.errors import EngineError
 from sfumato.native import building
 
@@ -22,7 +25,8 @@ def script(path: Path, text: str) -> str:
 def needs_compiler() -> None:
     try:
         building._compiler()
-        building.instructions()
+        if building.AVX2 not in building.instructions() and building.AVX512 not in building.instructions():
+            pytest.skip("no AVX2")
     except EngineError as error:
         pytest.skip(str(error))
 
@@ -81,33 +85,104 @@ def test_no_compiler_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, na
 @pytest.mark.parametrize(
     ("machine", "capability", "wants"),
     [
-        ("x86_64", "AVX2", building.AVX2),
+        ("x86_64", "AVX2", [building.AVX2]),
         ("arm64", "DEFAULT", None),
         ("x86_64", "DEFAULT", None),
-        ("AMD64", "AVX512", None),
+        ("AMD64", "AVX512", [building.VNNI, building.AVX512]),
     ],
 )
 def test_instructions_are_those_that_pytorch_uses(
-    monkeypatch: pytest.MonkeyPatch, machine: str, capability: str, wants: tuple[str, ...] | None
+    monkeypatch: pytest.MonkeyPatch, machine: str, capability: str, wants: list[tuple[str, ...]] | None
 ) -> None:
-    building.instructions.cache_clear()
     monkeypatch.setattr(building.platform, "machine", lambda: machine)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    try:
-        if capability == "AVX512":
-            assert set(building.AVX512) <= set(building.instructions())
-        elif wants is None:
-            with pytest.raises(EngineError, match="written for x86 processors with AVX2"):
-                building.instructions()
-        else:
-            assert building.instructions() == wants
-    finally:
-        building.instructions.cache_clear()
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True, raising=False)
+    if wants is None:
+        with pytest.raises(EngineError, match="written for x86 processors with AVX2"):
+            building.instructions()
+        return
+    assert building.instructions() == wants
+    monkeypatch.delattr(torch.cpu, "_is_vnni_supported")
+    assert building.VNNI not in building.instructions(), "where PyTorch does not say, there is none"
+
+
+def test_where_there_is_a_compiler_and_a_processor_there_are_kernels() -> None:
+    """Else a kernel that no longer compiles would only skip its tests."""
+    needs_compiler()
+    if os.environ.get(building.OFF) == "0":
+        pytest.skip("they are switched off")
+    assert native.why_not() is None
+    if building.VNNI in building.instructions():
+        assert native.why_not_in_bytes() is None
+        assert (native.serving() or "").startswith("attention, bytes ")
+
+
+@pytest.fixture
+def unmade() -> Iterator[None]:
+    building._made.cache_clear()
+    yield
+    building._made.cache_clear()
+
+
+@pytest.mark.usefixtures("unmade")
+def test_a_compiler_that_knows_fewer_instructions_makes_fewer_kernels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    needs_compiler()
+    monkeypatch.setenv("SFUMATO_CACHE", str(tmp_path))
+    monkeypatch.setattr(building, "instructions", lambda: [(*building.AVX2, "-mno-such-thing"), building.AVX2])
+    assert hasattr(building.library(), "attention_float32")
+    assert building.digest() == building.kept_as(building.AVX2)
+
+
+@pytest.mark.usefixtures("unmade")
+def test_where_nobody_is_at_home_they_are_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_compiler()
+
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(building, "cache_folder", nobody)
+    assert hasattr(building.library(), "attention_float32")
+
+    def nowhere(**_: object) -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    building._made.cache_clear()
+    monkeypatch.setattr(building.tempfile, "mkdtemp", nowhere)
+    for _ in range(2):
+        with pytest.raises(EngineError, match=r"can't be compiled .no usable temporary directory"):
+            building.library()
+    assert building.digest() is None
+
+
+def test_what_others_could_have_written_is_not_loaded(tmp_path: Path) -> None:
+    needs_compiler()
+    building.build(FLAGS, tmp_path)
+    path = tmp_path / f"{building.kept_as(FLAGS)}.so"
+    path.chmod(0o722)
+    before = path.stat().st_ino
+    building.build(FLAGS, tmp_path)
+    assert path.stat().st_ino != before, "it was compiled again"
+    assert not path.stat().st_mode & 0o077
+
+
+def test_a_place_that_is_taken_costs_only_the_keeping(tmp_path: Path) -> None:
+    needs_compiler()
+    (tmp_path / f"{building.kept_as(FLAGS)}.so").mkdir()
+    assert hasattr(building.build(FLAGS, tmp_path), "attention_float32")
+
+
+def test_what_cc_says_beside_the_compiler_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_compiler()
+    found = building._compiler()[0]
+    monkeypatch.setenv("CC", f"{found} -pipe '-DA=B C'")
+    assert building._compiler() == [found, "-pipe", "-DA=B C"]
 
 
 def test_it_can_be_switched_off() -> None:
     code = (
         "from sfumato import native; assert native.why_not() == 'SFUMATO_NATIVE is 0', native.why_not()\n"
-        "assert native.why_not_in_bytes() == 'SFUMATO_NATIVE is 0'; assert native.loaded() is None"
+        "assert native.why_not_in_bytes() == 'SFUMATO_NATIVE is 0'; assert native.serving() is None"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"SFUMATO_NATIVE": "0", "PATH": ""})

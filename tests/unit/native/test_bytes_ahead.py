@@ -1,12 +1,15 @@
 """Norms and gates that answer in bytes round what PyTorch's would give, whatever the sizes and the threads."""
 
+import math
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sfumato import native
-from sfumato.errors import EngineError
+from sfumato.errors import EngineError, NumericalError
 from sfumato.native import bindings
 
 pytestmark = pytest.mark.skipif(native.why_not_in_bytes() is not None, reason=f"no kernel: {native.why_not_in_bytes()}")
@@ -86,14 +89,40 @@ def test_bits_depend_neither_on_threads_nor_on_other_rows() -> None:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", ["gated_int8", "layer_norm_int8", "group_norm_int8", "attention_int8"])
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_refused(odd: float) -> None:
+    x, ones = torch.randn(2, 64, 5, 5).contiguous(memory_format=torch.channels_last), torch.ones(64)
+    x[1, 40, 3, 3] = odd
+    tokens = x.permute(0, 2, 3, 1).flatten(1, 2)
+    for made in (
+        lambda: native.group_normed(x, None, 4, ones, ones, 1e-5, True, SCALE, ZERO),
+        lambda: native.layer_normed(tokens, ones, ones, 1e-5, SCALE, ZERO),
+        lambda: native.gated(tokens + 1, SCALE, ZERO),
+    ):
+        with pytest.raises(NumericalError, match="arose before an int8 layer"):
+            made()
+
+
+def test_numbers_of_the_wrong_sizes_are_refused() -> None:
+    x, ones = torch.randn(2, 5, 40), torch.ones(40)
+    with pytest.raises(AssertionError):
+        native.gated(x, SCALE, ZERO)
+    with pytest.raises(AssertionError):
+        native.layer_normed(x, ones, ones, 1e-5, SCALE, ZERO)
+    with pytest.raises(AssertionError):
+        native.layer_normed(x[..., :32], ones, ones, 1e-5, SCALE, ZERO)
+    with pytest.raises(AssertionError):
+        native.layer_normed(x[..., :32].double(), ones[:32], ones[:32], 1e-5, SCALE, ZERO)
+
+
+@pytest.mark.parametrize("name", bindings.BYTES)
 def test_a_kernel_that_is_wrong_is_not_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong:
-        def __getattr__(self, _: str) -> object:
+        def __getattr__(self, _: str) -> Callable[..., int]:
             return lambda *_: 0  # and nothing written
 
-    monkeypatch.setattr(torch, "empty", lambda *size, **_: torch.zeros(*size, dtype=_.get("dtype")))
-    monkeypatch.setattr(torch, "empty_like", lambda x, **_: torch.zeros_like(x, dtype=_.get("dtype")))
+    monkeypatch.setattr(Tensor, "new_empty", Tensor.new_zeros)
+    monkeypatch.setattr(torch, "empty_like", torch.zeros_like)
     monkeypatch.setattr(bindings, "library", Wrong)
-    with pytest.raises(EngineError, match=f"is wrong: {name} differs"):
+    with pytest.raises(EngineError, match=f"is wrong: {name} is off"):
         bindings.check(name)

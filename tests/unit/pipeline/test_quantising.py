@@ -100,12 +100,16 @@ def test_attention_that_has_no_kernel_here_is_in_float_and_said(pipe: Any, monke
         assert pipe.replay(picture.images[0].recipe).identical, "either is at hand"
 
     monkeypatch.setattr(native, "why_not_in_bytes", lambda: "there is no C compiler (cc, gcc, clang)")
-    assert pipe.quantize() == kept
+    assert pipe.quantize() == whole
+    there = pipe("a fox", **SETTINGS)
+    assert there.images[0].recipe.int8 == kept.name, "a recipe says what was computed"
     said = pipe("a fox", **SETTINGS).notes
     assert "its attention is computed in float32, which takes longer: there is no C compiler (cc, gcc, clang)" in said
     again = pipe.replay(with_products.images[0].recipe)
     assert not again.identical
     assert any("int8" in difference for difference in again.differences), "and why"
+    monkeypatch.undo()
+    assert pipe.replay(there.images[0].recipe).identical, "where there is a kernel, it is left out"
 
 
 def test_scales_beside_the_weights_are_used_while_they_are_for_them(pipe: Any, tiny_folder: Path) -> None:
@@ -156,6 +160,19 @@ def test_adapters_run_beside_int8_and_merge_into_it(pipe: Any) -> None:
     assert difference() < 2 * beside
     pipe.unfuse_lora()
     assert difference() == beside
+
+
+def test_an_adapter_that_was_there_leaves_no_trace(pipe: Any) -> None:
+    pipe.quantize("a fox", **SETTINGS)
+    before = latents_of(pipe)
+    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_v"
+    width = pipe.unet.down[0].attention.blocks[0].self_attention.to_v.in_features
+    pipe.load_lora_weights(
+        {f"{name}.lora_A.weight": torch.arange(width)[None] / width, f"{name}.lora_B.weight": torch.ones(width, 1)}
+    )
+    assert not torch.equal(latents_of(pipe), before)
+    pipe.unload_lora_weights()
+    assert torch.equal(latents_of(pipe), before)
 
 
 def test_the_bundled_model_s_own_scales_make_nearly_its_picture() -> None:
