@@ -113,20 +113,24 @@ def bound(adapter: Adapter, name: str, network: nn.Module) -> dict[nn.Module, Ch
     return changes
 
 
+def _beside(layer: nn.Module) -> Sequence[tuple[Change, float]]:
+    """What runs beside the layer, here and now."""
+    # A compiler can't look into variables of a thread; where adapters run, nothing is compiled.
+    sides = None if torch.compiler.is_compiling() else _running.get()
+    return () if sides is None else sides.get(layer, ())
+
+
 def is_idle(layer: nn.Module) -> bool:
     """Whether nothing runs beside the layer, here and now."""
-    sides = None if torch.compiler.is_compiling() else _running.get()
-    return sides is None or layer not in sides
+    return not _beside(layer)
 
 
 def add_sides(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
     """A layer's output with what runs beside it; None, which leaves the output as it is, where nothing does."""
-    # A compiler can't look into variables of a thread; where adapters run, nothing is compiled.
-    sides = None if torch.compiler.is_compiling() else _running.get()
-    if sides is None or layer not in sides:
+    if not (changes := _beside(layer)):
         return None
     x = inputs[0]
-    for change, weight in sides[layer]:
+    for change, weight in changes:
         if x.is_floating_point() and "_widened_to" in layer.__dict__:
             change = change.to(x.device, x.dtype)  # it may be computed wider than its network, for once
         output = output + change.side(cast("Layer", layer), x) * weight

@@ -12,7 +12,7 @@
 
 #define PANEL (3 * LANES) /* keys that are scored at a time */
 #define BLOCK 192         /* keys between two corrections of the running softmax: the scores of a block stay in the first cache */
-#define GROUPS 128         /* groups of ROWS queries in a chunk, at most: of 40 to 80 channels they stay in the second cache, with a block's keys and values */
+#define GROUPS 128        /* groups of ROWS queries in a chunk, at most: of 40 to 80 channels they stay in the second cache */
 #define SIZE 256          /* channels of a head, at most */
 
 struct strides {
@@ -26,7 +26,8 @@ struct job {
     int64_t rows, heads, queries, keys, size;
     int64_t chunk, items, next;
     size_t room; /* bytes that a thread needs */
-    void (*attend)(const struct job *, int64_t row, int64_t head, int64_t first, int64_t count, void *room);
+    /* of a head, and of a chunk of `count` queries, from the first on */
+    void (*attend)(const struct job *, const float *q, const float *k, const float *v, float *out, int64_t count, void *room);
 };
 
 static void work(void *argument) {
@@ -37,8 +38,13 @@ static void work(void *argument) {
     for (;;) {
         const int64_t item = take(&job->next);
         if (item >= job->items) break;
-        const int64_t first = item % chunks * job->chunk, left = job->queries - first, head = item / chunks;
-        job->attend(job, head / job->heads, head % job->heads, first, left < job->chunk ? left : job->chunk, room);
+        const int64_t first = item % chunks * job->chunk, left = job->queries - first;
+        const int64_t row = item / chunks / job->heads, head = item / chunks % job->heads;
+        const float *q = job->q + row * job->of_q.row + head * job->of_q.head + first * job->of_q.position;
+        const float *k = job->k + row * job->of_k.row + head * job->of_k.head;
+        const float *v = job->v + row * job->of_v.row + head * job->of_v.head;
+        float *out = job->out + row * job->of_out.row + head * job->of_out.head + first * job->of_out.position;
+        job->attend(job, q, k, v, out, left < job->chunk ? left : job->chunk, room);
     }
     free(room);
 }

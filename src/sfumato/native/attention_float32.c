@@ -98,13 +98,9 @@ INLINE void soften(struct room *room, const int64_t group, const int64_t here, f
     store(room->most[group], load(now));
 }
 
-INLINE void attend(const int64_t size, const struct job *job, int64_t row, int64_t head, int64_t first, int64_t count, void *scratch) {
+static void attend(const struct job *job, const float *q, const float *k, const float *v, float *out, int64_t count, void *scratch) {
     struct room *room = scratch;
-    const int64_t groups = (count + ROWS - 1) / ROWS;
-    const float *q = job->q + row * job->of_q.row + head * job->of_q.head + first * job->of_q.position;
-    const float *k = job->k + row * job->of_k.row + head * job->of_k.head;
-    const float *v = job->v + row * job->of_v.row + head * job->of_v.head;
-    float *out = job->out + row * job->of_out.row + head * job->of_out.head + first * job->of_out.position;
+    const int64_t size = job->size, groups = (count + ROWS - 1) / ROWS;
     const float scale = (float)(1.4426950408889634 / sqrt((double)size)); /* weights are powers of 2, not of e */
 
     memset(room->queries, 0, sizeof(float) * groups * ROWS * size);
@@ -148,16 +144,12 @@ INLINE void attend(const int64_t size, const struct job *job, int64_t row, int64
         put(room->answers + i * size, room->sums[i / ROWS][i % ROWS], size, out + i * job->of_out.position);
 }
 
-static void attend_any(const struct job *job, int64_t row, int64_t head, int64_t first, int64_t count, void *room) {
-    attend(job->size, job, row, head, first, count, room);
-}
-
 /* q, k, v and out are rows × heads × positions × size, by their strides; size is a multiple of 8, at most SIZE.
    Returns 0, or -1 where there was no memory. */
 int attention_float32(const float *q, const float *k, const float *v, float *out, const struct strides *strides, int64_t rows,
                       int64_t heads, int64_t queries, int64_t keys, int64_t size, int64_t threads) {
     struct job job = JOB(q, k, v, out, strides, rows, heads, queries, keys, size);
-    job.attend = attend_any;
+    job.attend = attend;
     job.room = sizeof(struct room);
     return run(&job, threads);
 }

@@ -216,13 +216,9 @@ INLINE void soften(struct room *room, const int64_t group, const int64_t here, c
     store(room->most[group], now);
 }
 
-static void attend(const struct job *job, int64_t row, int64_t head, int64_t first, int64_t count, void *scratch) {
+static void attend(const struct job *job, const float *q, const float *k, const float *v, float *out, int64_t count, void *scratch) {
     struct room *room = scratch;
     const int64_t size = job->size, fours = size / 4, groups = (count + ROWS - 1) / ROWS;
-    const float *q = job->q + row * job->of_q.row + head * job->of_q.head + first * job->of_q.position;
-    const float *k = job->k + row * job->of_k.row + head * job->of_k.head;
-    const float *v = job->v + row * job->of_v.row + head * job->of_v.head;
-    float *out = job->out + row * job->of_out.row + head * job->of_out.head + first * job->of_out.position;
     const float scale = (float)(1.4426950408889634 / sqrt((double)size));
     int32_t whole[SIZE];
 

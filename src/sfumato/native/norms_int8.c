@@ -27,13 +27,28 @@ INLINE floats silu(floats x) {
     return multiply(x, _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, splat(0), _CMP_LT_OQ), share, multiply(share, t)));
 }
 
+INLINE int64_t chunks_of(const struct job *job) { return (job->positions + CHUNK - 1) / CHUNK; }
+
+struct part {
+    int64_t item, row, first, last; /* its number, and the row's positions from the first to before the last */
+};
+
+/* Whether there was a part that nobody had taken, which is this thread's now. */
+INLINE int take_part(struct job *job, struct part *part) {
+    const int64_t chunks = chunks_of(job);
+    part->item = take(&job->next);
+    part->row = part->item / chunks;
+    part->first = part->item % chunks * CHUNK;
+    part->last = part->first + CHUNK < job->positions ? part->first + CHUNK : job->positions;
+    return part->item < job->rows * chunks;
+}
+
 static void layer_norm(void *argument) {
     struct job *job = argument;
-    const int64_t width = job->channels, items = (job->positions + CHUNK - 1) / CHUNK;
-    for (int64_t item; (item = take(&job->next)) < items;) {
-        const int64_t last = (item + 1) * CHUNK < job->positions ? (item + 1) * CHUNK : job->positions;
+    const int64_t width = job->channels;
+    for (struct part part; take_part(job, &part);) {
         __mmask16 odd = 0;
-        for (int64_t position = item * CHUNK; position < last; position++) {
+        for (int64_t position = part.first; position < part.last; position++) {
             const float *x = job->x + position * width;
             floats sum = splat(0), squares = splat(0);
             for (int64_t c = 0; c < width; c += LANES) sum = add(sum, load(x + c));
@@ -55,30 +70,26 @@ static void layer_norm(void *argument) {
 /* x, out: positions × channels, these a multiple of LANES. Returns 1 where something is no finite number, else 0. */
 int layer_norm_int8(const float *x, const float *weight, const float *bias, uint8_t *out, int64_t positions, int64_t channels, double eps,
                      float scale, float zero, int64_t threads) {
-    struct job job = {.x = x, .weight = weight, .bias = bias, .out = out, .positions = positions, .channels = channels,
+    struct job job = {.x = x, .weight = weight, .bias = bias, .out = out, .rows = 1, .positions = positions, .channels = channels,
                       .eps = eps, .how = {.per_unit = 1 / scale, .zero = zero}};
     GOMP_parallel(layer_norm, &job, (unsigned)threads, 0);
     return job.how.odd;
 }
 
-INLINE int64_t chunks_of(const struct job *job) { return (job->positions + CHUNK - 1) / CHUNK; }
-
 static void sum_up(void *argument) {
     struct job *job = argument;
-    const int64_t width = job->channels, chunks = chunks_of(job);
-    for (int64_t item; (item = take(&job->next)) < job->rows * chunks;) {
-        const int64_t row = item / chunks, first = item % chunks * CHUNK;
-        const int64_t last = first + CHUNK < job->positions ? first + CHUNK : job->positions;
+    const int64_t width = job->channels;
+    for (struct part part; take_part(job, &part);) {
         for (int64_t c = 0; c < width; c += LANES) {
-            const floats shift = job->shift ? load(job->shift + row * width + c) : splat(0);
+            const floats shift = job->shift ? load(job->shift + part.row * width + c) : splat(0);
             floats sum = splat(0), squares = splat(0);
-            for (int64_t position = first; position < last; position++) {
-                const floats number = add(load(job->x + (row * job->positions + position) * width + c), shift);
+            for (int64_t position = part.first; position < part.last; position++) {
+                const floats number = add(load(job->x + (part.row * job->positions + position) * width + c), shift);
                 sum = add(sum, number);
                 squares = fused(number, number, squares);
             }
-            store(job->sums + item * 2 * width + c, sum);
-            store(job->sums + (item * 2 + 1) * width + c, squares);
+            store(job->sums + part.item * 2 * width + c, sum);
+            store(job->sums + (part.item * 2 + 1) * width + c, squares);
         }
     }
 }
@@ -103,14 +114,12 @@ static void settle(struct job *job, int64_t row, int64_t group) {
 
 static void spread_out(void *argument) {
     struct job *job = argument;
-    const int64_t width = job->channels, chunks = chunks_of(job);
-    for (int64_t item; (item = take(&job->next)) < job->rows * chunks;) {
-        const int64_t row = item / chunks, first = item % chunks * CHUNK;
-        const int64_t last = first + CHUNK < job->positions ? first + CHUNK : job->positions;
-        const float *by = job->factors + row * 2 * width, *plus = by + width;
+    const int64_t width = job->channels;
+    for (struct part part; take_part(job, &part);) {
+        const float *by = job->factors + part.row * 2 * width, *plus = by + width;
         __mmask16 odd = 0;
-        for (int64_t position = first; position < last; position++) {
-            const int64_t place = (row * job->positions + position) * width;
+        for (int64_t position = part.first; position < part.last; position++) {
+            const int64_t place = (part.row * job->positions + position) * width;
             if (job->silu)
                 for (int64_t c = 0; c < width; c += LANES)
                     odd |= put_bytes(job->out + place + c, silu(fused(load(job->x + place + c), load(by + c), load(plus + c))), &job->how);

@@ -191,8 +191,8 @@ def name_of(dtype: torch.dtype) -> str:
 def versions(device: str) -> dict[str, str]:
     """What computed an image on a device of that type, as far as it is known to change the last bit.
 
-    Package versions; the processor's kind, its vector instructions and the threads; our kernels, if they are in use; for CUDA the card, cuDNN and how float32
-    products are rounded.
+    Package versions; the processor's kind, its vector instructions and the threads; our kernels, if they are in use; for CUDA the card,
+    cuDNN and how float32 products are rounded.
     """
     known = {
         "sfumato": __version__,
