@@ -1,8 +1,9 @@
 """`sfumato data …` and `sfumato train …`: how the bundled model is made."""
 
+import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +15,29 @@ train = typer.Typer(help="Train the parts of the bundled model.", no_args_is_hel
 Config = Annotated[str, typer.Argument(help="A TOML file, or the name of a config in the package.")]
 RunFolder = Annotated[
     Path, typer.Option("--out", metavar="FOLDER", help="The run's folder; a run that was stopped goes on from there.")
+]
+
+
+def _next(clock: str | None) -> float | None:
+    """When a clock here next shows so."""
+    if clock is None:
+        return None
+    try:
+        time = datetime.time.fromisoformat(clock)
+    except ValueError as error:
+        raise typer.BadParameter(f"{clock} is no time of day, expected HH:MM or HH:MM:SS") from error
+    now = datetime.datetime.now()
+    then = datetime.datetime.combine(now.date(), time)
+    return (then if then > now else then + datetime.timedelta(days=1)).timestamp()
+
+
+Until = Annotated[
+    Any,
+    typer.Option(
+        metavar="HH:MM:SS",
+        parser=_next,
+        help="End at this time of day, the learning rate's decay included, whatever the config says of minutes.",
+    ),
 ]
 
 
@@ -102,19 +126,35 @@ def build(
 
 
 @train.command("vae")
-def train_vae(config: Config, out: RunFolder) -> None:
+def train_vae(config: Config, out: RunFolder, until: Until = None) -> None:
     """Train the autoencoder. Prints the path of what it leaves."""
     from sfumato.training.vae import train as run
 
-    print(run(config, out, progress=say))
+    print(run(config, out, until=until, progress=say))
 
 
 @train.command("base")
-def train_base(config: Config, out: RunFolder) -> None:
+def train_base(
+    config: Config,
+    out: RunFolder,
+    model: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="FOLDER", help="Write the model there as well, at each checkpoint."),
+    ] = None,
+    guidance: Annotated[float, typer.Option(help="Guidance that a model written there recommends.")] = 3.0,
+    until: Until = None,
+) -> None:
     """Train text encoder and U-Net together. Prints the path of what they leave."""
+    from sfumato.training.base import BaseRun
     from sfumato.training.base import train as run
 
-    print(run(config, out, progress=say))
+    def write(so_far: BaseRun) -> None:
+        from sfumato.training.export import write_model
+
+        if model is not None:
+            write_model(so_far, model, config, guidance_scale=guidance)
+
+    print(run(config, out, at_checkpoint=write if model else None, until=until, progress=say))
 
 
 @train.command()

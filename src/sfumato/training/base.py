@@ -1,7 +1,9 @@
 """`sfumato train base`: the text encoder and the U-Net, together, on latents that are encoded once."""
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +15,6 @@ from sfumato.errors import TrainingError
 from sfumato.files import write_whole
 from sfumato.models import AutoencoderKL
 from sfumato.text import Tokenizer
-from sfumato.training.average import MovingAverage
 from sfumato.training.base_config import BaseTrainConfig
 from sfumato.training.config import read_config
 from sfumato.training.data import ArtDataset, read_dataset
@@ -21,15 +22,15 @@ from sfumato.training.data.scenes import SceneMaker
 from sfumato.training.data.sheet import write_sheet
 from sfumato.training.device import arithmetic, device_of
 from sfumato.training.latents import LatentStatistics, normalise, statistics_of
+from sfumato.training.learner import Learner
 from sfumato.training.loop import run_steps
-from sfumato.training.muon import Muon
 from sfumato.training.objective import BaseModel, Batches
-from sfumato.training.run import RunFolder, plain_weights
+from sfumato.training.pool import Composed, Order, compose
+from sfumato.training.run import RunFolder, is_under_way
 from sfumato.training.samples import draw
-from sfumato.training.scene_set import SceneSet, scene_set
-from sfumato.training.start import take_over
+from sfumato.training.scene_set import SceneSet, compose_scenes, scene_set
 from sfumato.training.storage import taking_in, vocabulary_sha256, weights_sha256
-from sfumato.training.tokens import text_config, tokenizer_for, tokens_of
+from sfumato.training.tokens import caption_tokens, text_config, tokenizer_for, tokens_of
 from sfumato.training.vae import load_vae
 
 # The parts of the autoencoder that latents come through.
@@ -37,6 +38,7 @@ _MAKES_LATENTS = ("encoder.", "quant_conv.")
 _SCALING = "scaling.json"
 # Scenes whose latents' mean and variance are brought to zero and one.
 _MEASURED = 1024
+_LOOK_AGAIN = 0.5  # seconds until it is looked again whether the autoencoder is ready
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,14 +50,13 @@ class _Source:
     vae: AutoencoderKL
     vae_sha256: str
 
-    def folder(self, out: Path | str, config: BaseTrainConfig) -> RunFolder:
+    def folder(self, out: Path | str, config: BaseTrainConfig, until: float | None = None) -> RunFolder:
         """The run's folder, which holds the run to art and autoencoder."""
-        return RunFolder(out, config, {"autoencoder": self.vae_sha256, "dataset": self.data.sha256})
+        return RunFolder(out, config, {"autoencoder": self.vae_sha256, "dataset": self.data.sha256}, until)
 
 
-def _source(config: BaseTrainConfig) -> _Source:
-    """Read what a run is made of and see that it fits. Raises TrainingError, or DataError for the data."""
-    data = read_dataset(config.data)
+def _source(config: BaseTrainConfig, data: ArtDataset) -> _Source:
+    """What a run is made of, seen to fit. Raises TrainingError."""
     maker = SceneMaker(data, config.mix, config.seed)
     vae = load_vae(config.vae or config.start_from or "")
     side, channels = config.unet.sample_size * vae.scale, vae.config.latent_channels
@@ -68,20 +69,27 @@ def _source(config: BaseTrainConfig) -> _Source:
 
 
 def _scale_latents(
-    source: _Source, config: BaseTrainConfig, out: Path, device: torch.device | str = "cpu"
+    source: _Source,
+    config: BaseTrainConfig,
+    out: Path,
+    device: torch.device | str = "cpu",
+    composed: Sequence[Composed] = (),
 ) -> LatentStatistics | None:
     """Bring the latents of a fresh autoencoder to unit variance; those of a model that is gone on from stay as its U-Net knows them.
 
-    What was measured is kept in the run's folder: measured again elsewhere, it would be another number in its last digits.
+    They are measured on the first scenes, which may have been `composed` before. What was measured is kept in the run's folder: measured
+    again elsewhere, it would be another number in its last digits.
     """
     if config.vae is None:
         return None
     file = out / _SCALING
     statistics = _kept_statistics(file, source.vae_sha256)
     if statistics is None:
-        scenes = source.maker.scenes(0, min(config.scenes, _MEASURED))
-        pictures = torch.from_numpy(np.stack([scene.pixels for scene in scenes]))
-        statistics = statistics_of(source.vae.to(device), pictures)
+        scenes = composed or [compose(source.maker, Order(first=0, count=min(config.scenes, _MEASURED)))]
+        pictures = np.concatenate([part.pixels for part in scenes[: -(-_MEASURED // len(scenes[0].pixels))]])[
+            :_MEASURED
+        ]
+        statistics = statistics_of(source.vae.to(device), torch.from_numpy(pictures))
         content = {"autoencoder": source.vae_sha256, **asdict(statistics)}
         write_whole(file, json.dumps(content, indent=2).encode(), overwrite=True)
     normalise(source.vae.to("cpu"), statistics)
@@ -98,16 +106,17 @@ def _kept_statistics(file: Path, vae_sha256: str) -> LatentStatistics | None:
         return None
 
 
-def _compose(
+def _scenes(
     source: _Source,
     statistics: LatentStatistics | None,
     config: BaseTrainConfig,
     folder: RunFolder,
     progress: Callable[[str], None],
-) -> tuple[SceneSet, Tokenizer]:
-    """The run's scenes, and the tokenizer that their captions and all taught names need; both are what the run is held to."""
+    composed: Iterable[Composed] | None = None,
+) -> SceneSet:
+    """The run's scenes, as latents; from `composed`, where they have been composed before."""
     known_as = source.vae_sha256 if statistics is None else f"{source.vae_sha256} {statistics}"
-    scenes = scene_set(
+    return scene_set(
         source.vae,
         source.maker,
         config.scenes,
@@ -116,16 +125,24 @@ def _compose(
         progress,
         workers=config.workers,
         autoencoder=known_as,
+        halved=config.halved > 0,
+        composed=composed,
     )
-    taught = {name for record in source.data.records for name in record.names}
-    tokenizer = tokenizer_for({*taught, *(text for wordings in scenes.captions for text in wordings)}, config.text)
-    folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
-    return scenes, tokenizer
+
+
+def _tokenizer(data: ArtDataset, captions: Iterable[Iterable[str]], config: BaseTrainConfig) -> Tokenizer:
+    """The tokenizer that captions and all taught names need."""
+    taught = (name for record in data.records for name in record.names)
+    return tokenizer_for({*taught, *(text for wordings in captions for text in wordings)}, config.text)
+
+
+def _all_of(captions: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    return tuple(sorted({text for wordings in captions for text in wordings}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseRun:
-    """What a run leaves: the averaged models, the autoencoder and tokenizer they work with, and its config."""
+    """What a run leaves: the averaged models, the autoencoder and tokenizer they work with, its config and its art."""
 
     model: BaseModel
     vae: AutoencoderKL
@@ -134,6 +151,7 @@ class BaseRun:
     step: int
     captions: tuple[str, ...]
     """Every caption it may have read."""
+    data: ArtDataset
 
 
 def load_base(config_path: Path | str, out: Path | str, *, decoder_run: Path | str | None = None) -> BaseRun:
@@ -145,7 +163,7 @@ def load_base(config_path: Path | str, out: Path | str, *, decoder_run: Path | s
     config = read_config(config_path, BaseTrainConfig)
     if not RunFolder(out, config).checkpoint.exists():
         raise TrainingError(f"no checkpoint in {out}; train it first: sfumato train base CONFIG.")
-    source = _source(config)
+    source = _source(config, read_dataset(config.data))
     folder = source.folder(out, config)
     state = folder.load()
     assert state is not None
@@ -153,18 +171,20 @@ def load_base(config_path: Path | str, out: Path | str, *, decoder_run: Path | s
     statistics = _scale_latents(source, config, folder.path)
     if later is not None and statistics is not None:
         normalise(later, statistics)
-    scenes, tokenizer = _compose(source, statistics, config, folder, print)
+    scenes = _scenes(source, statistics, config, folder, print)
+    tokenizer = _tokenizer(source.data, scenes.captions, config)
+    folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
     model = BaseModel(config.unet, text_config(config.text, tokenizer))
     with taking_in(folder.checkpoint):
         model.load_state_dict(state["average"])
-    captions = tuple(sorted({text for wordings in scenes.captions for text in wordings}))
     return BaseRun(
         model=model.eval(),
         vae=later or source.vae,
         tokenizer=tokenizer,
         config=config,
         step=state["step"],
-        captions=captions,
+        captions=_all_of(scenes.captions),
+        data=source.data,
     )
 
 
@@ -180,71 +200,107 @@ def _with_decoder(vae: AutoencoderKL, decoder_run: Path | str) -> AutoencoderKL:
     return later
 
 
-def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str], None] = print) -> Path:
+def train(
+    config_path: Path | str,
+    out: Path | str,
+    *,
+    at_checkpoint: Callable[[BaseRun], None] | None = None,
+    until: float | None = None,
+    progress: Callable[[str], None] = print,
+) -> Path:
     """Train text encoder and U-Net as the config says, in the run folder `out`, going on from its last checkpoint if it has one.
 
-    Leaves the checkpoint, `log.jsonl` and sheets of the config's prompts there; returns the folder, for `export`.
+    Leaves the checkpoint, `log.jsonl` and sheets of the config's prompts there; returns the folder, for `export`. `at_checkpoint` is given
+    the run as it is, each time it is saved; `until` is the time when it ends (see `RunFolder`). Where the autoencoder is being trained by another process at the moment, scenes are composed and
+    the networks compiled meanwhile, and its end is waited for.
     Raises TrainingError for a config or folder that can't be used or a loss that is not finite, DataError for the data, OutputError when
     the folder can't be written to.
     """
     config = read_config(config_path, BaseTrainConfig)
     device = device_of(config)
-    source = _source(config)
-    folder = source.folder(out, config)
+    data = read_dataset(config.data)
+    ahead = None
+    if config.vae is not None and is_under_way(config.vae):
+        ahead = _meanwhile(config, data, Path(out), device, progress)
+    source = _source(config, data)
+    folder = source.folder(out, config, until)
     state = folder.begin()
-    statistics = _scale_latents(source, config, folder.path, device)
+    statistics = _scale_latents(source, config, folder.path, device, () if ahead is None else ahead.composed)
     vae = source.vae.to(device)
-    scenes, tokenizer = _compose(source, statistics, config, folder, progress)
-    batches = Batches(scenes, tokenizer, config, device)
+    with arithmetic(config, device) if device.type == "cuda" else nullcontext():
+        scenes = _scenes(source, statistics, config, folder, progress, None if ahead is None else ahead.composed)
+    if ahead is None:
+        tokenizer = _tokenizer(data, scenes.captions, config)
+        learner = Learner(config, tokenizer, device, state, folder.checkpoint)
+        learner.warm_up()
+    else:
+        tokenizer, learner = ahead.tokenizer, ahead.learner
+    folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
+    captions = _all_of(scenes.captions)
+    batches = Batches(scenes, tokenizer, config, device, None if ahead is None else ahead.tokens)
 
-    torch.manual_seed(config.seed)
-    model = BaseModel(config.unet, text_config(config.text, tokenizer), config.min_snr)
-    if config.start_from is not None and not state:
-        take_over(config.start_from, model.unet, model.text_encoder, tokenizer)
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = MovingAverage(model, config.average_decay)
-    rate, weight_decay = config.learning_rate.peak, config.weight_decay
-    optimizer = (
-        Muon(model, lr=rate, weight_decay=weight_decay)
-        if config.optimizer == "muon"
-        else torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True)
-    )
-    first = 0
-    if state:
-        with taking_in(folder.checkpoint):
-            model.load_state_dict(state["weights"])
-            average.load(state["average"])
-            optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
-    compute = torch.compile(model, dynamic=False) if config.compile else model
-
-    def loss_at(step: int) -> Tensor:
-        batch = batches(step, folder.share(step))
-        with arithmetic(config, device):
-            return compute(*batch)
+    def saved(step: int) -> None:
+        if at_checkpoint is not None:
+            model = learner.averaged()
+            at_checkpoint(
+                BaseRun(
+                    model=model, vae=vae, tokenizer=tokenizer, config=config, step=step, captions=captions, data=data
+                )
+            )
 
     run_steps(
         folder,
-        optimizer,
-        first=first,
-        loss_at=loss_at,
-        after_step=lambda step: average.update(model, step),
-        state=lambda: {"weights": plain_weights(model), "average": average.plain_weights()},
-        show=lambda done: _show(config, average, vae, tokenizer, folder.path / "sheets" / f"{done:06d}.png"),
+        learner.optimizer,
+        first=learner.first,
+        loss_at=lambda step: learner.loss(batches(step, folder.share(step))),
+        after_step=lambda step: learner.average.update(learner.model, step),
+        state=learner.checkpoint,
+        saved=saved,
+        show=lambda done: _show(learner, vae, folder.path / "sheets" / f"{done:06d}.png"),
         progress=progress,
     )
     return folder.path
 
 
-def _show(
-    config: BaseTrainConfig, average: MovingAverage, vae: AutoencoderKL, tokenizer: Tokenizer, sheet: Path
-) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """What is made ready of a run before its autoencoder is."""
+
+    composed: list[Composed]
+    tokenizer: Tokenizer
+    tokens: Tensor
+    learner: Learner
+
+
+def _meanwhile(
+    config: BaseTrainConfig, data: ArtDataset, out: Path, device: torch.device, progress: Callable[[str], None]
+) -> _Ahead | None:
+    """Compose the scenes and compile the networks while another process trains the autoencoder, and wait for its end.
+
+    None for a run that has begun: what it needs is in its folder.
+    """
+    assert config.vae is not None
+    ahead = None
+    if not RunFolder(out, config).checkpoint.exists():
+        maker = SceneMaker(data, config.mix, config.seed)
+        composed = list(compose_scenes(maker, config.scenes, config.captions, config.workers, progress))
+        captions = [wordings for part in composed for wordings in part.captions]
+        tokenizer = _tokenizer(data, captions, config)
+        learner = Learner(config, tokenizer, device)
+        learner.warm_up()
+        ahead = _Ahead(composed, tokenizer, caption_tokens(tokenizer, captions), learner)
+    progress(f"waiting for the autoencoder that is being trained in {config.vae}")
+    while is_under_way(config.vae):
+        time.sleep(_LOOK_AGAIN)
+    return ahead
+
+
+def _show(learner: Learner, vae: AutoencoderKL, sheet: Path) -> dict[str, float]:
     """Draw the config's prompts with the averaged weights, to be looked at: nothing is measured."""
+    config, tokenizer = learner.config, learner.tokenizer
     if not config.prompts:
         return {}
-    model = BaseModel(config.unet, text_config(config.text, tokenizer)).eval()
-    model.load_state_dict(average.weights)
-    model.to(vae.device)
+    model = learner.averaged(vae.device)
     pictures = draw(
         model.unet,
         model.text_encoder,

@@ -10,7 +10,7 @@ from sfumato.checkpoints import Card, save_folder
 from sfumato.checkpoints.card import VOCABULARY
 from sfumato.text.words import collect_words
 from sfumato.training.base import BaseRun, load_base
-from sfumato.training.data import ArtDataset, read_dataset
+from sfumato.training.data import ArtDataset
 
 
 def listed_names(data: ArtDataset) -> tuple[str, ...]:
@@ -18,16 +18,16 @@ def listed_names(data: ArtDataset) -> tuple[str, ...]:
     return tuple(sorted({record.names[0] for record in data.records if record.names}))
 
 
-def words_taught(run: BaseRun, data: ArtDataset) -> tuple[str, ...]:
+def words_taught(run: BaseRun) -> tuple[str, ...]:
     """Every word the model may have read: those of its captions, and of all names, keywords and styles of what it was taught."""
-    taught = [record for record in data.records if record.names]
+    taught = [record for record in run.data.records if record.names]
     return collect_words(
         {*run.captions, *(word for r in taught for word in (*r.names, *r.keywords)), *(r.style for r in taught)}
     )
 
 
 def settings_for(
-    run: BaseRun, data: ArtDataset, *, name: str, steps: int, guidance_scale: float, training: Mapping[str, Any]
+    run: BaseRun, *, name: str, steps: int, guidance_scale: float, training: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The content of `sfumato.json`: the model's own defaults for a picture, its vocabulary, and how it was trained."""
     side = run.config.unet.sample_size * run.vae.scale
@@ -38,7 +38,7 @@ def settings_for(
         "height": side,
         "width": side,
         "vocabulary": VOCABULARY,
-        "styles": sorted({record.style for record in data.records if record.names}),
+        "styles": sorted({record.style for record in run.data.records if record.names}),
         "training": dict(training),
     }
 
@@ -61,6 +61,19 @@ def export(
     changed the encoder; DataError for the data; OutputError when `out` can't be written.
     """
     run = load_base(config_path, run_folder, decoder_run=decoder_run)
+    return write_model(run, out, config_path, steps=steps, guidance_scale=guidance_scale, notes=notes)
+
+
+def write_model(
+    run: BaseRun,
+    out: Path | str,
+    config_path: Path | str,
+    *,
+    steps: int = 20,
+    guidance_scale: float = 3.0,
+    notes: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a run's models as they are to the folder `out`, as `export` does. Raises OutputError when it can't be written."""
     training = {
         "images": run.step * run.config.batch,
         "steps": run.step,
@@ -68,10 +81,9 @@ def export(
         "parameters": sum(p.numel() for module in (run.model, run.vae) for p in module.parameters()),
         **(notes or {}),
     }
-    data = read_dataset(run.config.data)
     name = f"sfumato-{Path(config_path).stem}"
-    settings = settings_for(run, data, name=name, steps=steps, guidance_scale=guidance_scale, training=training)
-    card = Card(settings=settings, vocabulary=listed_names(data), words=words_taught(run, data))
+    settings = settings_for(run, name=name, steps=steps, guidance_scale=guidance_scale, training=training)
+    card = Card(settings=settings, vocabulary=listed_names(run.data), words=words_taught(run))
     save_folder(
         out,
         unet=run.model.unet,

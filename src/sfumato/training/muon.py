@@ -1,6 +1,6 @@
 """Muon: momentum whose matrices are made orthogonal before they are stepped along, beside AdamW for what is no matrix."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import torch
@@ -75,41 +75,55 @@ class Muon(Optimizer):
         assert closure is None, "no one here needs the loss again"
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
-            for p in parameters:
-                p.mul_(1 - group["lr"] * group["weight_decay"])
+            if not parameters:
+                continue
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
             if group["hidden"]:
                 self._turn(parameters, group)
             else:
                 self._adam(parameters, group)
         return None
 
-    def _turn(self, parameters: Iterable[nn.Parameter], group: dict[str, Any]) -> None:
-        alike: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
+    def _states(self, parameters: Sequence[nn.Parameter], name: str) -> list[Tensor]:
+        """What is remembered of each parameter under a name; zeros at first."""
         for p in parameters:
-            assert p.grad is not None
-            state = self.state[p]
-            if not state:
-                state["momentum"] = torch.zeros_like(p)
-            momentum = state["momentum"].mul_(group["momentum"]).add_(p.grad)
-            # Nesterov's: the gradient of where momentum is about to lead. A convolution is a matrix from its window to its channels.
-            update = torch.add(p.grad, momentum, alpha=group["momentum"]).flatten(1)
-            alike.setdefault(update.shape, []).append((p, update))
-        for shape, updates in alike.items():
-            far = _LIKE_ADAM * max(shape) ** 0.5 * group["lr"]
-            for (p, _), update in zip(updates, orthogonalised(torch.stack([u for _, u in updates])), strict=True):
-                p.sub_(update.view(p.shape), alpha=far)
+            if name not in self.state[p]:
+                self.state[p][name] = torch.zeros_like(p)
+        return [self.state[p][name] for p in parameters]
 
-    def _adam(self, parameters: Iterable[nn.Parameter], group: dict[str, Any]) -> None:
+    def _turn(self, parameters: Sequence[nn.Parameter], group: dict[str, Any]) -> None:
+        gradients, momenta = [_gradient(p) for p in parameters], self._states(parameters, "momentum")
+        torch._foreach_mul_(momenta, group["momentum"])
+        torch._foreach_add_(momenta, gradients)
+        # Nesterov's: the gradient of where momentum is about to lead. A convolution is a matrix from its window to its channels.
+        updates = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
+        alike: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
+        for p, update in zip(parameters, updates, strict=True):
+            matrix = update.flatten(1)
+            alike.setdefault(matrix.shape, []).append((p, matrix))
+        for shape, pairs in alike.items():
+            far = _LIKE_ADAM * max(shape) ** 0.5 * group["lr"]
+            turned = orthogonalised(torch.stack([matrix for _, matrix in pairs])).unbind()
+            parts = [matrix.view(p.shape) for (p, _), matrix in zip(pairs, turned, strict=True)]
+            torch._foreach_add_([p for p, _ in pairs], parts, alpha=-far)
+
+    def _adam(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
-        for p in parameters:
-            assert p.grad is not None
-            state = self.state[p]
-            if not state:
-                state["step"] = torch.zeros(())
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
-            state["step"] += 1
-            steps = int(state["step"].item())
-            mean = state["exp_avg"].lerp_(p.grad, 1 - beta1)
-            square = state["exp_avg_sq"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
-            root = (square / (1 - beta2**steps)).sqrt_().add_(_EPS)
-            p.addcdiv_(mean, root, value=-group["lr"] / (1 - beta1**steps))
+        gradients = [_gradient(p) for p in parameters]
+        means, squares = self._states(parameters, "exp_avg"), self._states(parameters, "exp_avg_sq")
+        torch._foreach_lerp_(means, gradients, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+        # All step together, so the first one's count serves for all.
+        counted = self.state[parameters[0]]
+        counted["step"] = counted.get("step", torch.zeros(())) + 1
+        steps = int(counted["step"].item())
+        roots = torch._foreach_div(squares, 1 - beta2**steps)
+        torch._foreach_sqrt_(roots)
+        torch._foreach_add_(roots, _EPS)
+        torch._foreach_addcdiv_([*parameters], means, roots, -group["lr"] / (1 - beta1**steps))
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad

@@ -1,5 +1,7 @@
 """What text encoder and U-Net learn from: batches of noisy latents with captions, and the loss."""
 
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,7 +12,10 @@ from sfumato.training.base_config import BaseTrainConfig
 from sfumato.training.immiscible import nearest_noise
 from sfumato.training.run import shuffled, step_generator
 from sfumato.training.scene_set import SceneSet
-from sfumato.training.tokens import tokens_of
+from sfumato.training.tokens import caption_tokens, tokens_of
+
+Batch: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Latents and noise, `b c h w`, alphas_cumprod and timesteps, `b`, and token ids, `b max_length`."""
 
 
 class BaseModel(nn.Module):
@@ -40,37 +45,41 @@ class BaseModel(nn.Module):
 class Batches:
     """Batch of a step: latents, noise, timesteps and tokens, every scene once a pass, each time under one of its captions, drawn anew.
 
-    Latents and tokens lie on the device, where noise is drawn too.
+    The first steps, as many as the config's `halved` says, are of pictures of half the side, four times as many. Latents and tokens lie on
+    the device, where noise is drawn too. `tokens` are those of the captions, where they are known.
     """
 
     def __init__(
-        self, scenes: SceneSet, tokenizer: Tokenizer, config: BaseTrainConfig, device: torch.device | str = "cpu"
+        self,
+        scenes: SceneSet,
+        tokenizer: Tokenizer,
+        config: BaseTrainConfig,
+        device: torch.device | str = "cpu",
+        tokens: Tensor | None = None,
     ) -> None:
         self.config = config
         self.device = torch.device(device)
         self.latents = scenes.latents.to(device)
-        # One id row for each caption, small integers: there may be hundreds of thousands.
-        self.tokens = torch.stack(
-            [
-                torch.tensor([tokenizer.encode(text).ids for text in texts], dtype=torch.int32)
-                for texts in scenes.captions
-            ]
-        ).to(device)
+        self.halves = None if scenes.halves is None else scenes.halves.to(device)
+        self.tokens = (caption_tokens(tokenizer, scenes.captions) if tokens is None else tokens).to(device)
         self.empty = tokens_of(tokenizer, [""])[0].to(device)
         schedule = config.noise.schedule()
         self.alphas_cumprod, self.sigmas = schedule.alphas_cumprod.to(device), schedule.sigmas.to(device)
 
-    def __call__(self, step: int, done: float = 0.0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def __call__(self, step: int, done: float = 0.0) -> Batch:
         """Latents, noise, signal, timesteps and tokens of a step; `done` is the share of the run behind it."""
         config, device = self.config, self.device
         generator = step_generator(config.seed, step, "batch", device)
-        rows = shuffled(len(self.latents), step * config.batch, config.batch, config.seed).to(device)
-        chance = torch.rand((2, config.batch), generator=generator, device=device)
+        known, count, halved = self.latents, config.batch, False
+        if self.halves is not None and done < config.halved:
+            known, count, halved = self.halves, 4 * config.batch, True
+        rows = shuffled(len(known), step * count, count, config.seed).to(device)
+        chance = torch.rand((2, count), generator=generator, device=device)
         wordings = (chance[1] * self.tokens.shape[1]).long()
         tokens = self.tokens[rows, wordings].long()
         tokens = torch.where((chance[0] < config.guidance_dropout)[:, None], self.empty, tokens)
-        timesteps = config.noise.draw(config.batch, self.sigmas, generator, done)
-        latents = self.latents[rows].float()
+        timesteps = config.noise.draw(count, self.sigmas, generator, done, halved=halved)
+        latents = known[rows].float()
         noise = torch.randn(latents.shape, generator=generator, device=device)
         if config.immiscible:
             noise = nearest_noise(latents, noise)

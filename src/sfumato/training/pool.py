@@ -6,6 +6,7 @@ the art goes to them as one file that they map into memory, and what comes back 
 
 import contextlib
 import multiprocessing
+import os
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _AHEAD = 4  # orders under way for each process
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +93,7 @@ class ScenePool:
                         "files (TMPDIR names another), or set workers = 0."
                     ) from error
                 described = [(maker.mix, maker.seed, maker.rows) for maker in self.makers]
-                self._executor = opening.enter_context(
+                executor = opening.enter_context(
                     ProcessPoolExecutor(
                         self.workers,
                         # A fresh process each: a copy of this one would hold locks of threads and a GPU that it does not have.
@@ -100,6 +102,10 @@ class ScenePool:
                         initargs=(folder / "art.npy", self.makers[0].data.records, described),
                     )
                 )
+                with _one_thread_each():
+                    for _ in range(self.workers):  # they are made as work comes in, and inherit what is set then
+                        executor.submit(_nothing)
+                self._executor = executor
                 self._open = opening.pop_all()
         return self
 
@@ -131,6 +137,24 @@ class ScenePool:
         finally:
             for future in under_way:
                 future.cancel()
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that are made inside the block have numpy's library of matrices compute in one thread: there is one of them for each core."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _nothing() -> None: ...
 
 
 # Of a process of the pool: what it composes with.

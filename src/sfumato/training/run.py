@@ -49,17 +49,35 @@ def plain_weights(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
 
 
+def is_under_way(run: Path | str) -> bool:
+    """Whether another process trains in a run's folder at the moment."""
+    lock = Path(run) / _LOCK
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
 class RunFolder:
     """The folder of one run of training.
 
     `inputs` are hashes of what the run learns from besides its config (dataset, autoencoder …), by name: a checkpoint made with others is
     refused, one that recorded none is taken as it is. The folder is made by `begin`, and is from then to `end` this process's alone: two that
-    train in one folder would mix their checkpoints. To read a run, it is left as it is.
+    train in one folder would mix their checkpoints. To read a run, it is left as it is. `until` is the time (as `time.time` tells it) when the
+    run's steps end, whatever the config says of minutes.
     """
 
-    def __init__(self, path: Path | str, config: RunConfig, inputs: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, path: Path | str, config: RunConfig, inputs: Mapping[str, str] | None = None, until: float | None = None
+    ) -> None:
         self.path = Path(path)
         self.config = config
+        self.until = until
+        # Seconds that the steps of all starts may take, 0 for no limit.
+        self._seconds = 60 * config.minutes
         self.inputs = dict(inputs or {})
         self._recorded: Mapping[str, str] = {}
         self._lock = FileLock(self.path / _LOCK)
@@ -130,6 +148,8 @@ class RunFolder:
     def start(self, step: int) -> None:
         """Begin to count the time that steps take, from `step` on."""
         self._started = time.monotonic()
+        if self.until is not None:
+            self._seconds = max(self._before + self.until - time.time(), 1e-3)
         self._last_line = (step, 0.0, 0.0)
 
     @property
@@ -141,9 +161,8 @@ class RunFolder:
         return 0.0 if self._started is None else time.monotonic() - self._started
 
     def share(self, step: int) -> float:
-        """The share of the run that is behind it after so many steps, from 0 to 1: of its steps or its minutes, whichever is further."""
-        minutes = self.config.minutes
-        return min(1.0, max(step / self.config.steps, self.spent / (60 * minutes) if minutes else 0.0))
+        """The share of the run that is behind it after so many steps, from 0 to 1: of its steps or its time, whichever is further."""
+        return min(1.0, max(step / self.config.steps, self.spent / self._seconds if self._seconds else 0.0))
 
     def save(self, step: int, **state: Any) -> None:
         """Write the checkpoint of `step`, whole or not at all. Raises OutputError when it can't be written."""
@@ -176,8 +195,8 @@ class RunFolder:
                 f"can't write {log}: {error.strerror or error}; the last checkpoint is good: make room and go on."
             ) from error
         left = (self.config.steps - step) * self.config.batch / max(rate, 1e-9)
-        if self.config.minutes:
-            left = max(0.0, min(left, 60 * self.config.minutes - self.spent))
+        if self._seconds:
+            left = max(0.0, min(left, self._seconds - self.spent))
         shown = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
         return f"step {step}/{self.config.steps}  {rate:.1f} images/s  {left / 60:.1f} min left  {shown}"
 

@@ -16,6 +16,11 @@ def tokens_of(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
     return torch.tensor([tokenizer.encode(text).ids for text in texts])
 
 
+def caption_tokens(tokenizer: Tokenizer, captions: Iterable[Sequence[str]]) -> Tensor:
+    """Token ids of the wordings of scenes, `scenes wordings max_length`: small integers, since there may be a million."""
+    return torch.tensor([[tokenizer.encode(text).ids for text in wordings] for wordings in captions], dtype=torch.int32)
+
+
 def tokenizer_for(texts: Iterable[str], sizes: TextSizes) -> Tokenizer:
     """CLIP's tokenizer reduced to what these texts need, and shortened."""
     # No token reaches over a space, so a text needs what its words need; a million captions are made of a few thousand.

@@ -197,8 +197,16 @@ def load_vae(run: Path | str) -> AutoencoderKL:
     return vae.eval()
 
 
-def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str], None] = print) -> Path:
+def train(
+    config_path: Path | str,
+    out: Path | str,
+    *,
+    until: float | None = None,
+    progress: Callable[[str], None] = print,
+) -> Path:
     """Train an autoencoder as the config says, in the run folder `out`, going on from its last checkpoint if it has one.
+
+    `until` is the time when it ends (see `RunFolder`).
 
     Leaves `vae.pt`, `log.jsonl` and sheets (art above its reconstruction) there and returns the path of `vae.pt`.
     Raises TrainingError for a config or folder that can't be used or a loss that is not finite, DataError for the data, OutputError when
@@ -219,7 +227,7 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
         raise TrainingError(
             f"{config.data} has pictures of {data.size} px, expected a multiple of {vae.scale}; mend it."
         )
-    folder = RunFolder(out, config, inputs)
+    folder = RunFolder(out, config, inputs, until)
     state = folder.begin()
     vae = vae.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     if config.decoder_only:
@@ -242,6 +250,15 @@ def train(config_path: Path | str, out: Path | str, *, progress: Callable[[str],
     step_module = _Step(vae, config)
     compute = torch.compile(step_module, dynamic=False) if config.compile else step_module
     latent_shape = (config.batch, vae.config.latent_channels, data.size // vae.scale, data.size // vae.scale)
+
+    if config.compile:  # before the run's time is counted
+        blank = torch.zeros((config.batch, 3, data.size, data.size), device=device)
+        with arithmetic(config, device):
+            loss = compute(
+                blank.contiguous(memory_format=torch.channels_last), torch.zeros(latent_shape, device=device)
+            )
+        loss.backward()
+        optimizer.zero_grad(set_to_none=True)
 
     with ScenePool(batches.makers, config.workers) as pool:
         pictures = batches.since(first, pool)

@@ -171,14 +171,15 @@ def recolour(rgba: "NDArray[np.uint8]", colour: str) -> "NDArray[np.uint8] | Non
 
     Shading stays: lightness and chroma move as a whole. None where the result would not be called by that colour.
     """
-    lab = oklab(rgba[..., :3])
-    lightness, chroma, hue = _lch(lab)
-    turn = _turn_of(lightness, chroma, hue, rgba[..., 3] > 127)
+    seen = rgba[..., 3] > 0  # half of a drawing is nothing: its pixels are left out of the arithmetic
+    rgb, alpha = rgba[seen][:, :3], rgba[seen][:, 3]
+    lightness, chroma, hue = _lch(oklab(rgb))
+    turn = _turn_of(lightness, chroma, hue, alpha > 127)
     if turn is None:
         return None
     to_lightness, to_chroma, to_hue = TYPICAL[colour]
     # Half-transparent pixels of an edge move with the pixels they border on.
-    moved = turn.moved | ((rgba[..., 3] > 0) & (rgba[..., 3] <= 127))
+    moved = turn.moved | (alpha <= 127)
     middle = lightness[turn.moved].mean()
     new_lightness = to_lightness + 0.85 * (lightness - middle)
     if turn.hue is None:
@@ -189,5 +190,5 @@ def recolour(rgba: "NDArray[np.uint8]", colour: str) -> "NDArray[np.uint8] | Non
     angle = np.deg2rad(to_hue + off)
     turned = np.stack([new_lightness, new_chroma * np.cos(angle), new_chroma * np.sin(angle)], axis=-1)
     out = rgba.copy()
-    out[..., :3] = np.where(moved[..., None], from_oklab(turned), rgba[..., :3])
+    out[seen, :3] = np.where(moved[:, None], from_oklab(turned), rgb)
     return out if dominant_colour(out) == colour else None
