@@ -232,7 +232,7 @@ def train(
     if ahead is None:
         tokenizer = _tokenizer(data, scenes.captions, config)
         learner = Learner(config, tokenizer, device, state, folder.checkpoint)
-        learner.warm_up()
+        learner.warm_up(progress)
     else:
         tokenizer, learner = ahead.tokenizer, ahead.learner
     folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
@@ -287,7 +287,7 @@ def _meanwhile(
         captions = [wordings for part in composed for wordings in part.captions]
         tokenizer = _tokenizer(data, captions, config)
         learner = Learner(config, tokenizer, device)
-        learner.warm_up()
+        learner.warm_up(progress)
         ahead = _Ahead(composed, tokenizer, caption_tokens(tokenizer, captions), learner)
     progress(f"waiting for the autoencoder that is being trained in {config.vae}")
     while is_under_way(config.vae):

@@ -88,6 +88,7 @@ class BaseTrainConfig(RunConfig):
     folder of the autoencoder; with `start_from`, a model folder, the run goes on from that model, autoencoder included.
     For the first `halved` share of the run, what captions mean is learned on pictures of half the side, four times as many a step: as much
     work, and counted as one. Source: Rombach et al. 2022, whose model learned at 256 px before 512.
+    `graphs` records the network's part of a step as a CUDA graph, where the processor is slower at starting kernels than the GPU at them.
     `optimizer` "muon" learned faster here and costs a third more time a step (`muon`).
     `min_snr` is the gamma of min-SNR weighting, and `immiscible` gives each picture of a batch the noise nearest to it (see `objective`
     and `immiscible`). `prompts` are the sheet's.
@@ -100,6 +101,7 @@ class BaseTrainConfig(RunConfig):
     scenes: int = 20000
     captions: int = 4
     halved: float = 0.0
+    graphs: bool = False
     mix: SceneMix = field(default_factory=SceneMix)
     text: TextSizes = TextSizes()
     noise: NoiseLevels = NoiseLevels()

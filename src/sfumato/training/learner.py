@@ -1,11 +1,11 @@
 """What a base run trains: the networks, their average and their optimizer, on a device, compiled where the config says so."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.text import Tokenizer
 from sfumato.training.average import MovingAverage
@@ -56,24 +56,49 @@ class Learner:
                 self.optimizer.load_state_dict(state["optimizer"])
             self.first = state["step"]
         self._compute = torch.compile(self.model, dynamic=False) if config.compile else self.model
+        # By the number of pictures in a batch: the network's way there and back as a recorded graph.
+        self._recorded: dict[int, Callable[..., Tensor]] = {}
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss of a batch."""
+        if recorded := self._recorded.get(len(batch[0])):
+            return recorded(*batch)
         with arithmetic(self.config, self.device):
             return self._compute(*batch)
 
-    def warm_up(self) -> None:
-        """Have the compiler do its work for every size of batch the run will meet; nothing is learned."""
-        if not self.config.compile:
+    def warm_up(self, progress: Callable[[str], None] = print) -> None:
+        """Have compiler and recorder do their work for every size of batch the run will meet; nothing is learned.
+
+        A step that can't be recorded is taken as it is: that is told to `progress`.
+        """
+        if not (self.config.compile or self._records):
             return
-        empty = tokens_of(self.tokenizer, [""]).to(self.device)
-        side = self.config.unet.sample_size
-        for count, length in ((4 * self.config.batch, side // 2), (self.config.batch, side)):
-            if length == side or self.config.halved:
-                latents = torch.zeros((count, self.config.unet.in_channels, length, length), device=self.device)
-                half = torch.full((count,), 0.5, device=self.device)
-                self.loss((latents, latents, half, 1000 * half, empty.expand(count, -1).contiguous())).backward()
-        self.optimizer.zero_grad(set_to_none=True)
+        side, batch = self.config.unet.sample_size, self.config.batch
+        sizes = ((4 * batch, side // 2),) if self.config.halved else ()
+        for count, length in (*sizes, (batch, side)):
+            blank = self._blank(count, length)
+            self.loss(blank).backward()
+            self.optimizer.zero_grad(set_to_none=True)
+            if self._records:
+                try:
+                    step = _Step(self._compute, self.model, self.config, self.device)
+                    recorded: Any = torch.cuda.make_graphed_callables(step, blank, allow_unused_input=True)
+                    self._recorded[count] = recorded
+                except RuntimeError as error:
+                    progress(f"steps of {count} pictures are not recorded as a CUDA graph: {error}")
+                self.optimizer.zero_grad(set_to_none=True)
+
+    @property
+    def _records(self) -> bool:
+        return self.config.graphs and self.device.type == "cuda"
+
+    def _blank(self, count: int, length: int) -> Batch:
+        """A batch like those of the run: no two of its tensors are one, or the compiler would take that for granted."""
+        shape = (count, self.config.unet.in_channels, length, length)
+        tokens = tokens_of(self.tokenizer, [""]).to(self.device).expand(count, -1).contiguous()
+        latents, noise = torch.zeros(shape, device=self.device), torch.zeros(shape, device=self.device)
+        signal, timesteps = (torch.full((count,), value, device=self.device) for value in (0.5, 500.0))
+        return latents, noise, signal, timesteps, tokens
 
     def checkpoint(self) -> dict[str, Any]:
         """What a checkpoint holds of it, besides the optimizer."""
@@ -84,3 +109,19 @@ class Learner:
         model = BaseModel(self.config.unet, text_config(self.config.text, self.tokenizer)).eval()
         model.load_state_dict(self.average.weights)
         return model.to(device)
+
+
+class _Step(nn.Module):
+    """A batch's loss, in the config's arithmetic, as a module that CUDA graphs are recorded of. Its parameters are the model's."""
+
+    def __init__(
+        self, compute: Callable[..., Tensor], model: BaseModel, config: BaseTrainConfig, device: torch.device
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._how = (compute, config, device)
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        compute, config, device = self._how
+        with arithmetic(config, device):
+            return compute(*batch)

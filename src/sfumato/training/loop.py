@@ -29,8 +29,8 @@ def run_steps(
     """Take the steps from `first` to the end of the folder's config: till its images are drawn or its minutes spent.
 
     `loss_at` gives a step's loss, `after_step` is called when its update is done, `state` is what a checkpoint holds besides the step
-    and the optimizer, `saved` is called when one is written, and `show` looks at the model after so many steps and returns what it measured. However it ends, others may then
-    begin in the folder.
+    and the optimizer, `saved` is called when one is written, and `show` looks at the model after so many steps and returns what it measured.
+    However it ends, others may then begin in the folder.
     Raises TrainingError when a loss or a gradient is not finite. On a CPU that is before the step is taken; a GPU is not kept waiting for
     an answer at each step, so there it is before the next line, checkpoint or look: the last checkpoint stays good either way.
     """

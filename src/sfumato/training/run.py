@@ -203,7 +203,7 @@ class RunFolder:
 
 # What may change between two starts without changing what is trained, or is changed on purpose to make a run longer or shorter.
 _MAY_CHANGE = frozenset({
-    "images", "minutes", "threads", "device", "workers", "compile", "log_every", "save_every", "show_every"
+    "images", "minutes", "threads", "device", "workers", "compile", "graphs", "log_every", "save_every", "show_every"
 })  # fmt: skip
 
 
@@ -217,7 +217,7 @@ def _as_of_now(recorded: Any, config: RunConfig) -> dict[str, Any]:
     """A recorded config as it would be recorded now: keys that it was written too early to have are at their defaults."""
     if not isinstance(recorded, dict):
         return {}
-    given = _without_none(recorded) | {key: getattr(config, key) for key in _MAY_CHANGE}
+    given = _without_none(recorded) | {key: getattr(config, key) for key in _MAY_CHANGE if hasattr(config, key)}
     try:
         return _comparable(parse(given, type(config), "the checkpoint"))
     except SfumatoError:  # a config of another kind of run

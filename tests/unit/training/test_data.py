@@ -178,8 +178,8 @@ class _Threads:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def map(self, work, items, chunksize: int):
-        return map(work, items)
+    def map(self, work, *items, chunksize: int):
+        return map(work, *items)
 
 
 @pytest.mark.slow

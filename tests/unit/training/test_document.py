@@ -19,7 +19,12 @@ from sfumato.training.vae import VAETrainConfig
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs/training.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", DOCUMENT, re.DOTALL)
-LINES = [re.sub(r"^python3 -m sfumato", "sfumato", line) for block in BLOCKS for line in block.splitlines()]
+# An argument of a script stands for a time of day.
+LINES = [
+    re.sub(r"^python3 -m sfumato", "sfumato", line).replace('"$1"', "14:05:00")
+    for block in BLOCKS
+    for line in block.splitlines()
+]
 COMMANDS = [line for line in LINES if line.startswith("sfumato ")]
 
 
@@ -45,12 +50,13 @@ def test_commands_parse(line: str):
 def test_all_stages_are_told_in_order():
     stages = [" ".join(line.split()[1:3]) for line in COMMANDS]
     for start in (i for i, line in enumerate(COMMANDS) if line.startswith("sfumato train vae")):
-        assert stages[start - 1 : start + 3] == ["data build", "train vae", "train base", "train export"]
+        assert stages[start - 1 : start + 2] == ["data build", "train vae", "train base"]
+        assert "--export" in COMMANDS[start + 1] or stages[start + 2] == "train export"
 
 
 def test_configs_that_are_named_are_there():
     named = {line.split()[3] for line in COMMANDS if line.startswith("sfumato train")}
-    for name in named - {"runs/base-256.toml"}:
+    for name in named:
         assert config_path(name).parent.name == "configs"
 
 
@@ -63,16 +69,6 @@ def test_keys_that_are_told_of_are_keys():
     told = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", DOCUMENT, re.MULTILINE))))
     assert len(told) > 12
     assert told <= keys(BaseTrainConfig) | keys(VAETrainConfig)
-
-
-def test_copy_of_a_config_differs_in_its_minutes(tmp_path: Path):
-    (tmp_path / "src").symlink_to(ROOT / "src")
-    subprocess.run(["bash", "-ec", block_with("mkdir -p runs\nsed")], cwd=tmp_path, check=True)
-    ours, theirs = (
-        read_config(tmp_path / "runs/base-256.toml", BaseTrainConfig),
-        read_config("base-256", BaseTrainConfig),
-    )
-    assert (ours.minutes, theirs.minutes) == (11, 20)
 
 
 def test_model_comes_back_as_it_left(tmp_path: Path):
@@ -98,11 +94,12 @@ def test_model_comes_back_as_it_left(tmp_path: Path):
     assert back == {p.relative_to(model): p.read_bytes() for p in model.glob("**/*") if p.is_file()}
 
 
-def test_script_that_is_written_is_the_script(tmp_path: Path):
-    block = block_with("cat > runs/all.sh")
+def test_scripts_that_are_written_are_scripts(tmp_path: Path):
+    block = block_with("cat > runs/base.sh")
     (tmp_path / "runs").mkdir()
     subprocess.run(["bash", "-ec", block[block.index("cat >") :]], cwd=tmp_path, check=True)
-    subprocess.run(["bash", "-n", "runs/all.sh"], cwd=tmp_path, check=True)
-    written = (tmp_path / "runs/all.sh").read_text().splitlines()
-    assert written[0] == "set -e"
-    assert all(line.startswith("python3 -m sfumato ") for line in written[1:])
+    for name in ("vae", "base"):
+        subprocess.run(["bash", "-n", f"runs/{name}.sh"], cwd=tmp_path, check=True)
+        written = (tmp_path / f"runs/{name}.sh").read_text().splitlines()
+        assert written[0] == "set -e"
+        assert written[-1].startswith(f"python3 -m sfumato train {name} ")

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from sfumato.errors import DataError
 from sfumato.files import write_whole
@@ -30,6 +31,8 @@ _FEWEST_STYLES = 2
 _FEW_ENOUGH_FOR_ONE_PROCESS = 64
 _MOST_WORKERS = 16
 _SHEET_COLUMNS = 32
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,16 +137,22 @@ def _concepts(naming: Naming, art: dict[Source, tuple[Drawing, ...]], styles: It
     return [Concept(name.name, drawn[code]) for code, name in naming.names.items()]
 
 
+def _workers(wanted: int | None, pictures: int) -> int:
+    """How many processes so many pictures are worth: as many as are wanted, by default one a core."""
+    return 1 if pictures < _FEW_ENOUGH_FOR_ONE_PROCESS else wanted or min(os.cpu_count() or 1, _MOST_WORKERS)
+
+
 def _draw(drawing: Drawing, *, size: int, margin: float, quality: int | None) -> bytes:
     return encode(render(drawing, size, margin=margin), quality)
 
 
-def _draw_all(drawings: Sequence[Drawing], draw: Callable[[Drawing], bytes], workers: int) -> list[bytes]:
-    if workers == 1 or len(drawings) < _FEW_ENOUGH_FOR_ONE_PROCESS:
-        return [draw(drawing) for drawing in drawings]
+def _all_done(work: Callable[..., _Made], *parts: Sequence[Any], workers: int, chunk: int = 1) -> list[_Made]:
+    """What the work makes of each part, in order; by processes, where there are many pictures in them."""
+    if workers == 1:
+        return list(map(work, *parts))
     # spawn: a fork would copy the threads' locks of whatever the caller has running
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(draw, drawings, chunksize=16))
+        return list(pool.map(work, *parts, chunksize=chunk))
 
 
 def build(
@@ -193,14 +202,14 @@ def build(
     counts: list[SourceCount] = []
     draw = partial(_draw, size=size, margin=margin, quality=quality)
     for source, drawings in art.items():
-        pictures += _draw_all(drawings, draw, workers or min(os.cpu_count() or 1, _MOST_WORKERS))
+        pictures += _all_done(draw, drawings, workers=_workers(workers, len(drawings)), chunk=16)
         counts.append(_count(source, records))
         progress(
             f"{source.package}@{source.version}: {counts[-1].pictures} pictures ({counts[-1].taught} taught), "
             f"{source.style} style, {source.licence}"
         )
     files = write_pictures(out / f"art-{size}.safetensors", pictures, records, size=size, shard_mb=shard_mb)
-    sheets = _write_sheets(out, pictures, records, size)
+    sheets = _write_sheets(out, pictures, records, size, _workers(workers, len(pictures)))
     report = BuildReport(
         files=files,
         sheets=sheets,
@@ -248,20 +257,27 @@ def _count(source: Source, records: Sequence[Record]) -> SourceCount:
     )
 
 
-def _write_sheets(out: Path, pictures: Sequence[bytes], records: Sequence[Record], size: int) -> tuple[Path, ...]:
+def _write_sheets(
+    out: Path, pictures: Sequence[bytes], records: Sequence[Record], size: int, workers: int
+) -> tuple[Path, ...]:
     """A contact sheet for each style that is taught, things in one order in all; what is held out is marked with an asterisk."""
     paths: list[Path] = []
+    shown: list[list[bytes]] = []
+    labels: list[list[str]] = []
     for style in dict.fromkeys(record.style for record in records if record.names):
-        shown = sorted(
+        rows = sorted(
             (i for i, record in enumerate(records) if record.names and record.style == style),
             key=lambda i: records[i].names[0].lower(),
         )
-        labels = [("*" if records[i].split == "held_out" else "") + records[i].names[0] for i in shown]
         paths.append(out / f"art-{size}-{style}.png")
-        write_sheet(
-            paths[-1], [over_white(decode(pictures[i])) for i in shown], labels, columns=_SHEET_COLUMNS, side=64
-        )
+        shown.append([pictures[i] for i in rows])
+        labels.append([("*" if records[i].split == "held_out" else "") + records[i].names[0] for i in rows])
+    _all_done(_write_sheet, paths, shown, labels, workers=min(workers, max(1, len(paths))))
     return tuple(paths)
+
+
+def _write_sheet(path: Path, pictures: Sequence[bytes], labels: Sequence[str]) -> None:
+    write_sheet(path, [over_white(decode(picture)) for picture in pictures], labels, columns=_SHEET_COLUMNS, side=64)
 
 
 def _as_json(report: BuildReport) -> bytes:
