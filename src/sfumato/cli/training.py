@@ -8,9 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from sfumato.cli.terminal import say
+from sfumato.errors import SfumatoError
 
 data = typer.Typer(help="The art that the bundled model learns from.", no_args_is_help=False)
 train = typer.Typer(help="Train the parts of the bundled model.", no_args_is_help=False)
+
+GUIDANCE = 3.0
 
 Config = Annotated[str, typer.Argument(help="A TOML file, or the name of a config in the package.")]
 RunFolder = Annotated[
@@ -18,25 +21,27 @@ RunFolder = Annotated[
 ]
 
 
-def _next(clock: str | None) -> float | None:
-    """When a clock here next shows so."""
+def _nearest(clock: str | None) -> float | None:
+    """When a clock here shows so, the time nearest to now: what has just passed is not tomorrow's."""
     if clock is None:
         return None
     try:
         time = datetime.time.fromisoformat(clock)
     except ValueError as error:
         raise typer.BadParameter(f"{clock} is no time of day, expected HH:MM or HH:MM:SS") from error
-    now = datetime.datetime.now()
-    then = datetime.datetime.combine(now.date(), time)
-    return (then if then > now else then + datetime.timedelta(days=1)).timestamp()
+    if time.tzinfo is not None:
+        raise typer.BadParameter(f"{clock} names a time zone, expected HH:MM or HH:MM:SS of this machine's clock")
+    now, day = datetime.datetime.now(), datetime.timedelta(days=1)
+    today = datetime.datetime.combine(now.date(), time)
+    return min((today - day, today, today + day), key=lambda then: abs(then - now)).timestamp()
 
 
 Until = Annotated[
     Any,
     typer.Option(
         metavar="HH:MM:SS",
-        parser=_next,
-        help="End at this time of day, the learning rate's decay included, whatever the config says of minutes.",
+        parser=_nearest,
+        help="Take the last step at this time of day, the learning rate's decay before it, whatever the config says of minutes.",
     ),
 ]
 
@@ -141,20 +146,37 @@ def train_base(
         Path | None,
         typer.Option("--export", metavar="FOLDER", help="Write the model there as well, at each checkpoint."),
     ] = None,
-    guidance: Annotated[float, typer.Option(help="Guidance that a model written there recommends.")] = 3.0,
+    guidance: Annotated[
+        float | None, typer.Option(help=f"Guidance that a model written there recommends. (default: {GUIDANCE:g})")
+    ] = None,
     until: Until = None,
 ) -> None:
     """Train text encoder and U-Net together. Prints the path of what they leave."""
     from sfumato.training.base import BaseRun
     from sfumato.training.base import train as run
+    from sfumato.training.start import is_model
+
+    failed: SfumatoError | None = None
 
     def write(so_far: BaseRun) -> None:
         from sfumato.training.export import write_model
 
-        if model is not None:
-            write_model(so_far, model, config, guidance_scale=guidance)
+        nonlocal failed
+        assert model is not None
+        try:
+            write_model(so_far, model, config, guidance_scale=guidance or GUIDANCE)
+            failed = None
+        except SfumatoError as error:  # the training is worth more than this copy of it
+            failed = error
+            say(f"the model was not written: {error}")
 
+    if model is None and guidance is not None:
+        raise typer.BadParameter("--guidance is what a model written by --export recommends; give both")
+    if model is not None and model.exists() and not is_model(model):
+        raise typer.BadParameter(f"{model} is there and holds no model; choose another folder for --export")
     print(run(config, out, at_checkpoint=write if model else None, until=until, progress=say))
+    if failed is not None:
+        raise failed
 
 
 @train.command()
@@ -169,7 +191,7 @@ def export(
         typer.Option("--decoder", metavar="FOLDER", help="A later run of the autoencoder's decoder, to take instead."),
     ] = None,
     steps: Annotated[int, typer.Option(help="Steps that the model recommends.")] = 20,
-    guidance: Annotated[float, typer.Option(help="Guidance that the model recommends.")] = 3.0,
+    guidance: Annotated[float, typer.Option(help="Guidance that the model recommends.")] = GUIDANCE,
 ) -> None:
     """Write a base run as a model folder that diffusers opens too. Prints its path."""
     from sfumato.training.export import export as write

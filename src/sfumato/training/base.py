@@ -1,26 +1,26 @@
 """`sfumato train base`: the text encoder and the U-Net, together, on latents that are encoded once."""
 
 import json
-import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sfumato.errors import TrainingError
 from sfumato.files import write_whole
 from sfumato.models import AutoencoderKL
 from sfumato.text import Tokenizer
+from sfumato.training.ahead import Awaited, make_ready
 from sfumato.training.base_config import BaseTrainConfig
 from sfumato.training.config import read_config
 from sfumato.training.data import ArtDataset, read_dataset
 from sfumato.training.data.scenes import SceneMaker
 from sfumato.training.data.sheet import write_sheet
-from sfumato.training.device import arithmetic, device_of
+from sfumato.training.device import device_of
 from sfumato.training.latents import LatentStatistics, normalise, statistics_of
 from sfumato.training.learner import Learner
 from sfumato.training.loop import run_steps
@@ -28,9 +28,9 @@ from sfumato.training.objective import BaseModel, Batches
 from sfumato.training.pool import Composed, Order, compose
 from sfumato.training.run import RunFolder, is_under_way
 from sfumato.training.samples import draw
-from sfumato.training.scene_set import SceneSet, compose_scenes, scene_set
+from sfumato.training.scene_set import SceneSet, scene_set
 from sfumato.training.storage import taking_in, vocabulary_sha256, weights_sha256
-from sfumato.training.tokens import caption_tokens, text_config, tokenizer_for, tokens_of
+from sfumato.training.tokens import text_config, tokenizer_of_run, tokens_of
 from sfumato.training.vae import load_vae
 
 # The parts of the autoencoder that latents come through.
@@ -38,7 +38,6 @@ _MAKES_LATENTS = ("encoder.", "quant_conv.")
 _SCALING = "scaling.json"
 # Scenes whose latents' mean and variance are brought to zero and one.
 _MEASURED = 1024
-_LOOK_AGAIN = 0.5  # seconds until it is looked again whether the autoencoder is ready
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,14 +49,10 @@ class _Source:
     vae: AutoencoderKL
     vae_sha256: str
 
-    def folder(self, out: Path | str, config: BaseTrainConfig, until: float | None = None) -> RunFolder:
-        """The run's folder, which holds the run to art and autoencoder."""
-        return RunFolder(out, config, {"autoencoder": self.vae_sha256, "dataset": self.data.sha256}, until)
 
-
-def _source(config: BaseTrainConfig, data: ArtDataset) -> _Source:
+def _source(config: BaseTrainConfig, maker: SceneMaker) -> _Source:
     """What a run is made of, seen to fit. Raises TrainingError."""
-    maker = SceneMaker(data, config.mix, config.seed)
+    data = maker.data
     vae = load_vae(config.vae or config.start_from or "")
     side, channels = config.unet.sample_size * vae.scale, vae.config.latent_channels
     if data.size != side or config.unet.in_channels != channels:
@@ -86,9 +81,8 @@ def _scale_latents(
     statistics = _kept_statistics(file, source.vae_sha256)
     if statistics is None:
         scenes = composed or [compose(source.maker, Order(first=0, count=min(config.scenes, _MEASURED)))]
-        pictures = np.concatenate([part.pixels for part in scenes[: -(-_MEASURED // len(scenes[0].pixels))]])[
-            :_MEASURED
-        ]
+        few = islice(scenes, -(-_MEASURED // len(scenes[0].pixels)))
+        pictures = np.concatenate([part.pixels for part in few])[:_MEASURED]
         statistics = statistics_of(source.vae.to(device), torch.from_numpy(pictures))
         content = {"autoencoder": source.vae_sha256, **asdict(statistics)}
         write_whole(file, json.dumps(content, indent=2).encode(), overwrite=True)
@@ -112,9 +106,9 @@ def _scenes(
     config: BaseTrainConfig,
     folder: RunFolder,
     progress: Callable[[str], None],
-    composed: Iterable[Composed] | None = None,
+    composed: deque[Composed] | None = None,
 ) -> SceneSet:
-    """The run's scenes, as latents; from `composed`, where they have been composed before."""
+    """The run's scenes, as latents; of `composed`, where they have been composed before, which is emptied."""
     known_as = source.vae_sha256 if statistics is None else f"{source.vae_sha256} {statistics}"
     return scene_set(
         source.vae,
@@ -126,17 +120,16 @@ def _scenes(
         workers=config.workers,
         autoencoder=known_as,
         halved=config.halved > 0,
-        composed=composed,
+        composed=None if composed is None else _taken_out(composed),
     )
 
 
-def _tokenizer(data: ArtDataset, captions: Iterable[Iterable[str]], config: BaseTrainConfig) -> Tokenizer:
-    """The tokenizer that captions and all taught names need."""
-    taught = (name for record in data.records for name in record.names)
-    return tokenizer_for({*taught, *(text for wordings in captions for text in wordings)}, config.text)
+def _taken_out(parts: deque[Composed]) -> Iterator[Composed]:
+    while parts:
+        yield parts.popleft()
 
 
-def _all_of(captions: Iterable[Iterable[str]]) -> tuple[str, ...]:
+def _distinct(captions: Iterable[Iterable[str]]) -> tuple[str, ...]:
     return tuple(sorted({text for wordings in captions for text in wordings}))
 
 
@@ -163,8 +156,8 @@ def load_base(config_path: Path | str, out: Path | str, *, decoder_run: Path | s
     config = read_config(config_path, BaseTrainConfig)
     if not RunFolder(out, config).checkpoint.exists():
         raise TrainingError(f"no checkpoint in {out}; train it first: sfumato train base CONFIG.")
-    source = _source(config, read_dataset(config.data))
-    folder = source.folder(out, config)
+    source = _source(config, SceneMaker(read_dataset(config.data), config.mix, config.seed))
+    folder = RunFolder(out, config, {"autoencoder": source.vae_sha256, "dataset": source.data.sha256})
     state = folder.load()
     assert state is not None
     later = None if decoder_run is None else _with_decoder(source.vae, decoder_run)
@@ -172,7 +165,7 @@ def load_base(config_path: Path | str, out: Path | str, *, decoder_run: Path | s
     if later is not None and statistics is not None:
         normalise(later, statistics)
     scenes = _scenes(source, statistics, config, folder, print)
-    tokenizer = _tokenizer(source.data, scenes.captions, config)
+    tokenizer = tokenizer_of_run(source.data, scenes.captions, config.text)
     folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
     model = BaseModel(config.unet, text_config(config.text, tokenizer))
     with taking_in(folder.checkpoint):
@@ -183,7 +176,7 @@ def load_base(config_path: Path | str, out: Path | str, *, decoder_run: Path | s
         tokenizer=tokenizer,
         config=config,
         step=state["step"],
-        captions=_all_of(scenes.captions),
+        captions=_distinct(scenes.captions),
         data=source.data,
     )
 
@@ -211,88 +204,59 @@ def train(
     """Train text encoder and U-Net as the config says, in the run folder `out`, going on from its last checkpoint if it has one.
 
     Leaves the checkpoint, `log.jsonl` and sheets of the config's prompts there; returns the folder, for `export`. `at_checkpoint` is given
-    the run as it is, each time it is saved; `until` is the time when it ends (see `RunFolder`). Where the autoencoder is being trained by another process at the moment, scenes are composed and
-    the networks compiled meanwhile, and its end is waited for.
+    the run as it is, each time it is saved and at its end; `until` is the time when it ends (see `RunFolder`). Where the autoencoder is being
+    trained by another process at the moment, scenes are composed and the networks compiled meanwhile, and its end is waited for.
     Raises TrainingError for a config or folder that can't be used or a loss that is not finite, DataError for the data, OutputError when
     the folder can't be written to.
     """
     config = read_config(config_path, BaseTrainConfig)
     device = device_of(config)
     data = read_dataset(config.data)
-    ahead = None
-    if config.vae is not None and is_under_way(config.vae):
-        ahead = _meanwhile(config, data, Path(out), device, progress)
-    source = _source(config, data)
-    folder = source.folder(out, config, until)
-    state = folder.begin()
-    statistics = _scale_latents(source, config, folder.path, device, () if ahead is None else ahead.composed)
-    vae = source.vae.to(device)
-    with arithmetic(config, device) if device.type == "cuda" else nullcontext():
-        scenes = _scenes(source, statistics, config, folder, progress, None if ahead is None else ahead.composed)
-    if ahead is None:
-        tokenizer = _tokenizer(data, scenes.captions, config)
-        learner = Learner(config, tokenizer, device, state, folder.checkpoint)
-        learner.warm_up(progress)
-    else:
-        tokenizer, learner = ahead.tokenizer, ahead.learner
-    folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
-    captions = _all_of(scenes.captions)
-    batches = Batches(scenes, tokenizer, config, device, None if ahead is None else ahead.tokens)
+    maker = SceneMaker(data, config.mix, config.seed)
+    awaited = Awaited(config.vae) if config.vae is not None and is_under_way(config.vae) else None
+    source = None if awaited else _source(config, maker)
+    folder = RunFolder(out, config, {"dataset": data.sha256}, until)
+    with folder.begun() as state:
+        ahead = None
+        if awaited:
+            ahead = None if state else make_ready(config, maker, device, progress)
+            awaited.wait(progress)
+        source = source or _source(config, maker)
+        folder.bind({"autoencoder": source.vae_sha256})
+        statistics = _scale_latents(source, config, folder.path, device, ahead.composed if ahead else ())
+        vae = source.vae.to(device)
+        scenes = _scenes(source, statistics, config, folder, progress, ahead.composed if ahead else None)
+        tokenizer = ahead.tokenizer if ahead else tokenizer_of_run(data, scenes.captions, config.text)
+        folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
+        learner = ahead.learner if ahead else Learner(config, tokenizer, device, state, folder.checkpoint)
+        if not ahead:
+            learner.warm_up(folder.share(learner.first), progress)
+        batches = Batches(scenes, tokenizer, config, device, ahead.tokens if ahead else None)
+        captions = _distinct(scenes.captions)
+        del ahead, scenes
+        told = False
 
-    def saved(step: int) -> None:
-        if at_checkpoint is not None:
-            model = learner.averaged()
-            at_checkpoint(
-                BaseRun(
-                    model=model, vae=vae, tokenizer=tokenizer, config=config, step=step, captions=captions, data=data
-                )
-            )
+        def saved(step: int) -> None:
+            nonlocal told
+            told = True
+            if at_checkpoint is not None:
+                run = {"vae": vae, "tokenizer": tokenizer, "config": config, "captions": captions, "data": data}
+                at_checkpoint(BaseRun(model=learner.averaged(), step=step, **run))
 
-    run_steps(
-        folder,
-        learner.optimizer,
-        first=learner.first,
-        loss_at=lambda step: learner.loss(batches(step, folder.share(step))),
-        after_step=lambda step: learner.average.update(learner.model, step),
-        state=learner.checkpoint,
-        saved=saved,
-        show=lambda done: _show(learner, vae, folder.path / "sheets" / f"{done:06d}.png"),
-        progress=progress,
-    )
+        run_steps(
+            folder,
+            learner.optimizer,
+            first=learner.first,
+            loss_at=lambda step: learner.loss(batches(step, folder.share(step))),
+            after_step=lambda step: learner.average.update(learner.model, step),
+            state=learner.checkpoint,
+            saved=saved,
+            show=lambda done: _show(learner, vae, folder.path / "sheets" / f"{done:06d}.png"),
+            progress=progress,
+        )
+        if not told:  # it was at its end already
+            saved(learner.first)
     return folder.path
-
-
-@dataclass(frozen=True, slots=True)
-class _Ahead:
-    """What is made ready of a run before its autoencoder is."""
-
-    composed: list[Composed]
-    tokenizer: Tokenizer
-    tokens: Tensor
-    learner: Learner
-
-
-def _meanwhile(
-    config: BaseTrainConfig, data: ArtDataset, out: Path, device: torch.device, progress: Callable[[str], None]
-) -> _Ahead | None:
-    """Compose the scenes and compile the networks while another process trains the autoencoder, and wait for its end.
-
-    None for a run that has begun: what it needs is in its folder.
-    """
-    assert config.vae is not None
-    ahead = None
-    if not RunFolder(out, config).checkpoint.exists():
-        maker = SceneMaker(data, config.mix, config.seed)
-        composed = list(compose_scenes(maker, config.scenes, config.captions, config.workers, progress))
-        captions = [wordings for part in composed for wordings in part.captions]
-        tokenizer = _tokenizer(data, captions, config)
-        learner = Learner(config, tokenizer, device)
-        learner.warm_up(progress)
-        ahead = _Ahead(composed, tokenizer, caption_tokens(tokenizer, captions), learner)
-    progress(f"waiting for the autoencoder that is being trained in {config.vae}")
-    while is_under_way(config.vae):
-        time.sleep(_LOOK_AGAIN)
-    return ahead
 
 
 def _show(learner: Learner, vae: AutoencoderKL, sheet: Path) -> dict[str, float]:

@@ -68,7 +68,7 @@ class NoiseLevels:
     ) -> Tensor:
         """Whole timesteps for a batch, on the generator's device, where `sigmas`, the schedule's table, lies; `done`: the run's share behind it.
 
-        A picture of half the side (`halved`) has a fourth of the latents to average noise away with: for it, all levels lie lower by log 2.
+        A picture of half the side (`halved`) has a fourth of the latents to average noise away with: for it, log sigma's mean is lower by log 2.
         """
         end = self.log_mean if self.log_mean_end is None else self.log_mean_end
         mean = self.log_mean + (end - self.log_mean) * done - (math.log(2) if halved else 0.0)
@@ -87,7 +87,8 @@ class BaseTrainConfig(RunConfig):
     `data` is a dataset file, of whose art `scenes` pictures are composed as `mix` says, each with `captions` wordings. `vae` is the run
     folder of the autoencoder; with `start_from`, a model folder, the run goes on from that model, autoencoder included.
     For the first `halved` share of the run, what captions mean is learned on pictures of half the side, four times as many a step: as much
-    work, and counted as one. Source: Rombach et al. 2022, whose model learned at 256 px before 512.
+    work, and counted as one. A run that is made longer while its share is above `halved` may go back to them. Source: Rombach et al. 2022, whose
+    model learned at 256 px before 512.
     `graphs` records the network's part of a step as a CUDA graph, where the processor is slower at starting kernels than the GPU at them.
     `optimizer` "muon" learned faster here and costs a third more time a step (`muon`).
     `min_snr` is the gamma of min-SNR weighting, and `immiscible` gives each picture of a batch the noise nearest to it (see `objective`

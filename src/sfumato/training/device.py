@@ -29,5 +29,5 @@ def device_of(config: RunConfig) -> torch.device:
 
 def arithmetic(config: RunConfig, device: torch.device) -> AbstractContextManager[object]:
     """The context in which networks compute: in bfloat16 where the config says so. Weights, loss and optimizer stay float32."""
-    # No weight is used twice in a step, so none is kept rounded; a recorded CUDA graph could not keep it.
+    # No weight is used twice in a training step, so none is kept rounded; a recorded CUDA graph could not keep it.
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16", cache_enabled=False)

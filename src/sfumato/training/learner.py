@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sfumato.errors import TrainingError
 from sfumato.text import Tokenizer
 from sfumato.training.average import MovingAverage
 from sfumato.training.base_config import BaseTrainConfig
@@ -56,41 +57,48 @@ class Learner:
                 self.optimizer.load_state_dict(state["optimizer"])
             self.first = state["step"]
         self._compute = torch.compile(self.model, dynamic=False) if config.compile else self.model
-        # By the number of pictures in a batch: the network's way there and back as a recorded graph.
-        self._recorded: dict[int, Callable[..., Tensor]] = {}
+        # The networks' way there and back as a recorded graph, by the number of pictures in a batch.
+        self._graphs: dict[int, Callable[..., Tensor]] = {}
 
     def loss(self, batch: Batch) -> Tensor:
-        """The loss of a batch."""
-        if recorded := self._recorded.get(len(batch[0])):
-            return recorded(*batch)
+        """The loss of a batch. Where it was recorded, the next batch's takes its place."""
+        if graph := self._graphs.get(len(batch[0])):
+            return graph(*batch)
         with arithmetic(self.config, self.device):
             return self._compute(*batch)
 
-    def warm_up(self, progress: Callable[[str], None] = print) -> None:
-        """Have compiler and recorder do their work for every size of batch the run will meet; nothing is learned.
+    def warm_up(self, done: float = 0.0, progress: Callable[[str], None] = print) -> None:
+        """Have compiler and recorder do their work for every size of batch that a run with the share `done` behind it will meet.
 
-        A step that can't be recorded is taken as it is: that is told to `progress`.
+        Nothing is learned. Raises TrainingError when a step can't be recorded.
         """
-        if not (self.config.compile or self._records):
+        config, side = self.config, self.config.unet.sample_size
+        if config.graphs and not self._records:
+            progress(f"graphs are recorded on CUDA devices alone, and this run is on the device {self.device.type}")
+        if not (config.compile or self._records):
             return
-        side, batch = self.config.unet.sample_size, self.config.batch
-        sizes = ((4 * batch, side // 2),) if self.config.halved else ()
-        for count, length in (*sizes, (batch, side)):
+        small, full = (4 * config.batch, side // 2), (config.batch, side)
+        for count, length in ((small,) if done < config.halved else ()) + ((full,) if config.halved < 1 else ()):
             blank = self._blank(count, length)
             self.loss(blank).backward()
             self.optimizer.zero_grad(set_to_none=True)
             if self._records:
-                try:
-                    step = _Step(self._compute, self.model, self.config, self.device)
-                    recorded: Any = torch.cuda.make_graphed_callables(step, blank, allow_unused_input=True)
-                    self._recorded[count] = recorded
-                except RuntimeError as error:
-                    progress(f"steps of {count} pictures are not recorded as a CUDA graph: {error}")
+                self._graphs[count] = self._recorded(blank)
                 self.optimizer.zero_grad(set_to_none=True)
 
     @property
     def _records(self) -> bool:
         return self.config.graphs and self.device.type == "cuda"
+
+    def _recorded(self, blank: Batch) -> Callable[..., Tensor]:
+        step = _Recordable(self._compute, self.model, self.config, self.device)
+        try:
+            graph: Any = torch.cuda.make_graphed_callables(step, blank, allow_unused_input=True)
+        except RuntimeError as error:
+            raise TrainingError(
+                f"the step of {len(blank[0])} pictures can't be recorded as a CUDA graph ({error}); set graphs = false in the config."
+            ) from error
+        return graph
 
     def _blank(self, count: int, length: int) -> Batch:
         """A batch like those of the run: no two of its tensors are one, or the compiler would take that for granted."""
@@ -111,7 +119,7 @@ class Learner:
         return model.to(device)
 
 
-class _Step(nn.Module):
+class _Recordable(nn.Module):
     """A batch's loss, in the config's arithmetic, as a module that CUDA graphs are recorded of. Its parameters are the model's."""
 
     def __init__(

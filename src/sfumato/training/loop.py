@@ -26,11 +26,10 @@ def run_steps(
     after_step: Callable[[int], None] | None = None,
     saved: Callable[[int], None] | None = None,
 ) -> None:
-    """Take the steps from `first` to the end of the folder's config: till its images are drawn or its minutes spent.
+    """Take the steps from `first` to the run's end: till its images are drawn or its time is spent. The folder is this process's (`begun`).
 
     `loss_at` gives a step's loss, `after_step` is called when its update is done, `state` is what a checkpoint holds besides the step
     and the optimizer, `saved` is called when one is written, and `show` looks at the model after so many steps and returns what it measured.
-    However it ends, others may then begin in the folder.
     Raises TrainingError when a loss or a gradient is not finite. On a CPU that is before the step is taken; a GPU is not kept waiting for
     an answer at each step, so there it is before the next line, checkpoint or look: the last checkpoint stays good either way.
     """
@@ -40,45 +39,42 @@ def run_steps(
     unseen: list[tuple[int, Tensor, Tensor]] = []
     losses: list[float] = []
     folder.start(first)
-    try:
-        for step in range(first, config.steps):
-            share = folder.share(step)
-            if share >= 1:  # its minutes were spent when it was started
-                break
-            rate = config.learning_rate.at(step * config.batch, share)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss = loss_at(step)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            # One NaN makes the norm NaN, and clipping by it spreads it to every gradient.
-            unseen.append((step, loss.detach(), nn.utils.clip_grad_norm_(trained, config.gradient_clip)))
-            if waits:
-                losses += _finite(unseen, taken=False)
-            optimizer.step()
-            if after_step is not None:
-                after_step(step)
+    if folder.share(first) >= 1:  # it was at its end when it was started
+        return
+    for step in range(first, config.steps):
+        # Where the time ends between two steps, during a look or a checkpoint, one more is taken, at no rate, and the run ends as others do.
+        share = folder.share(step)
+        rate = config.learning_rate.at(step * config.batch, share)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = loss_at(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        # One NaN makes the norm NaN, and clipping by it spreads it to every gradient. A recorded graph answers in one place each time: the
+        # loss is copied out.
+        unseen.append((step, loss.detach().clone(), nn.utils.clip_grad_norm_(trained, config.gradient_clip)))
+        if waits:
+            losses += _finite(unseen, taken=False)
+        optimizer.step()
+        if after_step is not None:
+            after_step(step)
 
-            done = step + 1
-            last = folder.share(done) >= 1
-            logs, saves, shows = (
-                last or done % n == 0 for n in (config.log_every, config.save_every, config.show_every)
-            )
-            if logs or saves or shows:
-                losses += _finite(unseen, taken=True)
-            if logs:
-                progress(folder.log(done, loss=sum(losses) / len(losses), learning_rate=rate))
-                losses.clear()
-            if saves:
-                folder.save(done, optimizer=optimizer.state_dict(), **state())
-                if saved is not None:
-                    saved(done)
-            if shows and (scores := show(done)):
-                progress(folder.log(done, **scores))
-            if last:
-                break
-    finally:
-        folder.end()
+        done = step + 1
+        last = folder.share(done) >= 1
+        logs, saves, shows = (last or done % n == 0 for n in (config.log_every, config.save_every, config.show_every))
+        if logs or saves or shows:
+            losses += _finite(unseen, taken=True)
+        if logs:
+            progress(folder.log(done, loss=sum(losses) / len(losses), learning_rate=rate))
+            losses.clear()
+        if saves:
+            folder.save(done, optimizer=optimizer.state_dict(), **state())
+            if saved is not None:
+                saved(done)
+        if shows and (scores := show(done)):
+            progress(folder.log(done, **scores))
+        if last:
+            break
 
 
 def _waits(trained: Sequence[Tensor]) -> bool:

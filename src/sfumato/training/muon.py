@@ -114,8 +114,8 @@ class Muon(Optimizer):
         torch._foreach_lerp_(means, gradients, 1 - beta1)
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
-        # All step together, so the first one's count serves for all.
-        counted = self.state[parameters[0]]
+        # All step together, so the first one's count serves for all, whether it has a gradient or not.
+        counted = self.state[group["params"][0]]
         counted["step"] = counted.get("step", torch.zeros(())) + 1
         steps = int(counted["step"].item())
         roots = torch._foreach_div(squares, 1 - beta2**steps)

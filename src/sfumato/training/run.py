@@ -1,7 +1,8 @@
 """A run's folder: its checkpoints, its loss curve, and picking up where it was killed.
 
 Randomness is no state: every step draws from a generator made of the run's seed and the step's number (`step_generator`), so weights,
-optimizer and the step's number are all there is to save, and a run that was killed ends with the very weights of one that was not.
+optimizer and the step's number are all there is to save, and a run that was killed ends with the very weights of one that was not. (A run
+that ends by the clock takes as many steps as there is time for: what follows its course is then as good, not the same.)
 """
 
 import dataclasses
@@ -9,7 +10,8 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from sfumato.training.storage import load_tensors, save_tensors
 
 _CHECKPOINT = "checkpoint.pt"
 _LOCK = "run.lock"
+_ASKED = 0.5  # seconds
 
 
 def step_generator(seed: int, step: int, purpose: str = "", device: torch.device | str = "cpu") -> torch.Generator:
@@ -50,15 +53,17 @@ def plain_weights(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def is_under_way(run: Path | str) -> bool:
-    """Whether another process trains in a run's folder at the moment."""
+    """Whether another process trains in a run's folder at the moment; False for a folder that can't be looked into."""
     lock = Path(run) / _LOCK
-    if not lock.exists():
-        return False
     try:
-        with FileLock(lock).acquire(blocking=False):
-            return False
+        if lock.exists():
+            with FileLock(lock).acquire(blocking=False):
+                return False
     except Timeout:
         return True
+    except OSError:
+        return False
+    return False
 
 
 class RunFolder:
@@ -103,12 +108,22 @@ class RunFolder:
             raise OutputError(f"the run folder {self.path} can't be made: {error.strerror or error}.") from error
         check_writable(self.checkpoint, overwrite=True)
         try:
-            self._lock.acquire(blocking=False)  # the system lets go of it when the process ends, however it ends
+            # The system lets go of it when the process ends, however it ends. Who only asks whether it is held holds it for an instant.
+            self._lock.acquire(timeout=_ASKED)
         except Timeout as error:
             raise TrainingError(
                 f"another process trains in {self.path}; wait for it, stop it, or choose another folder."
             ) from error
         return state
+
+    @contextmanager
+    def begun(self) -> Iterator[dict[str, Any] | None]:
+        """A block in which the folder is this process's: `begin` before it, with its state and errors, `end` after it."""
+        state = self.begin()
+        try:
+            yield state
+        finally:
+            self.end()
 
     def end(self) -> None:
         """Let others begin in the folder."""
@@ -146,10 +161,15 @@ class RunFolder:
         self.inputs.update(inputs)
 
     def start(self, step: int) -> None:
-        """Begin to count the time that steps take, from `step` on."""
+        """Begin to count the time that steps take, from `step` on. Raises TrainingError when it is later than `until` already."""
         self._started = time.monotonic()
         if self.until is not None:
-            self._seconds = max(self._before + self.until - time.time(), 1e-3)
+            left = self.until - time.time()
+            if left <= 0:
+                raise TrainingError(
+                    f"the run was to end {-left:.0f} seconds ago, and nothing is trained: give a later time."
+                )
+            self._seconds = self._before + left
         self._last_line = (step, 0.0, 0.0)
 
     @property

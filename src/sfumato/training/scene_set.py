@@ -37,7 +37,10 @@ class SceneSet:
 def compose_scenes(
     maker: SceneMaker, count: int, captions: int, workers: int, progress: Callable[[str], None]
 ) -> Iterator[Composed]:
-    """The first `count` scenes of the maker with `captions` wordings each, composed by so many processes, a part at a time."""
+    """The first `count` scenes of the maker with `captions` wordings each, composed by so many processes, a part at a time.
+
+    Raises TrainingError when a process died, OutputError when there is no room for what they share.
+    """
     done = 0
     with ScenePool([maker], workers) as pool:
         for number, part in enumerate(pool.take(Order(first=0, count=count, captions=captions).parts(_PART))):
@@ -63,7 +66,7 @@ def scene_set(
 
     Taken from the folder where a run before made them of the same art, mix and autoencoder; else made, and kept there. `autoencoder`
     names the one whose latents they are, however its weights were rounded; by default the weights do. `halved` asks for the latents of
-    half the side as well; `composed` are the scenes, where they have been composed before.
+    half the side as well; `composed` are the scenes, where they have been composed before. Raises as `compose_scenes` does.
     """
     made_of = {
         "autoencoder": autoencoder or weights_sha256(vae),
@@ -97,7 +100,7 @@ def scene_set(
 
 
 def half_the_side(pictures: Tensor) -> Tensor:
-    """Pictures (uint8 `n h w 3`) at half their side, each pixel the mean of four."""
+    """Pictures (uint8 `n h w 3`, of even sides) at half their side, each pixel the mean of four."""
     count, height, width, _ = pictures.shape
     fours = pictures.view(count, height // 2, 2, width // 2, 2, 3).float()
     return fours.mean((2, 4)).round().to(torch.uint8)

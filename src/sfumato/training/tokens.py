@@ -9,6 +9,7 @@ from torch import Tensor
 from sfumato.models import CLIPTextConfig
 from sfumato.text import Tokenizer
 from sfumato.training.base_config import TextSizes
+from sfumato.training.data import ArtDataset
 
 
 def tokens_of(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
@@ -27,6 +28,12 @@ def tokenizer_for(texts: Iterable[str], sizes: TextSizes) -> Tokenizer:
     words = {word for text in texts for word in text.split()}
     reduced = Tokenizer.bundled_clip().reduced(sorted(words), sizes.base_merges)
     return Tokenizer(replace(reduced.spec, max_length=sizes.max_length))
+
+
+def tokenizer_of_run(data: ArtDataset, captions: Iterable[Iterable[str]], sizes: TextSizes) -> Tokenizer:
+    """The tokenizer that a run's captions and the names of all taught art need."""
+    taught = (name for record in data.records for name in record.names)
+    return tokenizer_for({*taught, *(text for wordings in captions for text in wordings)}, sizes)
 
 
 def text_config(sizes: TextSizes, tokenizer: Tokenizer) -> CLIPTextConfig:

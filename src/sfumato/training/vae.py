@@ -228,60 +228,60 @@ def train(
             f"{config.data} has pictures of {data.size} px, expected a multiple of {vae.scale}; mend it."
         )
     folder = RunFolder(out, config, inputs, until)
-    state = folder.begin()
-    vae = vae.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    if config.decoder_only:
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        [p for p in vae.parameters() if p.requires_grad],
-        lr=config.learning_rate.peak,
-        weight_decay=config.weight_decay,
-        betas=(0.9, 0.99),
-        fused=device.type == "cuda",
-    )
-
-    first = 0
-    if state:
-        with taking_in(folder.checkpoint):
-            vae.load_state_dict(state["weights"])
-            optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
-    step_module = _Step(vae, config)
-    compute = torch.compile(step_module, dynamic=False) if config.compile else step_module
-    latent_shape = (config.batch, vae.config.latent_channels, data.size // vae.scale, data.size // vae.scale)
-
-    if config.compile:  # before the run's time is counted
-        blank = torch.zeros((config.batch, 3, data.size, data.size), device=device)
-        with arithmetic(config, device):
-            loss = compute(
-                blank.contiguous(memory_format=torch.channels_last), torch.zeros(latent_shape, device=device)
-            )
-        loss.backward()
-        optimizer.zero_grad(set_to_none=True)
-
-    with ScenePool(batches.makers, config.workers) as pool:
-        pictures = batches.since(first, pool)
-
-        def loss_at(step: int) -> Tensor:
-            generator = step_generator(config.seed, step, "noise", device)
-            noise = torch.randn(latent_shape, generator=generator, device=device)
-            pixels = to_pixels(next(pictures).to(device))
-            with arithmetic(config, device):
-                return compute(pixels, noise)
-
-        run_steps(
-            folder,
-            optimizer,
-            first=first,
-            loss_at=loss_at,
-            state=lambda: {"weights": plain_weights(vae)},
-            show=lambda done: _show(vae, data, folder.path / "sheets" / f"{done:06d}.png"),
-            progress=progress,
+    with folder.begun() as state:  # until its autoencoder is written: who waits for it then finds it
+        vae = vae.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        if config.decoder_only:
+            vae.encoder.requires_grad_(False)
+            vae.quant_conv.requires_grad_(False)
+        optimizer = torch.optim.AdamW(
+            [p for p in vae.parameters() if p.requires_grad],
+            lr=config.learning_rate.peak,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.99),
+            fused=device.type == "cuda",
         )
-    finished = folder.path / FINISHED
-    save_tensors(finished, {"model": asdict(vae.config), "weights": plain_weights(vae)})
-    return finished
+
+        first = 0
+        if state:
+            with taking_in(folder.checkpoint):
+                vae.load_state_dict(state["weights"])
+                optimizer.load_state_dict(state["optimizer"])
+            first = state["step"]
+        step_module = _Step(vae, config)
+        compute = torch.compile(step_module, dynamic=False) if config.compile else step_module
+        latent_shape = (config.batch, vae.config.latent_channels, data.size // vae.scale, data.size // vae.scale)
+
+        if config.compile and folder.share(first) < 1:  # before the run's time is counted
+            blank = torch.zeros((config.batch, 3, data.size, data.size), device=device)
+            with arithmetic(config, device):
+                loss = compute(
+                    blank.contiguous(memory_format=torch.channels_last), torch.zeros(latent_shape, device=device)
+                )
+            loss.backward()
+            optimizer.zero_grad(set_to_none=True)
+
+        with ScenePool(batches.makers, config.workers) as pool:
+            pictures = batches.since(first, pool)
+
+            def loss_at(step: int) -> Tensor:
+                generator = step_generator(config.seed, step, "noise", device)
+                noise = torch.randn(latent_shape, generator=generator, device=device)
+                pixels = to_pixels(next(pictures).to(device))
+                with arithmetic(config, device):
+                    return compute(pixels, noise)
+
+            run_steps(
+                folder,
+                optimizer,
+                first=first,
+                loss_at=loss_at,
+                state=lambda: {"weights": plain_weights(vae)},
+                show=lambda done: _show(vae, data, folder.path / "sheets" / f"{done:06d}.png"),
+                progress=progress,
+            )
+        finished = folder.path / FINISHED
+        save_tensors(finished, {"model": asdict(vae.config), "weights": plain_weights(vae)})
+        return finished
 
 
 def _started_from(run: str, model: VAEConfig) -> AutoencoderKL:

@@ -13,15 +13,15 @@ import typer.main
 
 from sfumato.cli.app import app
 from sfumato.training.base_config import BaseTrainConfig
-from sfumato.training.config import config_path, read_config
+from sfumato.training.config import config_path
 from sfumato.training.vae import VAETrainConfig
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs/training.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", DOCUMENT, re.DOTALL)
-# An argument of a script stands for a time of day.
+# What a script reads from a file is a time of day.
 LINES = [
-    re.sub(r"^python3 -m sfumato", "sfumato", line).replace('"$1"', "14:05:00")
+    re.sub(r"^python3 -m sfumato", "sfumato", line).replace('"$(cat runs/until)"', "14:05:00")
     for block in BLOCKS
     for line in block.splitlines()
 ]

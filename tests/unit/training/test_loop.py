@@ -110,10 +110,12 @@ def test_run_ends_decayed_when_its_minutes_are_spent(tmp_path, monkeypatch):
     assert "min left" in lines[0]
 
     # Started again, there is nothing left to do; with more minutes it goes on where it was.
+    folder.end()
     again = RunFolder(tmp_path, config)
     again.begin()
     assert again.share(saved["step"]) == 1.0
     assert timed_run(again, first=saved["step"]) == []
+    again.end()
     longer = RunFolder(tmp_path, replace(config, minutes=2.0))
     longer.begin()
     assert len(timed_run(longer, first=saved["step"])) == pytest.approx(len(rates), abs=3)
@@ -156,3 +158,64 @@ def test_on_a_gpu_what_is_not_finite_is_found_before_it_is_kept(tmp_path, monkey
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert saved["step"] == 6
     assert all(torch.isfinite(tensor).all() for tensor in saved["weights"].values())
+
+
+class Times(Clock):
+    """Both of the clocks that a run looks at; the time of day is a second behind at each look."""
+
+    def time(self) -> float:
+        return 1000.0 + self.seconds
+
+
+def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, **settings) -> tuple[RunFolder, Times]:
+    clock = Times()
+    monkeypatch.setattr(run_module.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr(run_module.time, "time", clock.time)
+    config = RunConfig(
+        **{"images": 10**6, "batch": 1, "minutes": 600.0, "log_every": 10, "save_every": 10**6, "show_every": 10**6,
+           "learning_rate": LearningRate(peak=1.0, warmup=0, decay=0.5)} | settings,
+    )  # fmt: skip
+    return RunFolder(tmp_path, config, until=1000.0 + clock.seconds + seconds), clock
+
+
+def test_run_ends_decayed_at_the_time_it_was_told_whatever_its_minutes(tmp_path, monkeypatch):
+    folder, clock = ending(tmp_path, monkeypatch, 60)
+    with folder.begun():
+        rates = timed_run(folder)
+    assert 20 <= len(rates) <= 60
+    assert rates[0] == 1.0
+    assert rates[-1] < 0.1
+    # Killed then, it goes on to another time with what is behind it in mind: 60 of 120 seconds.
+    again = RunFolder(tmp_path, folder.config, until=clock.time() + 60)
+    with again.begun() as state:
+        assert state is not None
+        rates = timed_run(again, first=state["step"])
+    assert rates[0] == pytest.approx(1.0, abs=0.1)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_time_that_has_passed_trains_nothing(tmp_path, monkeypatch):
+    folder, _ = ending(tmp_path, monkeypatch, -5)
+    with folder.begun(), pytest.raises(TrainingError, match=r"was to end .* seconds ago, and nothing is trained"):
+        timed_run(folder)
+    assert not folder.checkpoint.exists()
+
+
+def test_time_that_ends_during_a_look_still_ends_the_run_with_a_checkpoint(tmp_path, monkeypatch):
+    folder, clock = ending(tmp_path, monkeypatch, 60, show_every=5)
+    model, looked = nn.Linear(2, 1), []
+    optimizer = torch.optim.AdamW(model.parameters())
+
+    def show(done: int) -> dict[str, float]:
+        looked.append(done)
+        clock.seconds += 100
+        return {}
+
+    with folder.begun():
+        run_steps(
+            folder, optimizer, first=0, loss_at=lambda step: model(torch.ones(1, 2)).square().sum(), show=show,
+            state=lambda: {"weights": dict(model.state_dict())}, progress=lambda line: None,
+        )  # fmt: skip
+    assert looked == [5, 6]
+    assert torch.load(folder.checkpoint, weights_only=True)["step"] == 6
+    assert optimizer.param_groups[0]["lr"] == 0.0

@@ -69,6 +69,23 @@ def test_a_turned_matrix_moves_as_far_as_published():
     assert 0.5 < moved.min() <= moved.max() < 1.2
 
 
+def test_state_that_counted_the_steps_of_every_parameter_goes_on():
+    torch.manual_seed(0)
+    module, again = Small(), Small()
+    optimizer, later = (Muon(m, lr=0.01, weight_decay=0.1) for m in (module, again))
+    for seed in range(3):
+        step(optimizer, module, seed)
+    again.load_state_dict(module.state_dict())
+    old = copy.deepcopy(optimizer.state_dict())
+    for state in old["state"].values():
+        if "exp_avg" in state:
+            state["step"] = torch.tensor(3.0)
+    later.load_state_dict(old)
+    for each, of in ((optimizer, module), (later, again)):
+        step(each, of, 3)
+    assert all(torch.equal(t, again.state_dict()[n]) for n, t in module.state_dict().items())
+
+
 def test_its_state_goes_on_where_it_was():
     torch.manual_seed(0)
     module = Small()

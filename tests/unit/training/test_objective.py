@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sfumato.models import CLIPTextConfig, UNetConfig
 from sfumato.text import Tokenizer
-from sfumato.training.base_config import BaseTrainConfig, TextSizes
+from sfumato.training.base_config import BaseTrainConfig, NoiseLevels, TextSizes
 from sfumato.training.objective import BaseModel, Batches
 from sfumato.training.scene_set import SceneSet
 from sfumato.training.tokens import tokenizer_for, tokens_of
@@ -112,6 +112,47 @@ def test_step_is_the_same_whenever_it_is_taken():
     for step, drawn in zip((2, 7), reversed(later), strict=True):
         for one, other in zip(batches(step), drawn, strict=True):
             assert torch.equal(one, other)
+
+
+def halving_batches() -> Batches:
+    config = BaseTrainConfig(
+        images=1,
+        batch=64,
+        data="",
+        vae="",
+        unet=replace(UNET, sample_size=8),
+        text=TextSizes(width=8, heads=2),
+        halved=0.5,
+    )
+    whole = torch.arange(4).half()[:, None, None, None].expand(-1, 4, 8, 8)
+    scenes = SceneSet(whole, tuple((w,) for w in WORDS[:4]), 10 + whole[..., :4, :4])
+    return Batches(scenes, tokenizer_for(WORDS, config.text), config)
+
+
+def test_run_begins_with_four_times_as_many_pictures_of_half_the_side():
+    batches = halving_batches()
+    for done, count, side, first in ((0.0, 256, 4, 10), (0.49, 256, 4, 10), (0.5, 64, 8, 0), (1.0, 64, 8, 0)):
+        latents, noise, signal, timesteps, tokens = batches(3, done)
+        assert latents.shape == noise.shape == (count, 4, side, side)
+        assert len(signal) == len(timesteps) == len(tokens) == count
+        numbers = latents[:, 0, 0, 0].int() - first
+        assert sorted(set(numbers.tolist())) == [0, 1, 2, 3]
+        assert all(
+            torch.equal(tokens[i], batches.tokens[n, 0].long())
+            for i, n in enumerate(numbers.tolist())
+            if tokens[i, 1] != tokens[i, 2]
+        )
+
+
+def test_half_the_side_is_trained_at_half_the_noise():
+    levels = NoiseLevels(log_mean=0.5, log_mean_end=0.5, log_std=0.5, uniform=0.0)
+    sigmas = levels.schedule().sigmas
+    drawn = [
+        sigmas[levels.draw(4000, sigmas, torch.Generator().manual_seed(0), halved=halved)].log().mean().item()
+        for halved in (False, True)
+    ]
+    assert drawn[0] == pytest.approx(0.5, abs=0.02)
+    assert drawn[0] - drawn[1] == pytest.approx(math.log(2), abs=0.02)
 
 
 def test_noise_of_a_step_may_be_assigned_and_stays_the_same_noise():

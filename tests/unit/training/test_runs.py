@@ -14,7 +14,7 @@ from sfumato.errors import DataError, OutputError, TrainingError
 from sfumato.training import base, vae
 from sfumato.training.data.pack import read_dataset, write_dataset
 from sfumato.training.data.scenes import SceneMaker
-from sfumato.training.export import export
+from sfumato.training.export import export, write_model
 from sfumato.training.run import RunFolder
 from sfumato.training.storage import weights_sha256
 
@@ -91,9 +91,10 @@ def test_killed_vae_run_ends_with_the_weights_of_one_that_was_not(tmp_path, toy_
     assert_same_weights(trained(tmp_path / "straight")["weights"], trained(tmp_path / "killed")["weights"])
 
 
-def test_killed_base_run_ends_with_the_weights_of_one_that_was_not(tmp_path, toy_data):
+@pytest.mark.parametrize("changes", [{}, {"halved": "0.5", "optimizer": '"muon"'}], ids=["plain", "halved"])
+def test_killed_base_run_ends_with_the_weights_of_one_that_was_not(tmp_path, toy_data, changes):
     vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
-    config = base_config(tmp_path, toy_data, tmp_path / "vae")
+    config = base_config(tmp_path, toy_data, tmp_path / "vae", **changes)
     base.train(config, tmp_path / "straight", progress=lambda line: None)
     with pytest.raises(Killed):
         base.train(config, tmp_path / "killed", progress=killed_after(3))
@@ -104,6 +105,25 @@ def test_killed_base_run_ends_with_the_weights_of_one_that_was_not(tmp_path, toy
     assert_same_weights(straight["average"], killed["average"])
     assert any((straight["weights"][name] != straight["average"][name]).any() for name in straight["weights"])
     assert list((tmp_path / "straight" / "sheets").iterdir())
+
+
+def test_run_is_given_at_each_checkpoint_and_once_more_when_it_was_at_its_end(tmp_path, toy_data):
+    vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
+    config = base_config(tmp_path, toy_data, tmp_path / "vae")
+    given: list[base.BaseRun] = []
+    base.train(config, tmp_path / "base", at_checkpoint=given.append, progress=lambda line: None)
+    assert [run.step for run in given] == [2, 4, 6]
+    last = given[-1]
+    assert_same_weights(dict(last.model.state_dict()), trained(tmp_path / "base")["average"])
+    read = base.load_base(config, tmp_path / "base")
+    assert (last.captions, last.tokenizer.vocab_size) == (read.captions, read.tokenizer.vocab_size)
+    assert_same_weights(dict(last.vae.state_dict()), dict(read.vae.state_dict()))
+    base.train(config, tmp_path / "base", at_checkpoint=given.append, progress=lambda line: None)
+    assert [run.step for run in given] == [2, 4, 6, 6]
+    # Written from the run, the model is the one that is exported.
+    one, other = write_model(given[-1], tmp_path / "one", config), export(config, tmp_path / "base", tmp_path / "other")
+    files = {path.relative_to(one): path.read_bytes() for path in one.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(other): path.read_bytes() for path in other.rglob("*") if path.is_file()}
 
 
 def test_decoder_only_leaves_the_encoder_alone(tmp_path, toy_data):
@@ -236,8 +256,9 @@ def test_base_run_is_bound_to_its_autoencoder_and_vocabulary(tmp_path, toy_data)
     state = trained(base_run)
     del state["inputs"]["dataset"]
     torch.save(state, base_run / "checkpoint.pt")
-    with pytest.raises(TrainingError, match="inputs differs in vocabulary"):
-        base.load_base(config, base_run)
+    for use in (base.load_base, lambda *paths: base.train(*paths, progress=lambda line: None)):
+        with pytest.raises(TrainingError, match="inputs differs in vocabulary"):
+            use(config, base_run)
 
 
 def test_checkpoint_without_recorded_inputs_is_taken(tmp_path, toy_data):

@@ -15,7 +15,7 @@ from sfumato.training import scene_set as module
 from sfumato.training.data import read_dataset
 from sfumato.training.data.scenes import SceneMaker, SceneMix
 from sfumato.training.latents import encode
-from sfumato.training.scene_set import SceneSet, scene_set
+from sfumato.training.scene_set import SceneSet, compose_scenes, scene_set
 
 
 def say_nothing(line: str) -> None: ...
@@ -47,6 +47,38 @@ def test_scenes_are_encoded_with_their_own_captions(vae, maker, monkeypatch):
         assert made.captions[number] == scene.captions(2, chance)
         alone = encode(vae, torch.from_numpy(scene.pixels.copy()[None])).half()
         torch.testing.assert_close(made.latents[number], alone[0], atol=2e-3, rtol=1e-2)
+
+
+def test_halves_are_the_same_pictures_at_half_their_side(vae, maker, tmp_path, monkeypatch):
+    made = scene_set(vae, maker, 5, 2, tmp_path, say_nothing, halved=True)
+    assert made.halves is not None
+    assert made.halves.shape == (5, 4, 2, 2)
+    pixels = next(maker.scenes(2, 1)).pixels.astype(np.float32)
+    small = pixels.reshape(8, 2, 8, 2, 3).mean((1, 3)).round().astype(np.uint8)
+    torch.testing.assert_close(
+        made.halves[2], encode(vae, torch.from_numpy(small[None])).half()[0], atol=2e-3, rtol=1e-2
+    )
+
+    whole = scene_set(vae, maker, 5, 2, None, say_nothing)
+    assert whole.halves is None
+    assert same(made, whole)
+
+    monkeypatch.setattr(SceneMaker, "compose", lambda *_: pytest.fail("composed again"))
+    kept = scene_set(vae, maker, 5, 2, tmp_path, say_nothing, halved=True)
+    assert kept.halves is not None
+    assert torch.equal(kept.halves, made.halves)
+
+
+def test_scenes_kept_without_halves_are_made_again_for_a_run_that_wants_them(vae, maker, tmp_path):
+    scene_set(vae, maker, 5, 2, tmp_path, say_nothing)
+    assert scene_set(vae, maker, 5, 2, tmp_path, say_nothing, halved=True).halves is not None
+
+
+def test_scenes_that_were_composed_before_are_encoded(vae, maker):
+    parts = list(compose_scenes(maker, 5, 2, 0, say_nothing))
+    assert same(
+        scene_set(vae, maker, 5, 2, None, say_nothing, composed=parts), scene_set(vae, maker, 5, 2, None, say_nothing)
+    )
 
 
 def test_kept_scenes_are_not_made_again(vae, maker, tmp_path, monkeypatch):

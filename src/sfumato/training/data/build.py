@@ -146,7 +146,7 @@ def _draw(drawing: Drawing, *, size: int, margin: float, quality: int | None) ->
     return encode(render(drawing, size, margin=margin), quality)
 
 
-def _all_done(work: Callable[..., _Made], *parts: Sequence[Any], workers: int, chunk: int = 1) -> list[_Made]:
+def _by_processes(work: Callable[..., _Made], *parts: Sequence[Any], workers: int, chunk: int = 1) -> list[_Made]:
     """What the work makes of each part, in order; by processes, where there are many pictures in them."""
     if workers == 1:
         return list(map(work, *parts))
@@ -202,7 +202,7 @@ def build(
     counts: list[SourceCount] = []
     draw = partial(_draw, size=size, margin=margin, quality=quality)
     for source, drawings in art.items():
-        pictures += _all_done(draw, drawings, workers=_workers(workers, len(drawings)), chunk=16)
+        pictures += _by_processes(draw, drawings, workers=_workers(workers, len(drawings)), chunk=16)
         counts.append(_count(source, records))
         progress(
             f"{source.package}@{source.version}: {counts[-1].pictures} pictures ({counts[-1].taught} taught), "
@@ -272,7 +272,7 @@ def _write_sheets(
         paths.append(out / f"art-{size}-{style}.png")
         shown.append([pictures[i] for i in rows])
         labels.append([("*" if records[i].split == "held_out" else "") + records[i].names[0] for i in rows])
-    _all_done(_write_sheet, paths, shown, labels, workers=min(workers, max(1, len(paths))))
+    _by_processes(_write_sheet, paths, shown, labels, workers=min(workers, max(1, len(paths))))
     return tuple(paths)
 
 

@@ -109,7 +109,7 @@ def encode(picture: "NDArray[np.uint8]", quality: int | None = None) -> bytes:
     image = Image.fromarray(picture, "RGBA")
     if quality is None:
         # exact: the colours under full transparency are kept as well, so that what is read is what was written. More effort would take
-        # five times as long for files a seventeenth smaller.
+        # four times as long for files a seventeenth smaller.
         image.save(file, "WEBP", lossless=True, exact=True, quality=40, method=2)
     else:
         image.save(file, "WEBP", quality=quality, alpha_quality=100, method=4)
