@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sfumato.errors import NumericalError, UnsupportedError
 from sfumato.models.weight_state import WeightState
+from sfumato.native import NO_NUMBER
 from sfumato.pages import Leaving
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 LEVELS = 255
 """Steps between the least and the greatest number that an activation can be."""
-
-NO_NUMBER = "NaN or infinity went into an int8 layer; pipe.dequantize() computes in float32, and says where it arose"
 
 
 @dataclass(frozen=True, slots=True)

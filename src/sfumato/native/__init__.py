@@ -7,6 +7,7 @@ result is kept. Where there is no compiler, or none that serves, PyTorch's kerne
 from sfumato.native.bindings import (
     LANES,
     LARGEST,
+    NO_NUMBER,
     attention,
     gated,
     group_normed,
@@ -20,6 +21,7 @@ from sfumato.native.building import OFF
 __all__ = [
     "LANES",
     "LARGEST",
+    "NO_NUMBER",
     "OFF",
     "attention",
     "gated",

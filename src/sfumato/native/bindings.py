@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from sfumato.errors import EngineError, NumericalError
 from sfumato.native.building import digest, library
 
+NO_NUMBER = "NaN or infinity arose before an int8 layer; pipe.dequantize() computes in float32, and says where it arose"
+
 LARGEST = 256
 """Channels of a head, at most; they come by eights. SIZE in attention.h."""
 LANES = 16
@@ -139,9 +141,7 @@ def _made(out: Tensor, result: int) -> Tensor:
     if result < 0:
         raise MemoryError("there was no memory for the sums of a group norm")
     if result > 0:
-        raise NumericalError(
-            "NaN or infinity arose before an int8 layer; pipe.dequantize() computes in float32, and says where it arose"
-        )
+        raise NumericalError(NO_NUMBER)
     return out
 
 
