@@ -46,6 +46,10 @@ def evaluate(
         str | None, typer.Option(help="cpu, cuda, … (default: an accelerator if there is one)", show_default=False)
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Compute the U-Net in int8, on a CPU.")] = False,
+    compared: Annotated[
+        Path | None,
+        typer.Option("--gallery", metavar="FILE", help="The gallery. (default: the package's)", show_default=False),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Where results and sheets go. (default: outputs/eval)", show_default=False),
@@ -62,10 +66,11 @@ def evaluate(
     """
     if context.invoked_subcommand is not None:
         return
-    if write_baseline and (model is not None or only or steps is not None or guidance is not None or int8):
+    other = model is not None or steps is not None or guidance is not None or compared is not None
+    if write_baseline and (other or only or int8):
         raise OptionError(
             "the baseline is the bundled model's, of all kinds and as it draws by itself; leave out --model, --only, --steps, "
-            "--guidance and --int8"
+            "--guidance, --gallery and --int8"
         )
     folder = out or next_free_path(DEFAULT_FOLDER, "eval", "")
     check_writable(folder / "results.json", overwrite=overwrite)
@@ -82,7 +87,7 @@ def evaluate(
         for kind in kinds:
             if kind not in KINDS:
                 raise UnknownNameError("kind of prompts", kind, KINDS)
-        classifier, gallery, baseline = load_classifier(), read_gallery(), read_baseline()
+        classifier, gallery, baseline = load_classifier(), read_gallery(compared), read_baseline()
         pipe = open_model(model, device=device, safety="off")
         settings = {"num_inference_steps": steps, "guidance_scale": guidance}
         if int8:
@@ -108,7 +113,7 @@ def evaluate(
     described |= {"int8": quantised.name} if (quantised := quantisation_of(pipe.unet)) is not None else {}
     described |= {name: value for name, value in settings.items() if value is not None}
     _write(folder, result, comparable, described)
-    if model is None and steps is None and guidance is None and baseline is not None:
+    if not other and baseline is not None:
         try:
             baseline.check(result)
         except BaselineError as error:
@@ -124,6 +129,15 @@ def gallery(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where it goes. (default: the package's)", show_default=False)
     ] = None,
+    things: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Only so many things: those with pairs held out first. (default: all)",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Make the gallery of real art that pictures are compared with, and take real art's own scores. Prints its path."""
@@ -134,7 +148,7 @@ def gallery(
         from sfumato.training.data.pack import read_dataset
 
         path = out or default_gallery_path()
-        made = build_gallery(read_dataset(dataset), load_classifier(), progress=progress)
+        made = build_gallery(read_dataset(dataset), load_classifier(), things=things, progress=progress)
         write_gallery(path, made)
     print(path)
 

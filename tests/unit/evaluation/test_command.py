@@ -9,6 +9,7 @@ import pytest
 import sfumato.evaluation
 from sfumato.cli.app import run
 from sfumato.evaluation import Baseline, read_gallery, real_art
+from sfumato.evaluation.gallery import default_gallery_path
 from sfumato.evaluation.scores import Score
 from sfumato.training.data.pack import write_dataset
 
@@ -42,6 +43,9 @@ def test_under_the_baseline_it_says_so_and_exits_with_1(tmp_path, capsys, monkey
     assert said.err.startswith("error: the bundled model scores under its baseline: trained top1 ")
     assert len(said.err.splitlines()) == 1
     assert (tmp_path / "results/results.json").exists()
+    # Compared with a gallery of one's own, there is nothing to be under.
+    capsys.readouterr()
+    assert run([*BRIEF, "--gallery", str(default_gallery_path()), "--out", str(tmp_path / "own")]) == 0
     other = replace(perfect, gallery_sha256="another")
     monkeypatch.setattr(sfumato.evaluation, "read_baseline", lambda: other)
     assert run([*BRIEF, "--out", str(tmp_path / "again")]) == 1
@@ -55,6 +59,8 @@ def test_under_the_baseline_it_says_so_and_exits_with_1(tmp_path, capsys, monkey
         (("--seed", "-1"), "the seed is -1; expected 0 or more"),
         (("--only", "trianed"), "unknown kind of prompts 'trianed'; did you mean trained?"),
         (("--write-baseline", "--only", "trained"), "the baseline is the bundled model's"),
+        (("--write-baseline", "--gallery", "mine.safetensors"), "the baseline is the bundled model's"),
+        (("--gallery", "no/such/file"), "no gallery at no/such/file"),
         (("--model", "no/such/folder"), "no/such/folder"),
     ],
 )
@@ -82,5 +88,11 @@ def test_a_gallery_is_made_of_a_dataset(tmp_path, capsys, art, monkeypatch):
     assert run(["eval", "gallery", str(tmp_path / "art.safetensors"), "--out", str(path), "--quiet"]) == 0
     assert capsys.readouterr().out == f"{path}\n"
     assert read_gallery(path).dataset_sha256 == art.sha256
+    few = tmp_path / "few.safetensors"
+    assert (
+        run(["eval", "gallery", str(tmp_path / "art.safetensors"), "--things", "2", "--out", str(few), "--quiet"]) == 0
+    )
+    assert set(read_gallery(few).things) == {"square", "cross"}
+    capsys.readouterr()
     assert run(["eval", "gallery", str(tmp_path / "none.safetensors"), "--out", str(path)]) == 2
     assert "sfumato data build" in capsys.readouterr().err

@@ -102,6 +102,20 @@ def test_real_art_has_its_colours_and_grounds(gallery):
     assert composed_scores(gallery.real_scores, "colours", []) == {}
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_it_may_be_of_a_few_things_those_with_held_out_pairs_first(art, classifier, gallery, count):
+    few = build_gallery(art, classifier, things=count, cases=2)
+    assert len(few.things) == min(count, 5)
+    assert set(few.things[:count]) <= {"square", "cross"} or {"square", "cross"} <= set(few.things)
+    assert few.styles == gallery.styles
+    for row, entry in enumerate(few.entries):
+        assert entry == gallery.entries[gallery.row(entry.thing, entry.style)]
+        assert np.array_equal(few.descriptors[row], gallery.descriptors[gallery.row(entry.thing, entry.style)])
+    if count == 3:
+        again = build_gallery(ArtDataset(art.pixels[::-1], art.records[::-1]), classifier, things=count, cases=2)
+        assert set(again.things) == set(few.things)
+
+
 def test_a_dataset_that_teaches_nothing_makes_no_gallery(art, classifier):
     from dataclasses import replace
 
