@@ -164,7 +164,7 @@ def train_base(
         nonlocal failed
         assert model is not None
         try:
-            write_model(so_far, model, config, guidance_scale=guidance or GUIDANCE)
+            write_model(so_far, model, config, guidance_scale=GUIDANCE if guidance is None else guidance)
             failed = None
         except SfumatoError as error:  # the training is worth more than this copy of it
             failed = error

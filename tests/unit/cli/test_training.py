@@ -190,6 +190,17 @@ def test_model_is_written_at_each_checkpoint_and_a_failure_does_not_end_the_trai
     assert "r\n" in output.out
 
 
+def test_guidance_of_nothing_is_guidance_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    written: list[float] = []
+    monkeypatch.setattr(
+        "sfumato.training.export.write_model", lambda *_, guidance_scale: written.append(guidance_scale)
+    )
+    monkeypatch.setattr("sfumato.training.base.train", lambda *_, at_checkpoint, **__: at_checkpoint(0))
+    for options in (["--guidance", "0"], []):
+        assert run(["train", "base", "c.toml", "--out", "r", "--export", str(tmp_path / "m"), *options]) == 0
+    assert written == [0.0, 3.0]
+
+
 def test_export_that_could_only_fail_is_refused_before_the_training(
     calls: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
