@@ -73,7 +73,8 @@ def build_gallery(
 ) -> Gallery:
     """The gallery of a dataset's taught art, with real art's scores in the kinds that are composed.
 
-    `things` limits it to the drawings of so many things: those with a pair that was held out first, then by a hash of the name. `progress` hears of each picture and how many there are. Raises DataError for a dataset that teaches nothing.
+    `things` limits it to the drawings of so many things: those with a pair that was held out first, then by a hash of the name. `progress`
+    hears of each picture and how many there are. Raises DataError for a dataset that teaches nothing.
     """
     rows = data.where(taught=True).tolist()
     if not rows:

@@ -234,11 +234,8 @@ def train(
         batches = Batches(scenes, tokenizer, config, device, ahead.tokens if ahead else None)
         captions = _distinct(scenes.captions)
         del ahead, scenes
-        told = False
 
         def saved(step: int) -> None:
-            nonlocal told
-            told = True
             if at_checkpoint is not None:
                 run = {"vae": vae, "tokenizer": tokenizer, "config": config, "captions": captions, "data": data}
                 at_checkpoint(BaseRun(model=learner.averaged(), step=step, **run))
@@ -254,8 +251,6 @@ def train(
             show=lambda done: _show(learner, vae, folder.path / "sheets" / f"{done:06d}.png"),
             progress=progress,
         )
-        if not told:  # it was at its end already
-            saved(learner.first)
     return folder.path
 
 

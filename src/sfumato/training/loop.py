@@ -29,7 +29,8 @@ def run_steps(
     """Take the steps from `first` to the run's end: till its images are drawn or its time is spent. The folder is this process's (`begun`).
 
     `loss_at` gives a step's loss, `after_step` is called when its update is done, `state` is what a checkpoint holds besides the step
-    and the optimizer, `saved` is called when one is written, and `show` looks at the model after so many steps and returns what it measured.
+    and the optimizer, `saved` is called when one is written, or is the last already, and `show` looks at the model after so many steps and
+    returns what it measured.
     Raises TrainingError when a loss or a gradient is not finite. On a CPU that is before the step is taken; a GPU is not kept waiting for
     an answer at each step, so there it is before the next line, checkpoint or look: the last checkpoint stays good either way.
     """
@@ -40,6 +41,8 @@ def run_steps(
     losses: list[float] = []
     folder.start(first)
     if folder.share(first) >= 1:  # it was at its end when it was started
+        if saved is not None:
+            saved(first)
         return
     for step in range(first, config.steps):
         # Where the time ends between two steps, during a look or a checkpoint, one more is taken, at no rate, and the run ends as others do.

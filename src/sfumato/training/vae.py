@@ -251,13 +251,13 @@ def train(
         compute = torch.compile(step_module, dynamic=False) if config.compile else step_module
         latent_shape = (config.batch, vae.config.latent_channels, data.size // vae.scale, data.size // vae.scale)
 
-        if config.compile and folder.share(first) < 1:  # before the run's time is counted
-            blank = torch.zeros((config.batch, 3, data.size, data.size), device=device)
+        def loss_of_pictures(pictures: Tensor, noise: Tensor) -> Tensor:
             with arithmetic(config, device):
-                loss = compute(
-                    blank.contiguous(memory_format=torch.channels_last), torch.zeros(latent_shape, device=device)
-                )
-            loss.backward()
+                return compute(to_pixels(pictures.to(device)), noise)
+
+        if config.compile and folder.share(first) < 1:  # before the run's time is counted
+            blank = torch.zeros((config.batch, data.size, data.size, 3), dtype=torch.uint8)
+            loss_of_pictures(blank, torch.zeros(latent_shape, device=device)).backward()
             optimizer.zero_grad(set_to_none=True)
 
         with ScenePool(batches.makers, config.workers) as pool:
@@ -266,9 +266,7 @@ def train(
             def loss_at(step: int) -> Tensor:
                 generator = step_generator(config.seed, step, "noise", device)
                 noise = torch.randn(latent_shape, generator=generator, device=device)
-                pixels = to_pixels(next(pictures).to(device))
-                with arithmetic(config, device):
-                    return compute(pixels, noise)
+                return loss_of_pictures(next(pictures), noise)
 
             run_steps(
                 folder,
