@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sfumato import native
 from sfumato.models.ahead import gated, group_normed, layer_normed
 from sfumato.models.convolution import Conv2d
-from sfumato.models.kernels import is_plain
+from sfumato.models.kernels import attention, is_plain
 from sfumato.models.linear import Linear
 from sfumato.models.merging import Merging
 from sfumato.models.resnet import zeroed
@@ -76,9 +75,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, slice_size: int | None = None, *, in
     if _is_for_kernel(q, k, v, in_bytes):
         return native.attention(q, k, v, in_bytes=in_bytes)
     if slice_size is None or slice_size >= q.shape[1]:
-        return F.scaled_dot_product_attention(q, k, v)
+        return attention(q, k, v)
     slices = zip(q.split(slice_size, 1), k.split(slice_size, 1), v.split(slice_size, 1), strict=True)
-    return torch.cat([F.scaled_dot_product_attention(*heads) for heads in slices], dim=1)
+    return torch.cat([attention(*heads) for heads in slices], dim=1)
 
 
 def _is_for_kernel(q: Tensor, k: Tensor, v: Tensor, in_bytes: bool) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sfumato.models.kernels import attention
 from sfumato.models.linear import Linear
 
 if TYPE_CHECKING:
@@ -53,6 +54,6 @@ class CLIPLayer(nn.Module):
             project(y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project in (self.to_q, self.to_k, self.to_v)
         )
         causal = self.causal and visible is None
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
+        attended = attention(q, k, v, visible=visible, causal=causal)
         x = x + self.to_out(attended.transpose(1, 2).flatten(2))
         return x + self.mlp_out(self.activation(self.mlp_in(self.norm2(x))))

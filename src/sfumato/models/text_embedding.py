@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from sfumato.models.kernels import attention
 from sfumato.models.linear import Linear
 
 if TYPE_CHECKING:
@@ -44,5 +44,5 @@ class TextEmbedding(nn.Module):
             project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for project, x in ((self.to_q, query), (self.to_k, tokens), (self.to_v, tokens))
         )
-        pooled = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(1)
+        pooled = attention(q, k, v).transpose(1, 2).flatten(1)
         return self.norm_out(self.proj(pooled))

@@ -43,7 +43,7 @@ class Learner:
         self.average = MovingAverage(self.model, config.average_decay)
         rate, weight_decay = config.learning_rate.peak, config.weight_decay
         self.optimizer = (
-            Muon(self.model, lr=rate, weight_decay=weight_decay)
+            Muon(self.model, lr=rate, weight_decay=weight_decay, in_bfloat16=config.precision == "bfloat16")
             if config.optimizer == "muon"
             else torch.optim.AdamW(
                 self.model.parameters(), lr=rate, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True

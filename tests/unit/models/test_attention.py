@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from sfumato import native
 from sfumato.models import attention as module
+from sfumato.models import kernels
 from sfumato.models.attention import Attention, attend
 
 needs_kernel = pytest.mark.skipif(native.why_not() is not None, reason=f"no kernel: {native.why_not()}")
@@ -82,3 +83,35 @@ def test_a_layer_in_bytes_asks_for_them_at_any_size(asked: list[bool]) -> None:
     assert asked == [True]
     assert 0 < (near - exact).norm() < 0.02 * exact.norm()
     assert module.MANY > 20 * 20
+
+
+def learned(*made: Tensor, dtype: torch.dtype, **seen: object) -> list[Tensor]:
+    """What attention gives, and what its numbers learn from it."""
+    q, k, v = (each.detach().to(dtype).requires_grad_() for each in made)
+    given = kernels.attention(q, k, v, **seen)  # type: ignore[arg-type]
+    (given.float() ** 2).sum().backward()
+    return [given.detach(), *(each.grad for each in (q, k, v) if each.grad is not None)]
+
+
+@pytest.mark.parametrize("seen", ["all", "causal", "visible"])
+def test_few_scores_teach_in_bfloat16_by_products_what_pytorchs_attention_would(
+    monkeypatch: pytest.MonkeyPatch, seen: str
+) -> None:
+    made = numbers(12)
+    visible = torch.rand(2, 1, 12, 12, generator=torch.Generator().manual_seed(2)) < 0.5
+    visible |= torch.eye(12, dtype=torch.bool)
+    how = {"all": {}, "causal": {"causal": True}, "visible": {"visible": visible}}[seen]
+    exact = learned(*made, dtype=torch.float32, **how)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", None)
+    for ours, theirs in zip(learned(*made, dtype=torch.bfloat16, **how), exact, strict=True):
+        torch.testing.assert_close(ours.float(), theirs, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("positions", [12, 300])
+def test_where_nothing_is_learned_or_scores_are_many_bfloat16_is_pytorchs(positions: int) -> None:
+    q, k, v = (each.bfloat16() for each in numbers(positions))
+    exact = F.scaled_dot_product_attention(q, k, v)
+    with torch.no_grad():
+        assert torch.equal(kernels.attention(q, k, v), exact)
+    if q.shape[2] * k.shape[2] > kernels.FEW:
+        assert torch.equal(kernels.attention(q.requires_grad_(), k, v), exact)

@@ -1,6 +1,7 @@
 """Muon: matrices turned, the rest as AdamW would step, and a state that picks up where it was."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -21,6 +22,20 @@ def test_singular_values_are_brought_near_one(shape):
     u, _, vt = torch.linalg.svd(matrices, full_matrices=False)
     inner = u.mT @ turned @ vt.mT
     assert torch.allclose(inner, torch.diag_embed(torch.diagonal(inner, dim1=-2, dim2=-1)), atol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(2, 24, 24), (2, 24, 60), (2, 60, 24), (2, 12, 120)])
+@pytest.mark.parametrize("smallest", [0.5, 1e-4])
+def test_rounding_to_bfloat16_turns_them_hardly_less(shape, smallest):
+    g = torch.Generator().manual_seed(2)
+    short = min(shape[1:])
+    u, v = (torch.linalg.qr(torch.randn(shape[0], side, short, generator=g)).Q for side in shape[1:])
+    # Gradients' singular values reach over many powers of ten: what rounds badly shows in the small ones.
+    matrices = u * torch.logspace(0, math.log10(smallest), short) @ v.mT
+    exact, rounded = orthogonalised(matrices), orthogonalised(matrices, in_bfloat16=True)
+    assert rounded.dtype == matrices.dtype
+    assert torch.linalg.svdvals(rounded).max() < 1.25
+    assert torch.cosine_similarity(exact.flatten(1), rounded.flatten(1)).min() > 0.98
 
 
 def test_rounds_on_gram_matrices_are_the_published_ones():
