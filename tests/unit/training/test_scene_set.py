@@ -49,6 +49,23 @@ def test_scenes_are_encoded_with_their_own_captions(vae, maker, monkeypatch):
         torch.testing.assert_close(made.latents[number], alone[0], atol=2e-3, rtol=1e-2)
 
 
+def test_a_picture_that_comes_again_is_encoded_once(vae, toy_data, monkeypatch):
+    plain = SceneMaker(read_dataset(toy_data), SceneMix(plain=1, coloured=0, grounded=0, two=0, placed=0), seed=3)
+    encoded: list[int] = []
+
+    def counted(vae: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
+        encoded.append(len(pictures))
+        return encode(vae, pictures)
+
+    monkeypatch.setattr(module, "_PART", 5)
+    monkeypatch.setattr(module, "encode", counted)
+    made = scene_set(vae, plain, 40, 1, None, say_nothing)
+    pictures = np.stack([scene.pixels for scene in plain.scenes(0, 40)])
+    assert sum(encoded) == len(np.unique(pictures, axis=0)) < 40
+    alone = encode(vae, torch.from_numpy(pictures)).half()
+    torch.testing.assert_close(made.latents, alone, atol=2e-3, rtol=1e-2)
+
+
 def test_halves_are_the_same_pictures_at_half_their_side(vae, maker, tmp_path, monkeypatch):
     made = scene_set(vae, maker, 5, 2, tmp_path, say_nothing, halved=True)
     assert made.halves is not None
