@@ -4,6 +4,7 @@ Each is checked on a tiny random model too, in tests/unit/pipeline: test_image_t
 """
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,8 @@ ILLUSTRATED = ("workflows.md", "guidance.md", "prompts.md", "grids.md")
 EXAMPLES = read_examples(DOCS / "workflows.md")
 MOST_BYTES = 600_000
 FEW_STEPS = ["--steps", "5"]
+SIDE: int = json.loads((bundled_model() / "sfumato.json").read_text())["height"]
+"""Of the pictures that the model in the package draws."""
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +116,16 @@ def test_outside_the_mask_no_pixel_changes(here: Path, before: str, mask: str, a
 
 def test_only_the_masked_part_is_drawn_at_the_models_size(here: Path) -> None:
     recipe = read_recipe(here / "swapped.png")
-    assert (recipe.width, recipe.height) == (64, 64)
-    assert pixels(here, "swapped.png").shape == (128, 128, 3)
+    assert (recipe.width, recipe.height) == (SIDE, SIDE)
+    assert pixels(here, "swapped.png").shape == (2 * SIDE, 2 * SIDE, 3)
 
 
 def test_margins_are_painted_and_the_picture_stays(here: Path) -> None:
     cut, whole = pixels(here, "cut.png"), pixels(here, "whole.png")
-    assert whole.shape == (64, 64, 3)
-    assert np.array_equal(whole[:, :40], cut)
-    assert np.ptp(whole[:, 40:], axis=1).max() > 20, "more than the edges drawn out"
+    width = cut.shape[1]
+    assert whole.shape == (SIDE, SIDE, 3)
+    assert np.array_equal(whole[:, :width], cut)
+    assert np.ptp(whole[:, width:], axis=1).max() > 20, "more than the edges drawn out"
 
 
 def test_a_variation_of_strength_0_is_the_picture_and_grows(here: Path) -> None:
@@ -135,18 +139,19 @@ def test_a_variation_of_strength_0_is_the_picture_and_grows(here: Path) -> None:
 @pytest.mark.parametrize(("name", "least"), [("hires.png", 0.6), ("upscaled.png", 0.9)])
 def test_a_larger_picture_keeps_the_composition(here: Path, name: str, least: float) -> None:
     large, small = pixels(here, name), enlarged(pixels(here, "apple.png"), 2)
-    assert large.shape == (128, 128, 3)
+    assert large.shape == (2 * SIDE, 2 * SIDE, 3)
     assert alike(large, small) > max(least, alike(large, enlarged(pixels(here, "car.png"), 2)))
     assert apart(large, small) > 1
 
 
 def test_every_tile_is_drawn_in(here: Path) -> None:
-    crowd = pixels(here, "crowd.png")
-    assert crowd.shape == (120, 176, 3)
-    assert read_recipe(here / "crowd.png").tile == (64, 64)
-    for down in (0, 56):
-        for across in (0, 56, 112):
-            assert crowd[down : down + 64, across : across + 64].std() > 10
+    crowd, recipe = pixels(here, "crowd.png"), read_recipe(here / "crowd.png")
+    assert recipe.tile == (SIDE, SIDE)
+    step = SIDE - recipe.tile_overlap
+    assert crowd.shape == (SIDE + step, SIDE + 2 * step, 3)
+    for down in (0, step):
+        for across in (0, step, 2 * step):
+            assert crowd[down : down + SIDE, across : across + SIDE].std() > 10
     (words,) = [one.words for one in EXAMPLES if isinstance(one, Command) and one.words[-1] == "crowd.png"]
     place = words.index("--tile")
     with contextlib.chdir(here):
@@ -176,7 +181,8 @@ def test_a_texture_wraps(here: Path, pipe: Any) -> None:
         """How far the picture of noise that is moved over the edges is from the picture, moved."""
         plain = pipe(**run, **said, latents=noise).images
         rolled = pipe(**run, **said, latents=noise.roll((8, 8), (-2, -1))).images
-        return float((plain.roll((32, 32), (-2, -1)) - rolled).abs().max())
+        half = plain.shape[-1] // 2
+        return float((plain.roll((half, half), (-2, -1)) - rolled).abs().max())
 
     assert moved(seamless="both") < 1e-3
     assert moved() > 0.05

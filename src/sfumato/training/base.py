@@ -2,19 +2,21 @@
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sfumato.errors import TrainingError
 from sfumato.files import write_whole
 from sfumato.models import AutoencoderKL
 from sfumato.text import Tokenizer
-from sfumato.training.ahead import Awaited, make_ready
+from sfumato.training.ahead import Ahead, Awaited, make_ready
 from sfumato.training.base_config import BaseTrainConfig
 from sfumato.training.config import read_config
 from sfumato.training.data import ArtDataset, read_dataset
@@ -30,7 +32,7 @@ from sfumato.training.run import RunFolder, is_under_way
 from sfumato.training.samples import draw
 from sfumato.training.scene_set import SceneSet, scene_set
 from sfumato.training.storage import taking_in, vocabulary_sha256, weights_sha256
-from sfumato.training.tokens import text_config, tokenizer_of_run, tokens_of
+from sfumato.training.tokens import caption_tokens, text_config, tokenizer_of_run, tokens_of
 from sfumato.training.vae import load_vae
 
 # The parts of the autoencoder that latents come through.
@@ -121,6 +123,39 @@ def _scenes(
         autoencoder=known_as,
         halved=config.halved > 0,
         composed=None if composed is None else _taken_out(composed),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Prepared:
+    """What the steps are taken with: scenes, their captions' tokens, and what learns from them, compiled where it should be."""
+
+    scenes: SceneSet
+    tokenizer: Tokenizer
+    tokens: Tensor
+    learner: Learner
+
+
+def _prepared(
+    source: _Source,
+    statistics: LatentStatistics | None,
+    config: BaseTrainConfig,
+    folder: RunFolder,
+    state: Mapping[str, Any] | None,
+    device: torch.device,
+    progress: Callable[[str], None],
+    ahead: Ahead | None,
+) -> _Prepared:
+    """What a run needs, made, or taken from what was made ahead. Raises TrainingError when the folder's run had another vocabulary."""
+    scenes = _scenes(source, statistics, config, folder, progress, ahead.composed if ahead else None)
+    tokenizer = ahead.tokenizer if ahead else tokenizer_of_run(source.data, scenes.captions, config.text)
+    folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
+    if ahead:
+        return _Prepared(scenes=scenes, tokenizer=tokenizer, tokens=ahead.tokens, learner=ahead.learner)
+    learner = Learner(config, tokenizer, device, state, folder.checkpoint)
+    learner.warm_up(folder.share(learner.first), progress)
+    return _Prepared(
+        scenes=scenes, tokenizer=tokenizer, tokens=caption_tokens(tokenizer, scenes.captions), learner=learner
     )
 
 
@@ -225,15 +260,11 @@ def train(
         folder.bind({"autoencoder": source.vae_sha256})
         statistics = _scale_latents(source, config, folder.path, device, ahead.composed if ahead else ())
         vae = source.vae.to(device)
-        scenes = _scenes(source, statistics, config, folder, progress, ahead.composed if ahead else None)
-        tokenizer = ahead.tokenizer if ahead else tokenizer_of_run(data, scenes.captions, config.text)
-        folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
-        learner = ahead.learner if ahead else Learner(config, tokenizer, device, state, folder.checkpoint)
-        if not ahead:
-            learner.warm_up(folder.share(learner.first), progress)
-        batches = Batches(scenes, tokenizer, config, device, ahead.tokens if ahead else None)
-        captions = _distinct(scenes.captions)
-        del ahead, scenes
+        prepared = _prepared(source, statistics, config, folder, state, device, progress, ahead)
+        tokenizer, learner = prepared.tokenizer, prepared.learner
+        batches = Batches(prepared.scenes, tokenizer, config, device, prepared.tokens)
+        captions = _distinct(prepared.scenes.captions)
+        del ahead, prepared
 
         def saved(step: int) -> None:
             if at_checkpoint is not None:
