@@ -38,7 +38,7 @@ def test_unknown_words_are_named_on_stderr_once(model: Path, here: Path, capsys:
     assert output.err.splitlines() == [
         "note: unknown to this model: zorp, octopuss (octopus?)",
         "note: unknown to this model: quuxy",
-        "note: unknown to this model: frumious, zorp-hat",
+        "note: unknown to this model: frumious, apples (apple?), zorp-hat",
     ]
     assert len(output.out.splitlines()) == 4
     picture = here / output.out.splitlines()[0]

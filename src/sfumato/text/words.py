@@ -48,8 +48,8 @@ def collect_words(texts: Iterable[str]) -> tuple[str, ...]:
 class KnownWords:
     """The words a model's captions were made of, and what can be said of others.
 
-    A word is known when it is one of them, when it is a plural of one, or when every part of it between hyphens and apostrophes is:
-    "cats" by "cat", "cat's" too, "cat-dog" by "cat" and "dog", and "shirt" by "t-shirt".
+    A word is known when it is one of them, or when every part of it between hyphens and apostrophes is: "cat's" by "cat", "cat-dog" by
+    "cat" and "dog", and "shirt" by "t-shirt". "cats" is not, by "cat": to a model that never read it, it is as strange as any other word.
     """
 
     words: frozenset[str]
@@ -63,10 +63,7 @@ class KnownWords:
 
     def __contains__(self, word: str) -> bool:
         """Whether a word, as `words_in` gives it, is known."""
-        return self._is_known(word) or all(map(self._is_known, _parts(word)))
-
-    def _is_known(self, word: str) -> bool:
-        return word in self._whole or not self._whole.isdisjoint(_singulars(word))
+        return word in self._whole or self._whole.issuperset(_parts(word))
 
     def unknown_in(self, text: str, *, unread: str = "") -> list[str]:
         """The words of a text that are not known, each once, in its order.
@@ -80,12 +77,15 @@ class KnownWords:
     def meant_by(self, word: str) -> str | None:
         """The known word that an unknown one stands for, where that is certain: another spelling or number of it, or a slip.
 
-        "pinata" is "piñata", "tshirt" is "t-shirt", "blueberry" is "blueberries", "elefant" is "elephant". A slip keeps the first
+        "pinata" is "piñata", "tshirt" is "t-shirt", "cats" is "cat", "blueberry" is "blueberries", "elefant" is "elephant". A slip keeps the first
         letter, is nearest to one known word only, and is no word of the many in CLIP's own vocabulary: whoever writes "fountain" does
         not mean "mountain".
         """
         if (same := self._by_letters.get(_letters(word))) is not None:
             return same
+        for singular in _singulars(word):
+            if singular in self.words:
+                return singular
         for plural in (f"{word}s", f"{word}es", f"{word[:-1]}ies"):
             if plural in self.words and word in _singulars(plural):
                 return plural

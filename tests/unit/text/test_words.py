@@ -42,18 +42,35 @@ def test_the_words_of_captions_are_collected_from_templates_too() -> None:
 @pytest.mark.parametrize(
     "word",
     [
-        *("cat", "cats", "cat's", "cherries", "boxes", "glasses", "potatoes", "horses", "ships"),
-        *("t-shirt", "t-shirts", "shirt", "cat-dog", "dog-toy's", "big-2-cat", "12-cat", "jack", "lantern"),
+        *("cat", "cat's", "t-shirt", "shirt", "cat-dog", "dog-toy's", "big-2-cat", "12-cat", "jack"),
+        "lantern",
     ],
 )
-def test_plurals_and_what_is_joined_from_known_words_are_known(word: str) -> None:
+def test_what_is_joined_from_known_words_is_known(word: str) -> None:
     assert word in KNOWN
     assert KNOWN.note_on(word) is None
 
 
 @pytest.mark.parametrize(
     "word",
-    ["zorp", "as", "ins", "ons", "news", "does", "cates", "boxs", "chip", "catty", "cat-zorp", "🐈", "blueberry"],
+    [
+        "zorp",
+        "cats",
+        "cherries",
+        "t-shirts",
+        "as",
+        "ins",
+        "ons",
+        "news",
+        "does",
+        "cates",
+        "boxs",
+        "chip",
+        "catty",
+        "cat-zorp",
+        "🐈",
+        "blueberry",
+    ],
 )
 def test_what_only_looks_like_a_known_word_is_not(word: str) -> None:
     assert KNOWN.unknown_in(word) == [word]
@@ -71,6 +88,7 @@ def test_what_only_looks_like_a_known_word_is_not(word: str) -> None:
         ("tshirt", "t-shirt"),
         ("blueberry", "blueberries"),
         ("chip", "chips"),
+        *(("cats", "cat"), ("cherries", "cherry"), ("boxes", "box"), ("potatoes", "potato"), ("t-shirts", "t-shirt")),
         ("fountain", None),  # a word, though near to "mountain"
         ("house", None),
         ("friend", None),
@@ -89,7 +107,8 @@ def test_a_slip_that_may_be_either_of_two_words_is_neither() -> None:
 
 
 def test_the_note_names_each_unknown_word_once_in_the_prompt_s_order() -> None:
-    assert KNOWN.note_on("2 big Cats on the 3D T-shirt's box!") is None
+    assert KNOWN.note_on("2 big Cat's on the 3D T-shirt's box!") is None
+    assert KNOWN.note_on("two cats") == "unknown to this model: two, cats (cat?)"
     assert KNOWN.note_on("a Zorp, quux (zorp) in elefant style") == (
         "unknown to this model: zorp, quux, elefant (elephant?)"
     )
