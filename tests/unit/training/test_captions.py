@@ -169,3 +169,23 @@ def test_articles(name, phrase):
 )  # fmt: skip
 def test_names_lose_their_colour_words(name, left):
     assert without_colour(name) == left
+
+
+@pytest.mark.parametrize(("count", "words"), [(2, "two|2|a pair of|a couple of"), (3, "three|3|a few|some|several")])
+def test_several_are_called_by_their_number_or_by_a_plural(count, words):
+    subject = Subject(names=("Red apple", "broccoli", "slice of pizza"), style="3d", colour="red", count=count)
+    said = {caption(Description(subjects=(subject,)), random.Random(n)) for n in range(300)}
+    names = re.compile(r"\b(?:red apples|slices of pizza)\b")
+    assert all(map(names.search, said)), "the name without a plural is not used"
+    number = re.compile(rf"\b(?:{words})\b")
+    assert {bool(number.search(text)) for text in said} == {True, False}
+    others = re.compile(r"\b(?:four|4|an? (?:red|slices))\b" + ("|\\bthree\\b" if count == 2 else "|\\btwo\\b"))
+    assert not any(map(others.search, said))
+
+
+def test_several_recoloured_lose_their_own_colour():
+    subject = Subject(names=("red apple",), style="3d", colour="blue", recoloured=True, count=2)
+    for n in range(50):
+        text = caption(Description(subjects=(subject,)), random.Random(n))
+        assert "blue apples" in text or re.search(r"blue \w+ apples", text), text
+        assert "red" not in text.split()

@@ -15,7 +15,7 @@ from sfumato.training.data.scenes import SceneMaker, SceneMix, is_held_out
 from .conftest import disc
 
 SIZE = 48
-ONLY = dict.fromkeys(("plain", "coloured", "grounded", "two", "placed", "grounds"), 0.0)
+ONLY = dict.fromkeys(("plain", "coloured", "grounded", "two", "placed", "several", "grounds"), 0.0)
 COLOURS = {
     "apple": (220, 40, 40),
     "rocket": (60, 110, 220),
@@ -163,6 +163,41 @@ def test_two_things_stand_as_is_told_and_are_of_one_style(art):
             assert object_colour(np.ascontiguousarray(region)) == subject.colour
         relations.add(relation)
     assert len(relations) == 4
+
+
+def pieces(pixels: np.ndarray) -> int:
+    """How many parts of a picture on white stand apart, less their rims, which may touch."""
+    padded, count = np.pad(pixels.min(-1) < 220, 1), 0
+    left = padded[1:-1, 1:-1] & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
+    while left.any():
+        spread = np.zeros_like(left)
+        spread[np.unravel_index(left.argmax(), left.shape)] = True
+        while True:
+            padded = np.pad(spread, 1)
+            wider = left & (
+                padded[1:-1, 1:-1] | padded[2:, 1:-1] | padded[:-2, 1:-1] | padded[1:-1, 2:] | padded[1:-1, :-2]
+            )
+            if np.array_equal(wider, spread):
+                break
+            spread = wider
+        left, count = left & ~spread, count + 1
+    return count
+
+
+def test_several_are_as_many_as_are_told(art):
+    counts = set()
+    for scene in maker(art, several=1).scenes(0, 60):
+        (subject,) = scene.description.subjects
+        assert pieces(scene.pixels) == subject.count
+        counts.add(subject.count)
+    assert counts == {2, 3, 4}
+
+
+def test_what_is_not_counted_is_shown_once(art):
+    stuffs = ArtDataset(art.pixels[:1], (record("broccoli", "flat"),))
+    for scene in maker(stuffs, several=1).scenes(0, 10):
+        assert scene.description.subjects[0].count == pieces(scene.pixels) == 1
+        assert "broccolis" not in "".join(scene.captions(5, random.Random(0)))
 
 
 def test_things_that_say_left_or_carry_writing_are_not_mirrored():

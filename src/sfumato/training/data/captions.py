@@ -6,10 +6,12 @@ the ground, and the style, most of them left out most of the time and in more th
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sfumato.training.data.colours import NAMES
+from sfumato.training.data.plurals import plural_of
 
 Size = Literal["small", "big"]
 Place = Literal[
@@ -38,6 +40,11 @@ _OPENINGS = (
 )  # fmt: skip
 _PRAISE = ("cute ", "nice ", "beautiful ", "lovely ", "funny ", "simple ")
 _SIZES: dict[Size, tuple[str, ...]] = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge")}
+_COUNTS: dict[int, tuple[str, ...]] = {
+    2: ("two ", "two ", "2 ", "a pair of ", "a couple of "),
+    3: ("three ", "three ", "3 ", "a few ", "some ", "several "),
+    4: ("four ", "four ", "4 ", "a few ", "some ", "several "),
+}
 _GROUNDS = (
     " on a {} background", " on a {} background", ", {} background", " with a {} background", " against a {} background", " on {}",
     " in front of a {} background",
@@ -64,7 +71,8 @@ _RELATIONS: dict[Relation, tuple[str, ...]] = {
 class Subject:
     """One thing of a scene: the names it goes by, the words that go with it, and what is to be seen of it.
 
-    `recoloured` says that the colour is not the art's own: then the caption always names it.
+    `recoloured` says that the colour is not the art's own: then the caption always names it. With a `count` above 1 there are so many of it,
+    all alike, and one of its names at least has a plural.
     """
 
     names: tuple[str, ...]
@@ -73,6 +81,7 @@ class Subject:
     colour: str | None = None
     recoloured: bool = False
     size: Size | None = None
+    count: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,9 +109,15 @@ def without_colour(name: str) -> str:
     return _COLOUR_WORDS.sub("", name).strip() or name
 
 
+def plurals_of(names: Sequence[str]) -> tuple[str, ...]:
+    """The plurals of those names that have one, in lower case."""
+    return tuple(filter(None, (plural_of(name.lower()) for name in names)))
+
+
 def _name(subject: Subject, rng: random.Random) -> str:
+    names = subject.names if subject.count == 1 else plurals_of(subject.names)
     # The first name is the one that is listed for people.
-    name = subject.names[0] if rng.random() < 0.45 else rng.choice(subject.names)
+    name = names[0] if rng.random() < 0.45 else rng.choice(names)
     return without_colour(name.lower()) if subject.recoloured else name.lower()
 
 
@@ -116,6 +131,9 @@ def _noun_phrase(subject: Subject, rng: random.Random, *, adjective: str = "", a
     if subject.colour and says_colour and (subject.recoloured or rng.random() < 0.25):
         words.append("grey" if subject.colour == "gray" and rng.random() < 0.5 else subject.colour)
     phrase = " ".join([*words, name])
+    if subject.count > 1:
+        # A plural alone says that there is more than one.
+        return f"{rng.choice(_COUNTS[subject.count])}{phrase}" if rng.random() < 0.75 else phrase
     return with_article(phrase) if always_article or rng.random() < 0.6 else phrase
 
 

@@ -5,15 +5,15 @@ import math
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from sfumato.errors import DataError
 from sfumato.training.config import expect
-from sfumato.training.data.captions import Description, Place, Relation, Size, Subject, caption
+from sfumato.training.data.captions import Description, Place, Relation, Size, Subject, caption, plurals_of
 from sfumato.training.data.colours import OBJECT_COLOURS, TYPICAL, dominant_colour, paint, recolour
 from sfumato.training.data.pack import ArtDataset
 
@@ -43,6 +43,16 @@ _RELATED: dict[Relation, tuple[tuple[float, float], tuple[float, float]]] = {
     "above": ((0.5, 0.26), (0.5, 0.74)),
     "below": ((0.5, 0.74), (0.5, 0.26)),
 }
+# Where so many of a thing stand, and their side as a share of the picture's.
+_Layout: TypeAlias = tuple[tuple[tuple[float, float], ...], float]
+_SEVERAL: dict[int, tuple[_Layout, ...]] = {
+    2: ((((0.26, 0.5), (0.74, 0.5)), 0.48),),
+    3: ((((0.5, 0.26), (0.26, 0.74), (0.74, 0.74)), 0.48), (((0.18, 0.5), (0.5, 0.5), (0.82, 0.5)), 0.31)),
+    4: ((((0.26, 0.26), (0.74, 0.26), (0.26, 0.74), (0.74, 0.74)), 0.48),),
+}
+
+
+_KINDS = ("plain", "coloured", "grounded", "two", "placed", "several")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,10 +64,11 @@ class SceneMix:
     grounded: float = 0.18
     two: float = 0.17
     placed: float = 0.1
+    several: float = 0.0
     grounds: float = 0.3
 
     def __post_init__(self) -> None:
-        shares = {name: getattr(self, name) for name in ("plain", "coloured", "grounded", "two", "placed")}
+        shares = {name: getattr(self, name) for name in _KINDS}
         for name, share in shares.items():
             expect(0 <= share < math.inf, name, share, "a finite number of at least 0")
         expect(sum(shares.values()) > 0, "plain", self.plain, "a share above 0 of some kind of scene")
@@ -121,17 +132,12 @@ class SceneMaker:
     def compose(self, rng: random.Random) -> Scene:
         """A scene of a kind drawn from the mix."""
         mix = self.mix
-        kinds = {
-            "plain": mix.plain,
-            "coloured": mix.coloured,
-            "grounded": mix.grounded,
-            "two": mix.two,
-            "placed": mix.placed,
-        }
-        kind = rng.choices(list(kinds), list(kinds.values()))[0]
+        kind = rng.choices(_KINDS, [getattr(mix, kind) for kind in _KINDS])[0]
         ground = kind == "grounded" or (kind != "plain" and rng.random() < mix.grounds)
         if kind == "two":
             return self._two(rng, ground=ground)
+        if kind == "several":
+            return self._several(rng, ground=ground)
         row = self._row(rng)
         size: Size | None = None
         place: Place | None = None
@@ -168,6 +174,22 @@ class SceneMaker:
             self._paste(page, art, centre, scale, mirrored=self._may_mirror(row, rng))
         scene = Description(subjects=subjects, relation=relation, ground=name)
         return Scene(np.asarray(page), scene, (first, second))
+
+    def _several(self, rng: random.Random, *, ground: bool) -> Scene:
+        """The same thing twice to four times; once, where no dozen draws hold one that is counted."""
+        rows = [self._row(rng) for _ in range(12)]
+        counted = [row for row in rows if plurals_of(self.data.records[row].names)]
+        row = (counted or rows)[0]
+        count = rng.choices((2, 3, 4), (4, 3, 2))[0] if counted else 1
+        centres, side = rng.choice(_SEVERAL[count]) if counted else (((0.5, 0.5),), 0.9)
+        art, subject = self._subject(row, rng, coloured=rng.random() < 0.2)
+        subject = replace(subject, count=count)
+        name, colour = self._ground(rng, (subject,)) if ground else (None, (255, 255, 255))
+        page, mirrored = self._page(colour), self._may_mirror(row, rng)
+        scale = side * rng.uniform(0.88, 1.0)  # they don't touch
+        for centre in centres:
+            self._paste(page, art, centre, scale, mirrored=mirrored)
+        return Scene(np.asarray(page), Description(subjects=(subject,), ground=name), (row,))
 
     def _row(self, rng: random.Random) -> int:
         return rng.choice(self._by_thing[rng.choice(list(self._by_thing))])

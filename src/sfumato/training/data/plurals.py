@@ -1,0 +1,65 @@
+"""Names of things in the plural: "penguins", "slices of pizza", "faces with sunglasses"."""
+
+import re
+
+# What follows belongs to the name and stays as it is: "slice of pizza", "cat with tears of joy", "face savoring food".
+_MORE_OF_A_NAME = re.compile(
+    r" (?:of|with|without|in|on|at|for|from|by|over|under|behind|and)\b.*|(?<=face) \w+ing\b.*"
+)
+# Stuffs, and what there is one of or what looks the same in any number, by the last word.
+_UNCOUNTED = frozenset({
+    "beer", "bread", "broccoli", "cash", "chess", "confetti", "corn", "earth", "equipment", "fire", "food", "fog", "garlic", "ginger", "honey",
+    "juice", "lightning", "magic", "mail", "meat", "milk", "money", "moon", "music", "paper", "poop", "popcorn", "rain", "rice", "saturn",
+    "snow", "spaghetti", "sugar", "sun", "sushi", "tea", "tennis", "toast", "water", "weather", "wind", "wine", "wood", "yarn",
+})  # fmt: skip
+_SAME = frozenset({"bison", "deer", "fish", "moose", "salmon", "sheep", "shrimp", "squid", "tropical fish"})
+_IRREGULAR = {
+    "calf": "calves", "child": "children", "foot": "feet", "goose": "geese", "knife": "knives", "leaf": "leaves", "loaf": "loaves",
+    "mouse": "mice", "ox": "oxen", "scarf": "scarves", "shelf": "shelves", "elf": "elves",
+    "tooth": "teeth", "wolf": "wolves",
+}  # fmt: skip
+_IN_OES = frozenset({"echo", "hero", "mango", "mosquito", "potato", "tomato", "tornado", "torpedo", "volcano"})
+_HISSES = ("s", "x", "z", "ch", "sh")
+# Plurals already, or singulars that nobody counts; those in -us, -ss and these few are counted.
+_ENDS_AS_PLURALS_DO = re.compile(r"(?<![su])s\Z")
+_COUNTED_IN_S = frozenset({"canvas", "compass", "iris", "lens"})
+# What is done or was done is not counted, but for these.
+_DOING = re.compile(r"(?:ing|ed)\Z")
+_THINGS_IN_ING = frozenset({
+    "bed", "building", "dumpling", "earring", "king", "painting", "ring", "seed", "seedling", "sled", "string", "wing",
+})  # fmt: skip
+# Nobody, and what counts by itself: "man running", "two hearts", "no entry".
+_BEGINNINGS = frozenset({
+    "man", "men", "woman", "women", "person", "people", "half", "several", "two", "three", "four", "five", "some", "the", "no", "non",
+})  # fmt: skip
+_WORD = re.compile(r"[a-z]{3,}(?:[-’'][a-z]+)*\Z")
+_MOST_WORDS = 2
+
+
+def plural_of(name: str) -> str | None:
+    """A name in the plural; None for what isn't counted, or can't surely be: stuffs, doings, plurals already, names of many words."""
+    more = _MORE_OF_A_NAME.search(name)
+    thing, rest = (name[: more.start()], more[0]) if more else (name, "")
+    words = thing.split()
+    if not words or len(words) > _MOST_WORDS or not all(map(_WORD.match, words)) or words[0] in _BEGINNINGS:
+        return None
+    head = words[-1]
+    if head in _UNCOUNTED or (_DOING.search(head) and head not in _THINGS_IN_ING):
+        return None
+    if _ENDS_AS_PLURALS_DO.search(head) and head not in _COUNTED_IN_S:
+        return None
+    return " ".join([*words[:-1], _plural_word(head)]) + rest
+
+
+def _plural_word(word: str) -> str:
+    if word in _SAME:
+        return word
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if word.endswith(_HISSES) or word in _IN_OES:
+        return f"{word}es"
+    if word.endswith("man"):
+        return f"{word[:-3]}men"
+    if word.endswith("y") and word[-2] not in "aeiou":
+        return f"{word[:-1]}ies"
+    return f"{word}s"
