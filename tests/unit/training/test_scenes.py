@@ -185,8 +185,9 @@ def pieces(pixels: np.ndarray) -> int:
 
 
 def test_several_are_as_many_as_are_told(art):
+    large = np.stack([disc(COLOURS[each.thing], 3 * SIZE, 0.46) for each in art.records])
     counts = set()
-    for scene in maker(art, several=1).scenes(0, 60):
+    for scene in maker(ArtDataset(large, art.records), several=1).scenes(0, 60):
         (subject,) = scene.description.subjects
         assert pieces(scene.pixels) == subject.count
         counts.add(subject.count)
