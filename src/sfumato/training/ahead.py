@@ -1,8 +1,10 @@
 """What a base run makes ready while another process still trains its autoencoder: scenes, tokens, compiled networks."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +38,28 @@ class Ahead:
 def make_ready(
     config: BaseTrainConfig, maker: SceneMaker, device: torch.device, progress: Callable[[str], None]
 ) -> Ahead:
-    """Compose a run's scenes and have its networks compiled. Raises TrainingError and OutputError as `compose_scenes` does."""
-    composed = deque(compose_scenes(maker, config.scenes, config.captions, config.workers, progress))
+    """Compose a run's scenes and have its networks compiled, at the same time. Raises TrainingError and OutputError as `compose_scenes` does."""
+    tokenizer = tokenizer_of_run(maker.data, config.text)
+    given_up = threading.Event()
+
+    def compose() -> deque[Composed]:
+        parts = deque[Composed]()
+        for part in compose_scenes(maker, config.scenes, config.captions, config.workers, progress):
+            if given_up.is_set():
+                break
+            parts.append(part)
+        return parts
+
+    with ThreadPoolExecutor(1) as beside:
+        composing = beside.submit(compose)
+        try:
+            learner = Learner(config, tokenizer, device)
+            learner.warm_up(progress=progress)
+        except BaseException:
+            given_up.set()
+            raise
+        composed = composing.result()
     captions = [wordings for part in composed for wordings in part.captions]
-    tokenizer = tokenizer_of_run(maker.data, captions, config.text)
-    learner = Learner(config, tokenizer, device)
-    learner.warm_up(progress=progress)
     return Ahead(composed, tokenizer, caption_tokens(tokenizer, captions), learner)
 
 

@@ -148,7 +148,7 @@ def _prepared(
 ) -> _Prepared:
     """What a run needs, made, or taken from what was made ahead. Raises TrainingError when the folder's run had another vocabulary."""
     scenes = _scenes(source, statistics, config, folder, progress, ahead.composed if ahead else None)
-    tokenizer = ahead.tokenizer if ahead else tokenizer_of_run(source.data, scenes.captions, config.text)
+    tokenizer = ahead.tokenizer if ahead else tokenizer_of_run(source.data, config.text)
     folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
     if ahead:
         return _Prepared(scenes=scenes, tokenizer=tokenizer, tokens=ahead.tokens, learner=ahead.learner)
@@ -200,7 +200,7 @@ def load_base(config_path: Path | str, out: Path | str, *, decoder_run: Path | s
     if later is not None and statistics is not None:
         normalise(later, statistics)
     scenes = _scenes(source, statistics, config, folder, print)
-    tokenizer = tokenizer_of_run(source.data, scenes.captions, config.text)
+    tokenizer = tokenizer_of_run(source.data, config.text)
     folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
     model = BaseModel(config.unet, text_config(config.text, tokenizer))
     with taking_in(folder.checkpoint):

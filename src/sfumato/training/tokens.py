@@ -10,6 +10,7 @@ from sfumato.models import CLIPTextConfig
 from sfumato.text import Tokenizer
 from sfumato.training.base_config import TextSizes
 from sfumato.training.data import ArtDataset
+from sfumato.training.data.captions import possible_words
 
 
 def tokens_of(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
@@ -30,10 +31,15 @@ def tokenizer_for(texts: Iterable[str], sizes: TextSizes) -> Tokenizer:
     return Tokenizer(replace(reduced.spec, max_length=sizes.max_length))
 
 
-def tokenizer_of_run(data: ArtDataset, captions: Iterable[Iterable[str]], sizes: TextSizes) -> Tokenizer:
-    """The tokenizer that a run's captions and the names of all taught art need."""
-    taught = (name for record in data.records for name in record.names)
-    return tokenizer_for({*taught, *(text for wordings in captions for text in wordings)}, sizes)
+def tokenizer_of_run(data: ArtDataset, sizes: TextSizes) -> Tokenizer:
+    """The tokenizer for every caption that scenes of this art may get: it is known before any is drawn."""
+    taught = [record for record in data.records if record.names]
+    words = possible_words(
+        {name for record in taught for name in record.names},
+        {keyword for record in taught for keyword in record.keywords},
+        {record.style for record in taught},
+    )
+    return tokenizer_for(words, sizes)
 
 
 def text_config(sizes: TextSizes, tokenizer: Tokenizer) -> CLIPTextConfig:

@@ -6,11 +6,17 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
 from sfumato.errors import TrainingError
 from sfumato.training import ahead as ahead_module
 from sfumato.training import base, vae
+from sfumato.training.base_config import BaseTrainConfig
+from sfumato.training.config import read_config
+from sfumato.training.data import read_dataset
+from sfumato.training.data.scenes import SceneMaker
+from sfumato.training.learner import Learner
 from sfumato.training.run import is_under_way
 
 from .test_runs import assert_same_weights, base_config, trained, vae_config
@@ -134,3 +140,41 @@ def test_folder_that_can_not_be_looked_into_is_not_under_way(tmp_path):
 def test_asking_makes_no_folder(tmp_path):
     assert not is_under_way(tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_composing_is_given_up_when_the_networks_can_not_be_made(tmp_path, toy_data, monkeypatch):
+    taken: list[int] = []
+
+    def endless(*_):
+        while len(taken) < 2000:
+            taken.append(1)
+            time.sleep(0.005)
+            yield None
+
+    def fail(*_):
+        raise TrainingError("no such device")
+
+    monkeypatch.setattr(ahead_module, "compose_scenes", endless)
+    monkeypatch.setattr(ahead_module, "Learner", fail)
+    config = read_config(base_config(tmp_path, toy_data, tmp_path / "vae"), BaseTrainConfig)
+    maker = SceneMaker(read_dataset(toy_data), config.mix, config.seed)
+    with pytest.raises(TrainingError, match="no such device"):
+        ahead_module.make_ready(config, maker, torch.device("cpu"), lambda line: None)
+    assert len(taken) < 2000
+
+
+def test_networks_are_compiled_while_scenes_are_composed(tmp_path, toy_data, monkeypatch):
+    compiled = threading.Event()
+    real = ahead_module.compose_scenes
+
+    def waiting(*arguments):
+        for part in real(*arguments):
+            assert compiled.wait(30), "the compiler waits for the scenes"
+            yield part
+
+    monkeypatch.setattr(ahead_module, "compose_scenes", waiting)
+    monkeypatch.setattr(Learner, "warm_up", lambda self, progress: compiled.set())
+    config = read_config(base_config(tmp_path, toy_data, tmp_path / "vae"), BaseTrainConfig)
+    maker = SceneMaker(read_dataset(toy_data), config.mix, config.seed)
+    made = ahead_module.make_ready(config, maker, torch.device("cpu"), lambda line: None)
+    assert sum(len(part.captions) for part in made.composed) == len(made.tokens) == config.scenes

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.training.data.captions import Description, Subject, caption, with_article, without_colour
+from sfumato.training.data.captions import Description, Subject, caption, possible_words, with_article, without_colour
 from sfumato.training.data.colours import NAMES, OBJECT_COLOURS
 
 COLOURS = {*NAMES, "grey"}
@@ -189,3 +189,35 @@ def test_several_recoloured_lose_their_own_colour():
         text = caption(Description(subjects=(subject,)), random.Random(n))
         assert "blue apples" in text or re.search(r"blue \w+ apples", text), text
         assert "red" not in text.split()
+
+
+def test_words_are_known_before_a_caption_is_drawn():
+    """Every token of every wording is one that the possible words have: the vocabulary is that of the grammar, not of what was drawn."""
+    chance = random.Random(1)
+    names, keywords, styles = (
+        ("Red apple", "jack-o-lantern", "slice of pizza"),
+        ("fruit", "to eat", "o'clock"),
+        ("3d", "flat"),
+    )
+    possible = possible_words(names, keywords, styles)
+    assert not any(" " in word or word != word.lower() for word in possible)
+    seen: set[str] = set()
+    for _ in range(6000):
+        colour = chance.choice([None, *OBJECT_COLOURS])
+        subjects = tuple(
+            Subject(
+                names=names, style=chance.choice(styles), keywords=keywords, colour=colour,
+                recoloured=colour is not None and chance.random() < 0.5, size=chance.choice([None, "small", "big"]),
+                count=chance.choice([1, 1, 2, 3, 4]),
+            )
+            for _ in range(chance.choice([1, 2]))
+        )  # fmt: skip
+        scene = Description(
+            subjects=subjects, ground=chance.choice([None, "dark blue", "light gray", "orange"]),
+            relation=chance.choice([*SAID]) if len(subjects) == 2 else None,  # type: ignore[arg-type]
+            place=chance.choice([None, *PLACES]) if len(subjects) == 1 else None,  # type: ignore[arg-type]
+        )  # fmt: skip
+        seen.update(re.sub(",", " , ", caption(scene, chance)).split())
+    assert seen <= possible
+    # Colours that no thing here takes as its own, and grounds that were not asked for, are all that may be missing.
+    assert possible - seen <= COLOURS | {"light", "dark"}

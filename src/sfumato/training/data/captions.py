@@ -4,9 +4,10 @@ A caption is drawn from a small grammar: an opening nobody needs ("an icon of"),
 the ground, and the style, most of them left out most of the time and in more than one order. What is said is always true of the picture.
 """
 
+import itertools
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,6 +46,11 @@ _COUNTS: dict[int, tuple[str, ...]] = {
     3: ("three ", "three ", "3 ", "a few ", "some ", "several "),
     4: ("four ", "four ", "4 ", "a few ", "some ", "several "),
 }
+_PLAIN = "white"
+_ARTICLES = ("a", "an")
+_GREYS = ("gray", "grey")
+SHADES = ("light", "dark")
+"""What a ground's colour may be called besides."""
 _GROUNDS = (
     " on a {} background", " on a {} background", ", {} background", " with a {} background", " against a {} background", " on {}",
     " in front of a {} background",
@@ -65,6 +71,8 @@ _RELATIONS: dict[Relation, tuple[str, ...]] = {
     "above": ("{} above {}", "{} over {}"),
     "below": ("{} below {}", "{} under {}", "{} beneath {}"),
 }
+_AND = " and "
+_BESIDE = ("{} next to {}", "{} with {}", "{} beside {}", "{}, {}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +109,7 @@ def with_article(name: str) -> str:
     is_plural = bool(_PLURAL.search(head)) and head not in _SINGULAR_IN_S
     if is_plural or head in _STUFFS or _DETERMINED.match(f"{thing} "):
         return name
-    return f"{'an' if _SAID_WITH_A_VOWEL.match(name) else 'a'} {name}"
+    return f"{_ARTICLES[bool(_SAID_WITH_A_VOWEL.match(name))]} {name}"
 
 
 def without_colour(name: str) -> str:
@@ -129,7 +137,7 @@ def _noun_phrase(subject: Subject, rng: random.Random, *, adjective: str = "", a
     # A name with a colour says enough of a drawing's own: measured, a red apple may be brown. What was recoloured is always said.
     says_colour = subject.colour not in name.split() if subject.recoloured else not _COLOUR_WORDS.search(name)
     if subject.colour and says_colour and (subject.recoloured or rng.random() < 0.25):
-        words.append("grey" if subject.colour == "gray" and rng.random() < 0.5 else subject.colour)
+        words.append(_GREYS[1] if subject.colour == _GREYS[0] and rng.random() < 0.5 else subject.colour)
     phrase = " ".join([*words, name])
     if subject.count > 1:
         # A plural alone says that there is more than one.
@@ -163,9 +171,9 @@ def caption(scene: Description, rng: random.Random) -> str:
             said = rng.choice(_RELATIONS[scene.relation]).format(*phrases)
         elif rng.random() < 0.7 or not scene.relation:
             # Nothing is said of the order, so either may come first.
-            said = " and ".join(phrases if scene.relation or rng.random() < 0.5 else phrases[::-1])
+            said = _AND.join(phrases if scene.relation or rng.random() < 0.5 else phrases[::-1])
         else:
-            said = rng.choice(("{} next to {}", "{} with {}", "{} beside {}", "{}, {}")).format(*phrases)
+            said = rng.choice(_BESIDE).format(*phrases)
     else:
         praise = rng.choice(_PRAISE).strip() if rng.random() < 0.06 else ""
         said = _noun_phrase(first, rng, adjective=" ".join(filter(None, (praise, before))))
@@ -182,3 +190,15 @@ def caption(scene: Description, rng: random.Random) -> str:
     elif rng.random() < 0.06:
         ground = rng.choice(_GROUNDS).format("white")
     return said + (after + ground if rng.random() < 0.35 else ground + after)
+
+
+def possible_words(names: Iterable[str], keywords: Iterable[str], styles: Iterable[str]) -> frozenset[str]:
+    """Every word, less its commas, that a caption may hold of things of these names, keywords and styles, whatever is drawn of the grammar."""
+    known = {name.lower() for name in names}
+    templates = [
+        *_STYLE_AFTER, *_OPENINGS, *_PRAISE, *itertools.chain(*_SIZES.values()), *_GROUNDS, *itertools.chain(*_PLACES.values()),
+        *itertools.chain(*_RELATIONS.values()), *_BESIDE, _AND, *itertools.chain(*_COUNTS.values()),
+    ]  # fmt: skip
+    said = [*_ARTICLES, *NAMES, *_GREYS, *SHADES, _PLAIN, *styles, *keywords, *known, *plurals_of(sorted(known))]
+    words = (text.replace("{}", " ").replace(",", " ") for text in (*templates, *said))
+    return frozenset({",", *itertools.chain(*(text.split() for text in words))})

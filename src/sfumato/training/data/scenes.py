@@ -13,7 +13,7 @@ from PIL import Image
 
 from sfumato.errors import DataError
 from sfumato.training.config import expect
-from sfumato.training.data.captions import Description, Place, Relation, Size, Subject, caption, plurals_of
+from sfumato.training.data.captions import SHADES, Description, Place, Relation, Size, Subject, caption, plurals_of
 from sfumato.training.data.colours import OBJECT_COLOURS, TYPICAL, dominant_colour, paint, recolour
 from sfumato.training.data.pack import ArtDataset
 
@@ -25,7 +25,7 @@ _MIRRORED = 0.3  # of the drawings in composed scenes; plain art stays as it was
 # What would be another thing, or no writing, in a mirror.
 _HAS_A_SIDE = re.compile(r"\b(?:left|right)|clock|\b(?:button|keycap|letters?|numbers?|calendar|hundred|sign)\b")
 _NOT_GROUNDS = frozenset({"white"})
-_SHADES = {"light ": (0.13, 0.55), "dark ": (-0.2, 0.85)}  # added to lightness, times chroma
+_SHADES = dict(zip(SHADES, ((0.13, 0.55), (-0.2, 0.85)), strict=True))  # added to lightness, times chroma
 _TAKES_SHADES = ("red", "green", "blue", "purple", "brown", "gray")
 _CENTRES: dict[Place, tuple[float, float]] = {
     "left": (0.27, 0.5),
@@ -248,7 +248,8 @@ class SceneMaker:
         jittered = paint(
             lightness + rng.uniform(-0.03, 0.03), chroma * rng.uniform(0.85, 1.1), hue + rng.uniform(-5, 5)
         )
-        return shade + ("grey" if name == "gray" and rng.random() < 0.4 else name), jittered
+        called = "grey" if name == "gray" and rng.random() < 0.4 else name
+        return f"{shade} {called}".strip(), jittered
 
     def _page(self, colour: tuple[int, int, int]) -> Image.Image:
         return Image.new("RGB", (self.data.size, self.data.size), colour)
