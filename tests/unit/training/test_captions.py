@@ -217,7 +217,7 @@ def test_words_are_known_before_a_caption_is_drawn():
             relation=chance.choice([*SAID]) if len(subjects) == 2 else None,  # type: ignore[arg-type]
             place=chance.choice([None, *PLACES]) if len(subjects) == 1 else None,  # type: ignore[arg-type]
         )  # fmt: skip
-        seen.update(re.sub(",", " , ", caption(scene, chance)).split())
+        seen.update(re.sub(r"([,.!])", r" \1 ", caption(scene, chance)).split())
     assert seen <= possible
     # Colours that no thing here takes as its own, and grounds that were not asked for, are all that may be missing.
     assert possible - seen <= COLOURS | {"light", "dark"}

@@ -34,10 +34,15 @@ _MORE_OF_A_NAME = re.compile(r" (?:of|with|in|on|at|for|from|wearing|holding|by|
 _SAID_WITH_A_VOWEL = re.compile(r"[ai]|o(?!ne\b)|e(?!u|we)|u(?!ni|fo\b|ku|s[be]|r[ai])|hour|honest|heir|x-|8|11\b|18\b")
 _COLOUR_WORDS = re.compile(rf"\b(?:{'|'.join(NAMES)}|grey)(?:-\w+)?\b ?")
 _STYLE_AFTER = (", {} style", ", {} style", ", {}", " in {} style", " in the {} style", " {} style")
+# Many, or whatever else is said around a thing is taken to mean something.
 _OPENINGS = (
     "a picture of {}", "an icon of {}", "a drawing of {}", "an image of {}", "a sticker of {}", "an illustration of {}", "a photo of {}",
     "an emoji of {}", "picture of {}", "icon of {}", "drawing of {}", "please draw {}", "draw {}", "this is {}", "{} icon", "{} emoji",
-    "{} sticker",
+    "{} sticker", "i want {}", "show me {}", "give me {}", "make {}", "make me {}", "generate {}", "create {}", "could you draw {}",
+    "can you paint {}", "paint {}", "{} please", "{}, thanks", "a cartoon of {}", "a sketch of {}", "{} clipart", "{} graphic", "{} symbol",
+    "{} drawing", "{} picture", "here is {}", "there is {}", "just {}", "{} for my website", "{} for kids", "a logo with {}", "a view of {}",
+    "an example of {}", "something like {}", "a nice picture of {}", "a good drawing of {}", "design {}", "a poster of {}", "a painting of {}",
+    "hello, {}", "{}!", "{}.",
 )  # fmt: skip
 _PRAISE = ("cute ", "nice ", "beautiful ", "lovely ", "funny ", "simple ")
 _SIZES: dict[Size, tuple[str, ...]] = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge")}
@@ -182,7 +187,7 @@ def caption(scene: Description, rng: random.Random) -> str:
             said += ", " + ", ".join(rng.sample(keywords, min(len(keywords), rng.randint(1, 2))))
     if scene.place:
         said += rng.choice(_PLACES[scene.place])
-    if rng.random() < 0.15:
+    if rng.random() < 0.25:
         said = rng.choice(_OPENINGS).format(said)
     ground = ""
     if scene.ground:
