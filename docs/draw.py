@@ -20,13 +20,13 @@ DOCS = Path(__file__).resolve().parent
 ILLUSTRATED = ("workflows.md", "guidance.md", "prompts.md", "grids.md")
 
 PROMPTS = (
-    "a red apple, 3d style", "a penguin, 3d style", "castle, 3d style", "an owl in flat style", "guitar, flat style", "draw me a taxi cab please",
-    "hamburger", "a sunflower", "a rocket, noto style", "a crown, 3d style", "a clown head, 3d style", "brolly, flat style",
-    "a green car", "a yellow umbrella", "an orange fish", "a blue rose", "a purple cat face, flat style", "a blue heart",
-    "a dog face on yellow", "a penguin on blue", "a tree on pink", "an owl on green", "a raccoon face on orange", "a camel on purple",
+    "a red apple, 3d style", "a penguin, glossy style", "castle, 3d style", "an owl, classic style", "guitar, flat style", "draw me a taxi cab please",
+    "hamburger", "a sunflower", "a rocket, noto style", "a robot, outlined style", "a top hat, twemoji style", "brolly, flat style",
+    "a green car", "a yellow umbrella", "an orange fish", "a blue rose", "a purple cat, flat style", "a blue heart",
+    "a penguin on blue", "a tree on pink", "a unicorn on orange", "red car and blue umbrella", "an owl above a crown", "two penguins",
 )  # fmt: skip
 COLUMNS = 6
-SCALE = 2
+SIDE = 128
 CAPTION = 22
 PAD = 8
 
@@ -65,8 +65,8 @@ def draw_grid(path: Path) -> None:
 
 
 def labelled_grid(pictures: list[Image.Image], labels: tuple[str, ...]) -> Image.Image:
-    """The pictures enlarged, each with its prompt below."""
-    side = pictures[0].width * SCALE
+    """The pictures at one size, each with its prompt below."""
+    side = SIDE
     cell = (side + 2 * PAD, side + PAD + CAPTION)
     rows = -(-len(pictures) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * cell[0], rows * cell[1]), "white")

@@ -1,8 +1,9 @@
 """Tiny random checkpoints, made by the reference libraries once a session, for every test that needs a whole model."""
 
+import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -120,3 +121,39 @@ def family_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
         return folders[name]
 
     return folder
+
+
+SMALL = 64
+"""The side of the pictures that tests have the model in the package draw, where nobody looks at them: its own are sixteen times as many pixels."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Has the model in the package draw small pictures unless it is told a size. Processes that a test starts have it as it is shipped."""
+    import sfumato.bundle
+
+    folder = tmp_path_factory.mktemp("small")
+    shipped = sfumato.bundle.bundled_model()
+    for file in shipped.rglob("*"):
+        if file.is_file():
+            copy = folder / "bundled" / file.relative_to(shipped)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.symlink_to(file)
+    card = folder / "bundled" / "sfumato.json"
+    settings = json.loads(card.read_text(encoding="utf-8"))
+    card.unlink()
+    card.write_text(json.dumps(settings | {"height": SMALL, "width": SMALL}, indent=2) + "\n", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sfumato.bundle, "__file__", str(folder / "bundle.py"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def as_shipped() -> Iterator[None]:
+    """The model in the package with the size of its own pictures."""
+    import sfumato
+    import sfumato.bundle
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sfumato.bundle, "__file__", str(Path(sfumato.__file__).parent / "bundle.py"))
+        yield

@@ -1,5 +1,6 @@
 """What a person is told of words that the model was never taught, and of what it can draw."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("words") / "model"
     shutil.copytree(bundled_model(), folder, ignore=shutil.ignore_patterns("words.txt"))
     things = (folder / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
-    (folder / "words.txt").write_text("\n".join(collect_words([*things, *CAPTIONS])) + "\n", encoding="utf-8")
+    styles = json.loads((folder / "sfumato.json").read_text(encoding="utf-8"))["styles"]
+    (folder / "words.txt").write_text("\n".join(collect_words([*things, *styles, *CAPTIONS])) + "\n", encoding="utf-8")
     return folder
 
 

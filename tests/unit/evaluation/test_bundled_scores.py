@@ -6,7 +6,8 @@ from sfumato import StableDiffusionPipeline, bundled_model
 from sfumato.evaluation import Repertoire, evaluate, load_classifier, read_baseline, read_gallery
 from sfumato.evaluation.drawing import Drawing
 
-PICTURES = {"trained": 12, "colours": 4, "backgrounds": 4}
+PICTURES = {"trained": 8, "colours": 3, "backgrounds": 3}
+pytestmark = pytest.mark.usefixtures("as_shipped")
 
 
 @pytest.mark.parametrize("kind", PICTURES)

@@ -40,7 +40,7 @@ def test_unknown_words_are_named_once_a_prompt(pipe: Any, caplog: pytest.LogCapt
     assert result.notes == [NOTE, "unknown to this model: quux"]
     assert [record.getMessage() for record in caplog.records] == result.notes
     assert pipe("two foxes, 3 foxes", negative_prompt="zorp", guidance_scale=1.0).notes == [
-        "unknown to this model: two"
+        "unknown to this model: two, foxes (fox?)"
     ]
     assert pipe("the fox").notes == []
     same = pipe(["zorp", "a zorp"], negative_prompt="zorp", clip_skip=1)

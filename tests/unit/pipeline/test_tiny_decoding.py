@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import sfumato
-from sfumato.bundle import bundled_model
 from sfumato.cli.fast import load_recipe_s_tiny_vae
 from sfumato.errors import ConfigError, MissingFileError, RecipeError
+from sfumato.models import AutoencoderKL, VAEConfig
 from sfumato.recipe import Recipe
 
 SETTINGS: dict[str, Any] = {"num_inference_steps": 2, "height": 64, "width": 64, "seeds": [1]}
@@ -75,10 +75,11 @@ def test_it_is_recorded_and_replayed(pipe: Any, taesd: Path, tmp_path: Path) -> 
     assert pipe.replay(recipe).identical
 
 
-def test_what_does_not_fit_is_refused(pipe: Any, taesd: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused(pipe: Any, taesd: Path, tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="there is no file"):
         pipe.load_tiny_vae(tmp_path / "nothing.safetensors")
-    bundled = sfumato.StableDiffusionPipeline.from_pretrained(bundled_model())
+    finer = AutoencoderKL(VAEConfig(channels=(8, 8, 8), blocks_per_level=1, norm_groups=4))
+    other = sfumato.StableDiffusionPipeline.from_pretrained(tiny_folder, vae=finer)
     with pytest.raises(ConfigError, match="to 8 pixels each, and this model's have 4 for 4"):
-        bundled.load_tiny_vae(taesd)
+        other.load_tiny_vae(taesd)
     assert pipe("a fox", **SETTINGS).images[0].recipe.fast == {}
