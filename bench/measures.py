@@ -114,7 +114,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         name="first-image", title="Process start to first picture, bundled model, 20 steps", task="picture",
-        model="bundled", size=64, steps=20, pairs=against("sfumato", "diffusers"), rounds=5, minutes=1.5,
+        model="bundled", size=256, steps=20, pairs=against("sfumato", "diffusers"), rounds=5, minutes=1.5,
     ),
     Measure(
         name="picture-512", title="Process start to a picture of 512² in one step", task="picture",

@@ -69,7 +69,7 @@ def build(
         str,
         typer.Option(
             metavar="listed|all|FILE",
-            help="What is taught: the vocabulary of the bundled model, every concept that two styles draw, or your list.",
+            help="What is taught: 231 common things, every concept that two styles draw, or your list.",
         ),
     ] = "listed",
     styles: Annotated[

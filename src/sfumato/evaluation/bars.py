@@ -1,4 +1,4 @@
-"""The bars: how well the bundled model has to draw. The real one, and, until it is trained, the smaller one made on a processor."""
+"""The bars: how well the bundled model has to draw. The real one, and the smaller ones made on a processor."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """By which arithmetic a CPU computes convolutions, linear layers and attention: the fastest that gives the same numbers, to rounding.
 
-Where gradients are wanted, a graph is traced or compiled, another precision is asked for, or on any other device, it is PyTorch's own.
+Where gradients are wanted, a graph is traced or compiled, another precision is asked for, or on any other device, it is PyTorch's own, but for
+attention that is learned from in bfloat16.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def attention(
     PyTorch's own, but for few scores learned from in bfloat16 on a CPU: there its way back takes six times as long as the products'.
     Source: Vaswani et al. 2017, arXiv:1706.03762, Eq. 1.
     """
+    assert visible is None or not causal, "one of the two says what is visible"
     if not _learns_by_products(q, k):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, is_causal=causal)
     scores = q @ k.mT * q.shape[-1] ** -0.5

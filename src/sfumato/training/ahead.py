@@ -55,10 +55,10 @@ def make_ready(
         try:
             learner = Learner(config, tokenizer, device)
             learner.warm_up(progress=progress)
+            composed = composing.result()
         except BaseException:
             given_up.set()
             raise
-        composed = composing.result()
     captions = [wordings for part in composed for wordings in part.captions]
     return Ahead(composed, tokenizer, caption_tokens(tokenizer, captions), learner)
 

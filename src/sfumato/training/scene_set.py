@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sfumato.files import write_whole
 from sfumato.models import AutoencoderKL
-from sfumato.training.data.scenes import SceneMaker
+from sfumato.training.data.scenes import SceneMaker, possible_words_of
 from sfumato.training.latents import encode
 from sfumato.training.pool import Composed, Order, ScenePool
 from sfumato.training.storage import weights_sha256
@@ -74,6 +74,8 @@ def scene_set(
         "mix": asdict(maker.mix),
         "seed": maker.seed,
         "scenes": [count, captions],
+        # Captions of another grammar are other captions.
+        "words": hashlib.sha256(" ".join(sorted(possible_words_of(maker.data))).encode()).hexdigest(),
         **({"halved": True} if halved else {}),
     }
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()

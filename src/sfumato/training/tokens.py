@@ -10,7 +10,7 @@ from sfumato.models import CLIPTextConfig
 from sfumato.text import Tokenizer
 from sfumato.training.base_config import TextSizes
 from sfumato.training.data import ArtDataset
-from sfumato.training.data.captions import possible_words
+from sfumato.training.data.scenes import possible_words_of
 
 
 def tokens_of(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
@@ -33,13 +33,7 @@ def tokenizer_for(texts: Iterable[str], sizes: TextSizes) -> Tokenizer:
 
 def tokenizer_of_run(data: ArtDataset, sizes: TextSizes) -> Tokenizer:
     """The tokenizer for every caption that scenes of this art may get: it is known before any is drawn."""
-    taught = [record for record in data.records if record.names]
-    words = possible_words(
-        {name for record in taught for name in record.names},
-        {keyword for record in taught for keyword in record.keywords},
-        {record.style for record in taught},
-    )
-    return tokenizer_for(words, sizes)
+    return tokenizer_for(possible_words_of(data), sizes)
 
 
 def text_config(sizes: TextSizes, tokenizer: Tokenizer) -> CLIPTextConfig:

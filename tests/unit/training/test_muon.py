@@ -24,7 +24,7 @@ def test_singular_values_are_brought_near_one(shape):
     assert torch.allclose(inner, torch.diag_embed(torch.diagonal(inner, dim1=-2, dim2=-1)), atol=2e-3)
 
 
-@pytest.mark.parametrize("shape", [(2, 24, 24), (2, 24, 60), (2, 60, 24), (2, 12, 120)])
+@pytest.mark.parametrize("shape", [(2, 24, 24), (2, 24, 60), (2, 60, 24)])
 @pytest.mark.parametrize("smallest", [0.5, 1e-4])
 def test_rounding_to_bfloat16_turns_them_hardly_less(shape, smallest):
     g = torch.Generator().manual_seed(2)

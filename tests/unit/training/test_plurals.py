@@ -21,6 +21,9 @@ from sfumato.training.data.plurals import plural_of
         ("potato", "potatoes"),
         ("flamingo", "flamingos"),
         ("fish", "fish"),
+        ("jellyfish", "jellyfish"),
+        ("superhero", "superheroes"),
+        ("sheaf of rice", "sheaves of rice"),
         ("tropical fish", "tropical fish"),
         ("mouse", "mice"),
         ("kitchen knife", "kitchen knives"),
@@ -37,7 +40,7 @@ def test_names_are_put_in_the_plural(name: str, plural: str) -> None:
     "name",
     [
         "", "broccoli", "scissors", "cherries", "two hearts", "no bicycles", "man running", "bowling", "keycap 3", "letter a",
-        "red triangle pointed down", "sun", "french fries", "women with bunny ears",
+        "red triangle pointed down", "dashing away", "foggy", "ice hockey", "eight-thirty", "japanese open for business button", "sun", "french fries", "women with bunny ears",
     ],
 )  # fmt: skip
 def test_what_is_not_counted_has_no_plural(name: str) -> None:

@@ -11,14 +11,17 @@ _UNCOUNTED = frozenset({
     "beer", "bread", "broccoli", "cash", "chess", "confetti", "corn", "earth", "equipment", "fire", "food", "fog", "garlic", "ginger", "honey",
     "juice", "lightning", "magic", "mail", "meat", "milk", "money", "moon", "music", "paper", "poop", "popcorn", "rain", "rice", "saturn",
     "snow", "spaghetti", "sugar", "sun", "sushi", "tea", "tennis", "toast", "water", "weather", "wind", "wine", "wood", "yarn",
+    "away", "charge", "dizzy", "down", "foggy", "fuji", "hockey", "horizontally", "information", "luggage", "multiply", "divide",
+    "thirty", "up", "vertically", "zzz", "left", "right", "japan", "aquarius", "aries", "leo", "libra", "sagittarius", "taurus", "virgo",
 })  # fmt: skip
-_SAME = frozenset({"bison", "deer", "fish", "moose", "salmon", "sheep", "shrimp", "squid", "tropical fish"})
+_SAME = ("bison", "deer", "fish", "moose", "salmon", "sheep", "shrimp", "squid")  # by the end of the last word
 _IRREGULAR = {
     "calf": "calves", "child": "children", "foot": "feet", "goose": "geese", "knife": "knives", "leaf": "leaves", "loaf": "loaves",
-    "mouse": "mice", "ox": "oxen", "scarf": "scarves", "shelf": "shelves", "elf": "elves",
+    "mouse": "mice", "ox": "oxen", "sheaf": "sheaves", "scarf": "scarves", "shelf": "shelves", "elf": "elves",
     "tooth": "teeth", "wolf": "wolves",
 }  # fmt: skip
-_IN_OES = frozenset({"echo", "hero", "mango", "mosquito", "potato", "tomato", "tornado", "torpedo", "volcano"})
+_IN_OES = ("echo", "hero", "mango", "mosquito", "potato", "tomato", "tornado", "torpedo", "volcano")
+_NO_MEN = frozenset({"human", "talisman"})
 _HISSES = ("s", "x", "z", "ch", "sh")
 # Plurals already, or singulars that nobody counts; those in -us, -ss and these few are counted.
 _ENDS_AS_PLURALS_DO = re.compile(r"(?<![su])s\Z")
@@ -41,10 +44,12 @@ def plural_of(name: str) -> str | None:
     more = _MORE_OF_A_NAME.search(name)
     thing, rest = (name[: more.start()], more[0]) if more else (name, "")
     words = thing.split()
+    if words and words[0] == "japanese" and rest:  # buttons that say something: "japanese open for business button"
+        return None
     if not words or len(words) > _MOST_WORDS or not all(map(_WORD.match, words)) or words[0] in _BEGINNINGS:
         return None
     head = words[-1]
-    if head in _UNCOUNTED or (_DOING.search(head) and head not in _THINGS_IN_ING):
+    if head.rpartition("-")[2] in _UNCOUNTED or (_DOING.search(head) and head not in _THINGS_IN_ING):
         return None
     if _ENDS_AS_PLURALS_DO.search(head) and head not in _COUNTED_IN_S:
         return None
@@ -52,13 +57,13 @@ def plural_of(name: str) -> str | None:
 
 
 def _plural_word(word: str) -> str:
-    if word in _SAME:
+    if word.endswith(_SAME):
         return word
     if word in _IRREGULAR:
         return _IRREGULAR[word]
-    if word.endswith(_HISSES) or word in _IN_OES:
+    if word.endswith((*_HISSES, *_IN_OES)):
         return f"{word}es"
-    if word.endswith("man"):
+    if word.endswith("man") and word not in _NO_MEN:
         return f"{word[:-3]}men"
     if word.endswith("y") and word[-2] not in "aeiou":
         return f"{word[:-1]}ies"

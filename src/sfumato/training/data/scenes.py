@@ -13,7 +13,17 @@ from PIL import Image
 
 from sfumato.errors import DataError
 from sfumato.training.config import expect
-from sfumato.training.data.captions import SHADES, Description, Place, Relation, Size, Subject, caption, plurals_of
+from sfumato.training.data.captions import (
+    SHADES,
+    Description,
+    Place,
+    Relation,
+    Size,
+    Subject,
+    caption,
+    plurals_of,
+    possible_words,
+)
 from sfumato.training.data.colours import OBJECT_COLOURS, TYPICAL, dominant_colour, paint, recolour
 from sfumato.training.data.pack import ArtDataset
 
@@ -92,6 +102,16 @@ def is_held_out(thing: str, colour: str) -> bool:
     """Whether scenes never show this thing recoloured so: one of ten combinations, by a hash."""
     digest = hashlib.sha256(f"{thing}/{colour}".encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32 < _HELD_OUT_COLOURS
+
+
+def possible_words_of(data: ArtDataset) -> frozenset[str]:
+    """Every word that a caption of scenes of a dataset's taught art may hold, held-out art among it."""
+    taught = [record for record in data.records if record.names]
+    return possible_words(
+        {name for record in taught for name in record.names},
+        {keyword for record in taught for keyword in record.keywords},
+        {record.style for record in taught},
+    )
 
 
 @dataclass(frozen=True, slots=True)
