@@ -66,8 +66,7 @@ def draw_grid(path: Path) -> None:
 
 def labelled_grid(pictures: list[Image.Image], labels: tuple[str, ...]) -> Image.Image:
     """The pictures at one size, each with its prompt below."""
-    side = SIDE
-    cell = (side + 2 * PAD, side + PAD + CAPTION)
+    cell = (SIDE + 2 * PAD, SIDE + PAD + CAPTION)
     rows = -(-len(pictures) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * cell[0], rows * cell[1]), "white")
     draw = ImageDraw.Draw(sheet)
@@ -75,8 +74,8 @@ def labelled_grid(pictures: list[Image.Image], labels: tuple[str, ...]) -> Image
     for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         row, column = divmod(place, COLUMNS)
         x, y = column * cell[0], row * cell[1]
-        sheet.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (x + PAD, y + PAD))
-        draw.text((x + cell[0] / 2, y + PAD + side + 3), label, fill="#555", font=font, anchor="ma")
+        sheet.paste(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x + PAD, y + PAD))
+        draw.text((x + cell[0] / 2, y + PAD + SIDE + 3), label, fill="#555", font=font, anchor="ma")
     return sheet
 
 

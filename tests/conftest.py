@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -134,11 +135,7 @@ def _small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     folder = tmp_path_factory.mktemp("small")
     shipped = sfumato.bundle.bundled_model()
-    for file in shipped.rglob("*"):
-        if file.is_file():
-            copy = folder / "bundled" / file.relative_to(shipped)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.symlink_to(file)
+    shutil.copytree(shipped, folder / "bundled", copy_function=os.symlink)
     card = folder / "bundled" / "sfumato.json"
     settings = json.loads(card.read_text(encoding="utf-8"))
     card.unlink()

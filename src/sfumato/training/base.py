@@ -32,7 +32,7 @@ from sfumato.training.run import RunFolder, is_under_way
 from sfumato.training.samples import draw
 from sfumato.training.scene_set import SceneSet, scene_set
 from sfumato.training.storage import taking_in, vocabulary_sha256, weights_sha256
-from sfumato.training.tokens import caption_tokens, text_config, tokenizer_of_run, tokens_of
+from sfumato.training.tokens import text_config, tokenizer_of_run, tokens_of
 from sfumato.training.vae import load_vae
 
 # The parts of the autoencoder that latents come through.
@@ -128,11 +128,11 @@ def _scenes(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Prepared:
-    """What the steps are taken with: scenes, their captions' tokens, and what learns from them, compiled where it should be."""
+    """What the steps are taken with: scenes, their captions' tokens where they were made ahead, and what learns, compiled where it should be."""
 
     scenes: SceneSet
     tokenizer: Tokenizer
-    tokens: Tensor
+    tokens: Tensor | None
     learner: Learner
 
 
@@ -154,9 +154,7 @@ def _prepared(
         return _Prepared(scenes=scenes, tokenizer=tokenizer, tokens=ahead.tokens, learner=ahead.learner)
     learner = Learner(config, tokenizer, device, state, folder.checkpoint)
     learner.warm_up(folder.share(learner.first), progress)
-    return _Prepared(
-        scenes=scenes, tokenizer=tokenizer, tokens=caption_tokens(tokenizer, scenes.captions), learner=learner
-    )
+    return _Prepared(scenes=scenes, tokenizer=tokenizer, tokens=None, learner=learner)
 
 
 def _taken_out(parts: deque[Composed]) -> Iterator[Composed]:

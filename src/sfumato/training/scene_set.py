@@ -81,14 +81,24 @@ def scene_set(
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
     if folder is not None and (kept := _kept(folder / _FILE, key)) is not None:
         return kept
-    latents, halves, texts = _Encoded(), _Encoded(), list[tuple[str, ...]]()
+    latents: list[Tensor] = []
+    halves: list[Tensor] = []
+    texts: list[tuple[str, ...]] = []
+    # Many pictures are the same, art as it was drawn: each is encoded once, and has a number by its bytes.
+    numbers: dict[bytes, int] = {}
+    order: list[int] = []
     for part in composed or compose_scenes(maker, count, captions, workers, progress):
-        pictures = torch.from_numpy(part.pixels)
-        latents.add(vae, pictures)
-        if halved:
-            halves.add(vae, half_the_side(pictures.to(vae.device)))
+        known = len(numbers)
+        keys = [hashlib.sha256(picture.tobytes()).digest() for picture in part.pixels]
+        order += [numbers.setdefault(key, len(numbers)) for key in keys]
+        if len(numbers) > known:
+            new = [keys.index(key) for key in list(numbers)[known:]]
+            pictures = torch.from_numpy(part.pixels[new]).to(vae.device)
+            latents.append(encode(vae, pictures).half().cpu())
+            if halved:
+                halves.append(encode(vae, half_the_side(pictures)).half().cpu())
         texts += part.captions
-    made = SceneSet(latents.all(), tuple(texts), halves.all() if halved else None)
+    made = SceneSet(torch.cat(latents)[order], tuple(texts), torch.cat(halves)[order] if halved else None)
     if folder is not None:
         # As bytes beside the latents: a header may not be as long as a million captions.
         written = torch.frombuffer(bytearray(json.dumps(made.captions, ensure_ascii=False).encode()), dtype=torch.uint8)
@@ -97,31 +107,6 @@ def scene_set(
             tensors["halves"] = made.halves
         write_whole(folder / _FILE, save(tensors, metadata={"key": key}), overwrite=True)
     return made
-
-
-class _Encoded:
-    """Latents of pictures, of which many are the same: art as it was drawn comes again and again, and is encoded once."""
-
-    def __init__(self) -> None:
-        self._distinct: list[Tensor] = []
-        self._numbers: dict[bytes, int] = {}
-        self._order: list[int] = []
-
-    def add(self, vae: AutoencoderKL, pictures: Tensor) -> None:
-        """Pictures (uint8 `n h w 3`) that follow."""
-        new: list[int] = []
-        for row, picture in enumerate(pictures.cpu().numpy()):
-            key = hashlib.sha256(picture.tobytes()).digest()
-            if key not in self._numbers:
-                self._numbers[key] = len(self._numbers)
-                new.append(row)
-            self._order.append(self._numbers[key])
-        if new:
-            self._distinct.append(encode(vae, pictures[new].to(vae.device)).half().cpu())
-
-    def all(self) -> Tensor:
-        """The latents of all of them, in order, `n c h w` in float16."""
-        return torch.cat(self._distinct)[self._order]
 
 
 def half_the_side(pictures: Tensor) -> Tensor:

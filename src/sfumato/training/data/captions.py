@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sfumato.training.data.colours import NAMES
-from sfumato.training.data.plurals import plural_of
+from sfumato.training.data.plurals import STUFFS, plural_of
 
 Size = Literal["small", "big"]
 Place = Literal[
@@ -20,11 +20,6 @@ Place = Literal[
 ]
 Relation = Literal["left of", "right of", "above", "below"]
 
-# Last words of names that take no article though they don't end as plurals do: stuffs and the one of a kind.
-_STUFFS = frozenset({
-    "beer", "bread", "broccoli", "confetti", "corn", "earth", "fire", "garlic", "honey", "lightning", "money", "poop", "popcorn",
-    "saturn", "spaghetti", "sushi", "tennis",
-})  # fmt: skip
 # Plurals end in s, but for "glass", "octopus", "iris", "canvas" and these.
 _PLURAL = re.compile(r"(?<![suia])s\Z")
 _SINGULAR_IN_S = frozenset({"lens", "news"})
@@ -112,7 +107,7 @@ def with_article(name: str) -> str:
     thing = _MORE_OF_A_NAME.split(name)[0]
     head = thing.split()[-1]
     is_plural = bool(_PLURAL.search(head)) and head not in _SINGULAR_IN_S
-    if is_plural or head in _STUFFS or _DETERMINED.match(f"{thing} "):
+    if is_plural or head in STUFFS or _DETERMINED.match(f"{thing} "):
         return name
     return f"{_ARTICLES[bool(_SAID_WITH_A_VOWEL.match(name))]} {name}"
 
@@ -193,7 +188,7 @@ def caption(scene: Description, rng: random.Random) -> str:
     if scene.ground:
         ground = re.sub(r"\ba (?=[aeiou])", "an ", rng.choice(_GROUNDS).format(scene.ground))
     elif rng.random() < 0.06:
-        ground = rng.choice(_GROUNDS).format("white")
+        ground = rng.choice(_GROUNDS).format(_PLAIN)
     return said + (after + ground if rng.random() < 0.35 else ground + after)
 
 

@@ -6,11 +6,15 @@ import re
 _MORE_OF_A_NAME = re.compile(
     r" (?:of|with|without|in|on|at|for|from|by|over|under|behind|and)\b.*|(?<=face) \w+ing\b.*"
 )
-# Stuffs, and what there is one of or what looks the same in any number, by the last word.
-_UNCOUNTED = frozenset({
-    "beer", "bread", "broccoli", "cash", "chess", "confetti", "corn", "earth", "equipment", "fire", "food", "fog", "garlic", "ginger", "honey",
-    "juice", "lightning", "magic", "mail", "meat", "milk", "money", "moon", "music", "paper", "poop", "popcorn", "rain", "rice", "saturn",
-    "snow", "spaghetti", "sugar", "sun", "sushi", "tea", "tennis", "toast", "water", "weather", "wind", "wine", "wood", "yarn",
+STUFFS = frozenset({
+    "beer", "bread", "broccoli", "confetti", "corn", "earth", "fire", "garlic", "honey", "lightning", "money", "poop", "popcorn",
+    "saturn", "spaghetti", "sushi", "tennis",
+})  # fmt: skip
+"""Last words of names that take no article though they don't end as plurals do: stuffs and the one of a kind."""
+# What else isn't counted, by the last word.
+_UNCOUNTED = STUFFS | frozenset({
+    "cash", "chess", "equipment", "food", "fog", "ginger", "juice", "magic", "mail", "meat", "milk", "moon", "music", "paper", "rain", "rice",
+    "snow", "sugar", "sun", "tea", "toast", "water", "weather", "wind", "wine", "wood", "yarn",
     "away", "charge", "dizzy", "down", "foggy", "fuji", "hockey", "horizontally", "information", "luggage", "multiply", "divide",
     "thirty", "up", "vertically", "zzz", "left", "right", "japan", "aquarius", "aries", "leo", "libra", "sagittarius", "taurus", "virgo",
 })  # fmt: skip
@@ -25,7 +29,7 @@ _NO_MEN = frozenset({"human", "talisman"})
 _HISSES = ("s", "x", "z", "ch", "sh")
 # Plurals already, or singulars that nobody counts; those in -us, -ss and these few are counted.
 _ENDS_AS_PLURALS_DO = re.compile(r"(?<![su])s\Z")
-_COUNTED_IN_S = frozenset({"canvas", "compass", "iris", "lens"})
+_COUNTED_IN_S = frozenset({"canvas", "iris", "lens"})
 # What is done or was done is not counted, but for these.
 _DOING = re.compile(r"(?:ing|ed)\Z")
 _THINGS_IN_ING = frozenset({

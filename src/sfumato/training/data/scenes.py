@@ -60,8 +60,6 @@ _SEVERAL: dict[int, tuple[_Layout, ...]] = {
     3: ((((0.5, 0.26), (0.26, 0.74), (0.74, 0.74)), 0.48), (((0.18, 0.5), (0.5, 0.5), (0.82, 0.5)), 0.31)),
     4: ((((0.26, 0.26), (0.74, 0.26), (0.26, 0.74), (0.74, 0.74)), 0.48),),
 }
-
-
 _KINDS = ("plain", "coloured", "grounded", "two", "placed", "several")
 
 
@@ -175,8 +173,7 @@ class SceneMaker:
             if size is None and ground:
                 scale = rng.uniform(0.78, 0.95)
         centre = _CENTRES[place] if place else (0.5, 0.5)
-        name, colour = self._ground(rng, (subject,)) if ground else (None, (255, 255, 255))
-        page = self._page(colour)
+        name, page = self._page(rng, (subject,), ground=ground)
         self._paste(page, art, centre, scale, mirrored=kind != "plain" and self._may_mirror(row, rng))
         scene = Description(subjects=(subject,), place=place, ground=name)
         return Scene(np.asarray(page), scene, (row,))
@@ -187,8 +184,7 @@ class SceneMaker:
         relation: Relation = rng.choices(("left of", "right of", "above", "below"), (4, 2, 1, 1))[0]
         arts = [self._subject(row, rng, coloured=rng.random() < 0.2) for row in (first, second)]
         subjects = tuple(subject for _, subject in arts)
-        name, colour = self._ground(rng, subjects) if ground else (None, (255, 255, 255))
-        page = self._page(colour)
+        name, page = self._page(rng, subjects, ground=ground)
         for row, (art, _), centre in zip((first, second), arts, _RELATED[relation], strict=True):
             scale = rng.uniform(0.48, 0.52)
             self._paste(page, art, centre, scale, mirrored=self._may_mirror(row, rng))
@@ -204,8 +200,8 @@ class SceneMaker:
         centres, side = rng.choice(_SEVERAL[count]) if counted else (((0.5, 0.5),), 0.9)
         art, subject = self._subject(row, rng, coloured=rng.random() < 0.2)
         subject = replace(subject, count=count)
-        name, colour = self._ground(rng, (subject,)) if ground else (None, (255, 255, 255))
-        page, mirrored = self._page(colour), self._may_mirror(row, rng)
+        name, page = self._page(rng, (subject,), ground=ground)
+        mirrored = self._may_mirror(row, rng)
         scale = side * rng.uniform(0.88, 1.0)  # they don't touch
         for centre in centres:
             self._paste(page, art, centre, scale, mirrored=mirrored)
@@ -271,8 +267,12 @@ class SceneMaker:
         called = "grey" if name == "gray" and rng.random() < 0.4 else name
         return f"{shade} {called}".strip(), jittered
 
-    def _page(self, colour: tuple[int, int, int]) -> Image.Image:
-        return Image.new("RGB", (self.data.size, self.data.size), colour)
+    def _page(
+        self, rng: random.Random, subjects: tuple[Subject, ...], *, ground: bool
+    ) -> tuple[str | None, Image.Image]:
+        """What the ground is called, and a picture of nothing else; white, which has no name, unless a `ground` is asked for."""
+        name, colour = self._ground(rng, subjects) if ground else (None, (255, 255, 255))
+        return name, Image.new("RGB", (self.data.size, self.data.size), colour)
 
     def _paste(
         self, page: Image.Image, art: "NDArray[np.uint8]", centre: tuple[float, float], scale: float, *, mirrored: bool
