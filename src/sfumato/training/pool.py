@@ -65,7 +65,7 @@ def compose(maker: SceneMaker, order: Order) -> Composed:
         chance = maker.chance(number)
         scene = maker.compose(chance)
         pixels.append(scene.pixels)
-        captions.append(scene.captions(order.captions, chance))
+        captions.append(maker.captions(scene, order.captions, chance))
     return Composed(np.stack(pixels), tuple(captions))
 
 

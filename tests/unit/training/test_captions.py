@@ -157,6 +157,11 @@ def test_caption_is_one_clean_line(first, second, relation, seed):
         ("hibiscus", "a hibiscus"),
         ("canvas", "a canvas"),
         ("lens", "a lens"),
+        ("maracas", "maracas"),
+        ("skis", "skis"),
+        ("iris", "an iris"),
+        ("father christmas", "a father christmas"),
+        ("fleur-de-lis", "a fleur-de-lis"),
     ],
 )
 def test_articles(name, phrase):

@@ -15,7 +15,9 @@ from sfumato.training.data.scenes import SceneMaker, SceneMix, is_held_out
 from .conftest import disc
 
 SIZE = 48
-ONLY = dict.fromkeys(("plain", "coloured", "grounded", "two", "placed", "several", "grounds"), 0.0)
+ONLY = dict.fromkeys(
+    ("plain", "coloured", "grounded", "two", "placed", "several", "grounds", "by_style", "strange"), 0.0
+)
 COLOURS = {
     "apple": (220, 40, 40),
     "rocket": (60, 110, 220),
@@ -61,6 +63,30 @@ def test_scene_is_the_same_whenever_its_number_is_asked_for(art):
 def captions_of(maker: SceneMaker, number: int, count: int) -> tuple[str, ...]:
     chance = maker.chance(number)
     return maker.compose(chance).captions(count, chance)
+
+
+def test_rare_styles_are_seen_when_the_style_is_drawn_first(art):
+    rare = ArtDataset(art.pixels, tuple(record(r.thing, "3d" if r.thing == "apple" else "flat") for r in art.records))
+
+    def share(by_style: float) -> float:
+        scenes = maker(rare, plain=1, by_style=by_style).scenes(0, 600)
+        return sum(scene.description.subjects[0].style == "3d" for scene in scenes) / 600
+
+    assert share(0.0) == pytest.approx(1 / 5, abs=0.06)
+    assert share(1.0) == pytest.approx(1 / 2, abs=0.06)
+
+
+def test_a_share_of_captions_has_strange_words(art):
+    plain, strange = maker(art, plain=1), maker(art, plain=1, strange=0.5)
+    pairs = 0
+    for number in range(200):
+        chance, other = plain.chance(number), strange.chance(number)
+        scene = strange.compose(other)
+        assert np.array_equal(scene.pixels, plain.compose(chance).pixels)
+        as_they_were, said = scene.captions(2, chance), strange.captions(scene, 2, other)
+        pairs += sum(a != b for a, b in zip(as_they_were, said, strict=True))
+    assert pairs / 400 == pytest.approx(0.5, abs=0.08)
+    assert plain.captions(scene, 3, random.Random(4)) == scene.captions(3, random.Random(4))
 
 
 def test_held_out_rows_are_never_used(art):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sfumato.training.data.colours import NAMES
-from sfumato.training.data.plurals import STUFFS, plural_of
+from sfumato.training.data.plurals import STUFFS, is_plural, plural_of
 
 Size = Literal["small", "big"]
 Place = Literal[
@@ -20,9 +20,6 @@ Place = Literal[
 ]
 Relation = Literal["left of", "right of", "above", "below"]
 
-# Plurals end in s, but for "glass", "octopus", "iris", "canvas" and these.
-_PLURAL = re.compile(r"(?<![suia])s\Z")
-_SINGULAR_IN_S = frozenset({"lens", "news"})
 _DETERMINED = re.compile(r"(?:half|several|two|three|four|five|some|the) |.*\b(?:people|men|women|children)\b")
 _MORE_OF_A_NAME = re.compile(r" (?:of|with|in|on|at|for|from|wearing|holding|by|out|over|under|hatching|without) ")
 # Said with a vowel though not written with one, and the reverse.
@@ -42,6 +39,7 @@ _OPENINGS = (
 _PRAISE = ("cute ", "nice ", "beautiful ", "lovely ", "funny ", "simple ")
 _SIZES: dict[Size, tuple[str, ...]] = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge")}
 _COUNTS: dict[int, tuple[str, ...]] = {
+    1: ("one ", "one ", "a single "),
     2: ("two ", "two ", "2 ", "a pair of ", "a couple of "),
     3: ("three ", "three ", "3 ", "a few ", "some ", "several "),
     4: ("four ", "four ", "4 ", "a few ", "some ", "several "),
@@ -106,8 +104,7 @@ def with_article(name: str) -> str:
     """The name as a noun phrase: "an apple", "a slice of pizza", "a face with sunglasses", "scissors"."""
     thing = _MORE_OF_A_NAME.split(name)[0]
     head = thing.split()[-1]
-    is_plural = bool(_PLURAL.search(head)) and head not in _SINGULAR_IN_S
-    if is_plural or head in STUFFS or _DETERMINED.match(f"{thing} "):
+    if is_plural(head) or head in STUFFS or _DETERMINED.match(f"{thing} "):
         return name
     return f"{_ARTICLES[bool(_SAID_WITH_A_VOWEL.match(name))]} {name}"
 
@@ -142,7 +139,11 @@ def _noun_phrase(subject: Subject, rng: random.Random, *, adjective: str = "", a
     if subject.count > 1:
         # A plural alone says that there is more than one.
         return f"{rng.choice(_COUNTS[subject.count])}{phrase}" if rng.random() < 0.75 else phrase
-    return with_article(phrase) if always_article or rng.random() < 0.6 else phrase
+    said = with_article(phrase)
+    # Where there may be two or three, that there is one is said now and then.
+    if said != phrase and rng.random() < 0.04:
+        return f"{rng.choice(_COUNTS[1])}{phrase}"
+    return said if always_article or rng.random() < 0.6 else phrase
 
 
 def _keywords(subject: Subject) -> list[str]:

@@ -27,8 +27,9 @@ _IRREGULAR = {
 _IN_OES = ("echo", "hero", "mango", "mosquito", "potato", "tomato", "tornado", "torpedo", "volcano")
 _NO_MEN = frozenset({"human", "talisman"})
 _HISSES = ("s", "x", "z", "ch", "sh")
-# Plurals already, or singulars that nobody counts; those in -us, -ss and these few are counted.
+# Plurals end in s, but for "glass", "octopus" and these.
 _ENDS_AS_PLURALS_DO = re.compile(r"(?<![su])s\Z")
+_SINGULAR_IN_S = frozenset({"ananas", "canvas", "christmas", "fleur-de-lis", "iris", "lens", "mrs", "news"})
 _COUNTED_IN_S = frozenset({"canvas", "iris", "lens"})
 # What is done or was done is not counted, but for these.
 _DOING = re.compile(r"(?:ing|ed)\Z")
@@ -41,6 +42,11 @@ _BEGINNINGS = frozenset({
 })  # fmt: skip
 _WORD = re.compile(r"[a-z]{3,}(?:[-’'][a-z]+)*\Z")
 _MOST_WORDS = 2
+
+
+def is_plural(word: str) -> bool:
+    """Whether the last word of a name is a plural, as it is spelled: "skis", but not "iris"."""
+    return bool(_ENDS_AS_PLURALS_DO.search(word)) and word not in _SINGULAR_IN_S
 
 
 def plural_of(name: str) -> str | None:

@@ -26,6 +26,7 @@ from sfumato.training.data.captions import (
 )
 from sfumato.training.data.colours import OBJECT_COLOURS, TYPICAL, dominant_colour, paint, recolour
 from sfumato.training.data.pack import ArtDataset
+from sfumato.training.data.strangers import Strangers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +66,11 @@ _KINDS = ("plain", "coloured", "grounded", "two", "placed", "several")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneMix:
-    """How often each kind of scene is made; the shares are weights. Every kind but `plain` may also take a ground, with the chance `grounds`."""
+    """How often each kind of scene is made; the shares are weights. Every kind but `plain` may also take a ground, with the chance `grounds`.
+
+    A share `by_style` of drawings is chosen by the style first, every style alike: by the thing first, styles of few drawings are hardly seen.
+    A share `strange` of captions holds words that the model is to read as nothing (see `strangers`).
+    """
 
     plain: float = 0.35
     coloured: float = 0.2
@@ -74,13 +79,16 @@ class SceneMix:
     placed: float = 0.1
     several: float = 0.0
     grounds: float = 0.3
+    by_style: float = 0.0
+    strange: float = 0.0
 
     def __post_init__(self) -> None:
         shares = {name: getattr(self, name) for name in _KINDS}
         for name, share in shares.items():
             expect(0 <= share < math.inf, name, share, "a finite number of at least 0")
         expect(sum(shares.values()) > 0, "plain", self.plain, "a share above 0 of some kind of scene")
-        expect(0 <= self.grounds <= 1, "grounds", self.grounds, "a share from 0 to 1")
+        for name in ("grounds", "by_style", "strange"):
+            expect(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +132,8 @@ class SceneMaker:
     seed: int = 0
     rows: tuple[int, ...] | None = None
     _by_thing: dict[str, list[int]] = field(init=False, default_factory=dict, repr=False)
+    _by_style: dict[str, list[int]] = field(init=False, default_factory=dict, repr=False)
+    _strangers: list[Strangers] = field(init=False, default_factory=list, repr=False)
     # What is found out about a drawing is remembered: its own colour, and the colours it can't take.
     _own: dict[int, str | None] = field(init=False, default_factory=dict, repr=False)
     _refused: set[tuple[int, str]] = field(init=False, default_factory=set, repr=False)
@@ -131,9 +141,21 @@ class SceneMaker:
     def __post_init__(self) -> None:
         rows = self.data.where(split="train", taught=True).tolist() if self.rows is None else self.rows
         for row in rows:
-            self._by_thing.setdefault(self.data.records[row].thing, []).append(row)
+            record = self.data.records[row]
+            self._by_thing.setdefault(record.thing, []).append(row)
+            self._by_style.setdefault(record.style, []).append(row)
         if not self._by_thing:
             raise DataError("the dataset has no taught art to compose scenes of; build it again: sfumato data build.")
+        if self.mix.strange:
+            names = {name for record in self.data.records for name in record.names}
+            self._strangers.append(Strangers.to(possible_words_of(self.data), names))
+
+    def captions(self, scene: Scene, count: int, rng: random.Random) -> tuple[str, ...]:
+        """So many wordings of what a scene shows, some with strange words among the others, as the mix says."""
+        said = scene.captions(count, rng)
+        for strangers in self._strangers:
+            said = tuple(strangers.among(text, rng) if rng.random() < self.mix.strange else text for text in said)
+        return said
 
     def scenes(self, first: int, count: int) -> Iterator[Scene]:
         """Scenes number `first` to `first + count`."""
@@ -208,7 +230,8 @@ class SceneMaker:
         return Scene(np.asarray(page), Description(subjects=(subject,), ground=name), (row,))
 
     def _row(self, rng: random.Random) -> int:
-        return rng.choice(self._by_thing[rng.choice(list(self._by_thing))])
+        of = self._by_style if self.mix.by_style and rng.random() < self.mix.by_style else self._by_thing
+        return rng.choice(of[rng.choice(list(of))])
 
     def _beside(self, first: int, rng: random.Random) -> int:
         """Another thing in the style of the first, which is all that a caption says of the style; where there is none, the first again."""
