@@ -66,7 +66,8 @@ def test_we_open_what_diffusers_saves_again(tiny_folder_with_checker: Path, tmp_
     for name in ("unet", "vae", "text_encoder", "safety_checker"):
         before, after = getattr(first, name), getattr(second, name)
         assert before.config == after.config
-        assert all(torch.equal(tensor, after.state_dict()[key]) for key, tensor in before.state_dict().items())
+        weights = after.state_dict()
+        assert all(torch.equal(tensor, weights[key]) for key, tensor in before.state_dict().items())
 
 
 def test_variants_in_half_precision(tiny_folder: Path, tmp_path: Path) -> None:

@@ -40,8 +40,9 @@ def test_the_same_latents_and_pixels(theirs: diffusers.AutoencoderTiny, tmp_path
 
     TINY_VAE.save(ours, tmp_path / "again")
     again = diffusers.AutoencoderTiny.from_pretrained(tmp_path / "again")
+    weights = again.state_dict()
     for key, tensor in theirs.state_dict().items():
-        assert torch.equal(again.state_dict()[key], tensor)
+        assert torch.equal(weights[key], tensor)
 
 
 @torch.no_grad()

@@ -33,8 +33,9 @@ def folder_of(name: str, path: Path, **changes: Any) -> Path:
 
 def assert_same(first: LoadedModel, second: LoadedModel, dtype: torch.dtype | None = None) -> None:
     assert first.networks.keys() == second.networks.keys()
+    theirs = tensors_of(second)
     for name, tensor in tensors_of(first).items():
-        assert torch.equal(tensors_of(second)[name], tensor if dtype is None else tensor.to(dtype)), name
+        assert torch.equal(theirs[name], tensor if dtype is None else tensor.to(dtype)), name
     for name, network in first.networks.items():
         assert network.config == second.networks[name].config
     assert first.scheduler_config == second.scheduler_config
@@ -99,8 +100,9 @@ def test_a_network_by_itself(tmp_path: Path) -> None:
     second = open_model(tmp_path / "vae.safetensors")
     save_model(second, tmp_path / "again", layout="diffusers", dtype=torch.bfloat16)
     again = VAE.open(tmp_path / "again")
+    weights = again.state_dict()
     for key, tensor in network.state_dict().items():
-        assert torch.equal(again.state_dict()[key], tensor.bfloat16())
+        assert torch.equal(weights[key], tensor.bfloat16())
     with pytest.raises(OutputError, match="exists and is not empty"):
         save_model(second, tmp_path / "again", layout="diffusers")
     save_model(second, tmp_path / "again", layout="diffusers", overwrite=True)
@@ -148,8 +150,9 @@ def test_weighted_sums(layout: Any, tmp_path: Path) -> None:
         out = tmp_path / f"{weight}.safetensors" if layout == "ldm" else tmp_path / f"sum{weight:.0f}{weight > 0}"
         merge_models(a, b, None, out, weight=weight, layout=layout)
         merged = tensors_of(open_model(out))
+        others = tensors_of(b)
         for name, tensor in tensors_of(a).items():
-            other = tensors_of(b)[name]
+            other = others[name]
             torch.testing.assert_close(merged[name], (1 - weight) * tensor + weight * other)
             if weight in (0.0, 1.0):
                 assert torch.equal(merged[name], other if weight else tensor)

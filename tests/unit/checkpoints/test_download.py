@@ -50,8 +50,9 @@ def test_a_model_by_its_name(
     hub: Hub, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe = StableDiffusionPipeline.from_pretrained("owner/tiny", cache_dir=tmp_path)
+    weights = pipe.unet.state_dict()
     for name, tensor in open_folder(model).unet.state_dict().items():
-        assert torch.equal(pipe.unet.state_dict()[name], tensor)
+        assert torch.equal(weights[name], tensor)
     assert "100%" in capsys.readouterr().err, "the progress of the download"
     assert not set(hub.fetched()) & UNREAD.keys()
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith("models--")] == ["models--owner--tiny"]

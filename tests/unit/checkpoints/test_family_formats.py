@@ -56,8 +56,9 @@ def test_shards_pickles_and_variants(name: str, variant: str | None, pickled: bo
     assert found.family is FAMILIES[name]
     assert found.networks.keys() == networks.keys()
     for part, network in networks.items():
+        weights = found.networks[part].state_dict()
         for key, tensor in network.state_dict().items():
-            assert torch.equal(found.networks[part].state_dict()[key], tensor.half() if variant else tensor), (
+            assert torch.equal(weights[key], tensor.half() if variant else tensor), (
                 part,
                 key,
             )

@@ -131,10 +131,8 @@ def test_the_index_decides_on_the_text_encoder_s_class(folder: Path) -> None:
     save_file(load_file(weights) | rest, weights, metadata={"format": "pt"})
     loaded = open_folder(folder)
     assert loaded.text_encoder.config == whole.text_encoder.config
-    assert all(
-        torch.equal(tensor, whole.text_encoder.state_dict()[key])
-        for key, tensor in loaded.text_encoder.state_dict().items()
-    )
+    expected = whole.text_encoder.state_dict()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.text_encoder.state_dict().items())
 
 
 def test_only_some_components(folder: Path) -> None:

@@ -163,8 +163,9 @@ def test_a_whole_model_is_converted_and_merged_as_a_folder(tmp_path: Path) -> No
     half = open_model(tmp_path / "half")
     assert half.family is FAMILY
     assert half.scheduler_config == model.scheduler_config
+    weights = half.unet.state_dict()
     for name, tensor in model.unet.state_dict().items():
-        assert torch.equal(half.unet.state_dict()[name], tensor.half())
+        assert torch.equal(weights[name], tensor.half())
     merge_models(model, half, None, tmp_path / "merged", weight=0.5, layout="diffusers")
     merged, name = open_folder(tmp_path / "merged"), "up.0.attention.norm_text.weight"
     expected = model.unet.state_dict()[name].lerp(half.unet.state_dict()[name].float(), 0.5)

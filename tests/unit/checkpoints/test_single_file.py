@@ -154,8 +154,9 @@ def test_every_family_in_a_training_checkpoint(name: str, tmp_path: Path) -> Non
     torch.save(values, tmp_path / "model.ckpt", _use_new_zipfile_serialization=not old)
     assert_same(open_single_file(tmp_path / "model.ckpt", family=name), networks)
     averaged = open_single_file(tmp_path / "model.ckpt", family=name, averaged=True)
+    weights = averaged.unet.state_dict()
     for key, tensor in networks["unet"].state_dict().items():
-        assert torch.equal(averaged.unet.state_dict()[key], tensor + 1)
+        assert torch.equal(weights[key], tensor + 1)
 
 
 def test_averages_of_training_are_left_alone_unless_they_are_asked_for(
@@ -176,8 +177,9 @@ def test_averages_of_training_are_left_alone_unless_they_are_asked_for(
     averaged = open_single_file(file, averaged=True)
     assert caplog.text == ""
     assert_same(averaged, sd1[1], "vae", "text_encoder")
+    weights = averaged.unet.state_dict()
     for key, tensor in sd1[1]["unet"].state_dict().items():
-        assert torch.equal(averaged.unet.state_dict()[key], tensor + 1)
+        assert torch.equal(weights[key], tensor + 1)
 
 
 def test_networks_alone_and_those_not_wanted(file: Path, sd1: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

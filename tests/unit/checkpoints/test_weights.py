@@ -184,8 +184,9 @@ def test_the_older_names_of_the_autoencoders_attention(tmp_path: Path) -> None:
             tensors[f"{prefix}{attention}{old[module]}.{parameter}"] = tensors.pop(key)
     assert sum("proj_attn" in key for key in tensors) == 4
     save_file(tensors, file)
+    weights = vae.state_dict()
     for key, tensor in VAE.open(tmp_path / "vae").state_dict().items():
-        assert torch.equal(tensor, vae.state_dict()[key])
+        assert torch.equal(tensor, weights[key])
 
 
 def test_what_there_is_instead_of_the_weights_is_said(tmp_path: Path) -> None:
@@ -296,8 +297,9 @@ def test_tensors_of_another_form_come_back(tmp_path: Path) -> None:
     with torch.device("meta"):
         loaded = forms()
     load_weights(loaded, [file], FUSED)
+    weights = loaded.state_dict()
     for name, tensor in network.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], tensor), name
+        assert torch.equal(weights[name], tensor), name
 
     rewrite(file, qkv_weight=torch.zeros(5, 3), square=None, flat__weight=torch.zeros(2, 5))
     with pytest.raises(KeyMismatchError, match=r"1 missing \(square\); .*\(qkv_weight is \[5, 3\], not \[6, 3\]\)"):

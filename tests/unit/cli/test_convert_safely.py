@@ -109,7 +109,8 @@ def test_a_model_is_converted_in_its_own_place(file: Path, there: Path) -> None:
     assert run(["convert", str(there), str(there), "--dtype", "float16", "--overwrite"]) == 0
     expected, found = open_model(file), open_model(there)
     for name, network in expected.networks.items():
+        weights = found.networks[name].state_dict()
         for key, tensor in network.state_dict().items():
-            assert found.networks[name].state_dict()[key].equal(tensor.half()), key
+            assert weights[key].equal(tensor.half()), key
     assert run(["merge", str(there), str(there), str(there), "--weight", "0.3", "--overwrite"]) == 0
     assert [name for name in contents(there.parent) if name.startswith(".")] == []
