@@ -1,6 +1,7 @@
 """A run becomes a folder that our own loader opens, with what people need to know beside it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from sfumato.text import Tokenizer
 from sfumato.training import base, vae
 from sfumato.training.data import read_dataset
 from sfumato.training.export import export, listed_names
+
+from .conftest import write_toy_dataset
 
 VAE = """
 data = "{data}"
@@ -53,22 +56,24 @@ sample_size = 4
 def say_nothing(line: str) -> None: ...
 
 
-@pytest.fixture
-def finished(tmp_path, toy_data) -> Path:
-    """A folder with the configs and runs of an autoencoder, its decoder trained further, and a base model."""
-    (tmp_path / "vae.toml").write_text(VAE.format(data=toy_data))
-    further = f'start_from = "{tmp_path / "vae"}"\ndecoder_only = true\n'
-    (tmp_path / "decoder.toml").write_text(further + VAE.format(data=toy_data))
-    (tmp_path / "base.toml").write_text(BASE.format(data=toy_data, vae=tmp_path / "vae"))
-    vae.train(tmp_path / "vae.toml", tmp_path / "vae", progress=say_nothing)
-    vae.train(tmp_path / "decoder.toml", tmp_path / "decoder", progress=say_nothing)
-    base.train(tmp_path / "base.toml", tmp_path / "base", progress=say_nothing)
-    return tmp_path
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder with the configs and runs of an autoencoder, its decoder trained further, and a base model. Read it, don't write into it."""
+    folder = tmp_path_factory.mktemp("finished")
+    data = write_toy_dataset(folder / "art-16.safetensors")
+    (folder / "vae.toml").write_text(VAE.format(data=data))
+    further = f'start_from = "{folder / "vae"}"\ndecoder_only = true\n'
+    (folder / "decoder.toml").write_text(further + VAE.format(data=data))
+    (folder / "base.toml").write_text(BASE.format(data=data, vae=folder / "vae"))
+    vae.train(folder / "vae.toml", folder / "vae", progress=say_nothing)
+    vae.train(folder / "decoder.toml", folder / "decoder", progress=say_nothing)
+    base.train(folder / "base.toml", folder / "base", progress=say_nothing)
+    return folder
 
 
-def test_export_is_the_averaged_run_in_half_precision(finished):
+def test_export_is_the_averaged_run_in_half_precision(finished, tmp_path):
     folder = export(
-        finished / "base.toml", finished / "base", finished / "model", steps=7, guidance_scale=2.5, notes={"note": 1}
+        finished / "base.toml", finished / "base", tmp_path / "model", steps=7, guidance_scale=2.5, notes={"note": 1}
     )
     model = open_folder(folder)
     run = base.load_base(finished / "base.toml", finished / "base")
@@ -92,32 +97,33 @@ def test_export_is_the_averaged_run_in_half_precision(finished):
     assert model.scheduler_config["prediction_type"] == "v_prediction"
 
 
-def test_export_takes_the_later_decoder_and_keeps_the_latents(finished):
-    plain = open_folder(export(finished / "base.toml", finished / "base", finished / "plain")).vae
+def test_export_takes_the_later_decoder_and_keeps_the_latents(finished, tmp_path):
+    plain = open_folder(export(finished / "base.toml", finished / "base", tmp_path / "plain")).vae
     later = open_folder(
-        export(finished / "base.toml", finished / "base", finished / "later", decoder_run=finished / "decoder")
+        export(finished / "base.toml", finished / "base", tmp_path / "later", decoder_run=finished / "decoder")
     ).vae
     pixels = torch.rand(1, 3, 16, 16).half() * 2 - 1
     assert torch.equal(plain.encode(pixels).mean, later.encode(pixels).mean)
     assert not torch.equal(plain.decoder.conv_in.weight, later.decoder.conv_in.weight)
 
 
-def test_decoder_run_that_moved_the_encoder_is_refused(finished):
-    (finished / "other.toml").write_text("seed = 1\n" + (finished / "vae.toml").read_text())
-    vae.train(finished / "other.toml", finished / "other", progress=say_nothing)
+def test_decoder_run_that_moved_the_encoder_is_refused(finished, tmp_path):
+    (tmp_path / "other.toml").write_text("seed = 1\n" + (finished / "vae.toml").read_text())
+    vae.train(tmp_path / "other.toml", tmp_path / "other", progress=say_nothing)
     with pytest.raises(TrainingError, match="makes other latents"):
-        export(finished / "base.toml", finished / "base", finished / "model", decoder_run=finished / "other")
-    state = torch.load(finished / "decoder" / "vae.pt", weights_only=True)
+        export(finished / "base.toml", finished / "base", tmp_path / "model", decoder_run=tmp_path / "other")
+    decoder = shutil.copytree(finished / "decoder", tmp_path / "decoder")
+    state = torch.load(decoder / "vae.pt", weights_only=True)
     state["weights"]["quant_conv.bias"][0] += 1e-6
-    torch.save(state, finished / "decoder" / "vae.pt")
+    torch.save(state, decoder / "vae.pt")
     with pytest.raises(TrainingError, match="makes other latents"):
-        export(finished / "base.toml", finished / "base", finished / "model", decoder_run=finished / "decoder")
-    assert not (finished / "model").exists()
+        export(finished / "base.toml", finished / "base", tmp_path / "model", decoder_run=decoder)
+    assert not (tmp_path / "model").exists()
 
 
-def test_export_is_named_after_its_config_and_says_what_it_can_not_write(finished, monkeypatch):
-    (finished / "base.toml").rename(finished / "tiny-8.toml")
-    folder = export(finished / "tiny-8.toml", finished / "base", finished / "model")
+def test_export_is_named_after_its_config_and_says_what_it_can_not_write(finished, tmp_path, monkeypatch):
+    config = shutil.copyfile(finished / "base.toml", tmp_path / "tiny-8.toml")
+    folder = export(config, finished / "base", tmp_path / "model")
     assert json.loads((folder / SETTINGS).read_text())["name"] == "sfumato-tiny-8"
 
     def full(*_: object) -> None:
@@ -125,11 +131,11 @@ def test_export_is_named_after_its_config_and_says_what_it_can_not_write(finishe
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OutputError, match="the disk is full"):
-        export(finished / "tiny-8.toml", finished / "base", finished / "model")
+        export(config, finished / "base", tmp_path / "model")
 
 
-def test_export_replaces_a_model_and_needs_a_run(finished):
+def test_export_replaces_a_model_and_needs_a_run(finished, tmp_path):
     for _ in range(2):
-        export(finished / "base.toml", finished / "base", finished / "model")
+        export(finished / "base.toml", finished / "base", tmp_path / "model")
     with pytest.raises(TrainingError, match="train it first"):
-        export(finished / "base.toml", finished / "nothing", finished / "other")
+        export(finished / "base.toml", tmp_path / "nothing", tmp_path / "other")
