@@ -179,6 +179,14 @@ def train_base(
         raise failed
 
 
+@train.command("wordings")
+def train_wordings(config: Config, out: RunFolder, until: Until = None) -> None:
+    """Teach a model's text encoder other wordings of what it reads; nothing else changes. Prints the path of the model it leaves."""
+    from sfumato.training.wordings import train as run
+
+    print(run(config, out, until=until, progress=say))
+
+
 @train.command()
 def export(
     config: Config,

@@ -86,7 +86,6 @@ class BaseTrainConfig(RunConfig):
 
     `data` is a dataset file, of whose art `scenes` pictures are composed as `mix` says, each with `captions` wordings. `vae` is the run
     folder of the autoencoder; with `start_from`, a model folder, the run goes on from that model, autoencoder included.
-    `trains` "text_encoder" leaves the U-Net as `start_from` has it, and teaches how to read: other wordings, not other pictures.
     For the first `halved` share of the run, what captions mean is learned on pictures of half the side, four times as many a step: as much
     work, and counted as one. A run that is made longer while its share is above `halved` may go back to them. Source: Rombach et al. 2022, whose
     model learned at 256 px before 512.
@@ -100,7 +99,6 @@ class BaseTrainConfig(RunConfig):
     unet: UNetConfig
     vae: str | None = None
     start_from: str | None = None
-    trains: Literal["both", "text_encoder"] = "both"
     scenes: int = 20000
     captions: int = 4
     halved: float = 0.0

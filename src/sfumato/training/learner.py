@@ -21,7 +21,7 @@ from sfumato.training.tokens import text_config, tokens_of
 
 
 class Learner:
-    """Text encoder and U-Net of a run, of which the config may hold the U-Net as it is, at its beginning, or with `state` where its checkpoint (at `checkpoint`) left them.
+    """Text encoder and U-Net of a run at its beginning, or with `state` where its checkpoint (at `checkpoint`) left them.
 
     Raises TrainingError for a checkpoint or a model to start from that doesn't fit the config.
     """
@@ -39,7 +39,6 @@ class Learner:
         model = BaseModel(config.unet, text_config(config.text, tokenizer), config.min_snr)
         if config.start_from is not None and not state:
             take_over(config.start_from, model.unet, model.text_encoder, tokenizer)
-        model.unet.requires_grad_(config.trains == "both")
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = MovingAverage(self.model, config.average_decay)
         rate, weight_decay = config.learning_rate.peak, config.weight_decay
@@ -47,11 +46,7 @@ class Learner:
             Muon(self.model, lr=rate, weight_decay=weight_decay, in_bfloat16=config.precision == "bfloat16")
             if config.optimizer == "muon"
             else torch.optim.AdamW(
-                [p for p in self.model.parameters() if p.requires_grad],
-                lr=rate,
-                weight_decay=weight_decay,
-                betas=(0.9, 0.99),
-                fused=True,
+                self.model.parameters(), lr=rate, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True
             )
         )
         self.first = 0

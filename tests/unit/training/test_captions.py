@@ -119,6 +119,26 @@ def test_caption_is_one_clean_line(first, second, relation, seed):
     assert not re.search(r"\ba (?=[aeio])|\ban (?=[^aeiou8])", said), said
 
 
+@given(subjects, subjects, st.sampled_from([*SAID, None]), st.sampled_from([None, "yellow", "gray"]), seeds)
+def test_the_plain_wording_says_the_same_in_the_commonest_words(first, second, relation, ground, seed):
+    scene = Description(subjects=(first, second) if relation else (first,), relation=relation, ground=ground)
+    chance, same_chance = random.Random(seed), random.Random(seed)
+    said, plain = caption(scene, chance), caption(scene, same_chance, plain=True)
+    assert chance.getstate() == same_chance.getstate(), "what comes after would not be the same"
+    style = first.style
+    assert (style in said.split(",")[-1] or style in re.findall(r"\w+", said)) == plain.endswith(f", {style} style")
+    assert (f" on a {ground} background" in plain) == bool(ground)
+    if not relation:
+        name = without_colour(first.names[0]) if first.recoloured else first.names[0]
+        assert re.match(rf"(?:an? )?(?:\w+ )*{name}(?: on a \w+ background)?(?:, {style} style)?\Z", plain), plain
+        assert ("big " in plain, "small " in plain) == (first.size == "big", first.size == "small")
+    for other in ("one", "single", "grey", "tiny", "little", "huge", "next", "beside", "please", "animal", "cute"):
+        assert other not in plain.split(), plain
+    for way in SAID.keys() if relation else ():
+        if re.search(SAID[way], said):
+            assert re.search(SAID[way], plain), (said, plain)
+
+
 @pytest.mark.parametrize(
     ("name", "phrase"),
     [

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,60 +14,7 @@ from sfumato.training import base, vae
 from sfumato.training.data import read_dataset
 from sfumato.training.export import export, listed_names
 
-from .conftest import write_toy_dataset
-
-VAE = """
-data = "{data}"
-images = 4
-batch = 2
-[model]
-channels = [8, 8, 8]
-blocks_per_level = 1
-norm_groups = 4
-scaling_factor = 1.0
-sample_size = 16
-"""
-BASE = """
-data = "{data}"
-vae = "{vae}"
-images = 4
-batch = 2
-prompts = ["apple"]
-prompt_steps = 2
-[text]
-width = 8
-layers = 1
-heads = 2
-max_length = 8
-base_merges = 0
-[unet]
-channels = [8, 8]
-blocks_per_level = 1
-attention = [false, true]
-heads = [2, 2]
-depth = [1, 1]
-context_dim = 8
-norm_groups = 4
-sample_size = 4
-"""
-
-
-def say_nothing(line: str) -> None: ...
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A folder with the configs and runs of an autoencoder, its decoder trained further, and a base model. Read it, don't write into it."""
-    folder = tmp_path_factory.mktemp("finished")
-    data = write_toy_dataset(folder / "art-16.safetensors")
-    (folder / "vae.toml").write_text(VAE.format(data=data))
-    further = f'start_from = "{folder / "vae"}"\ndecoder_only = true\n'
-    (folder / "decoder.toml").write_text(further + VAE.format(data=data))
-    (folder / "base.toml").write_text(BASE.format(data=data, vae=folder / "vae"))
-    vae.train(folder / "vae.toml", folder / "vae", progress=say_nothing)
-    vae.train(folder / "decoder.toml", folder / "decoder", progress=say_nothing)
-    base.train(folder / "base.toml", folder / "base", progress=say_nothing)
-    return folder
+from .conftest import say_nothing
 
 
 def test_export_is_the_averaged_run_in_half_precision(finished, tmp_path):

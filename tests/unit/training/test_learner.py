@@ -67,25 +67,6 @@ def test_a_run_compiles_nothing_after_its_warm_up(monkeypatch: pytest.MonkeyPatc
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_a_text_encoder_that_learns_alone_leaves_the_unet_as_it_is(optimizer):
-    config = replace(CONFIG, compile=False, halved=0.0, trains="text_encoder", optimizer=optimizer)
-    learner, batches = learner_and_batches(config)
-    for parameter in learner.model.parameters():  # as made, some layers let no gradient through
-        nn.init.normal_(parameter, std=0.3)
-    learner.average.load(learner.model.state_dict())
-    before = {name: weight.clone() for name, weight in learner.model.state_dict().items()}
-    for step in range(2):
-        take(learner, batches, step, 0.0)
-        learner.average.update(learner.model, step)
-    weights, averages = learner.model.state_dict(), learner.averaged().state_dict()
-    for name, weight in before.items():
-        untouched = torch.equal(weights[name], weight) and torch.equal(averages[name], weight)
-        assert untouched == name.startswith("unet."), name
-    again = Learner(config, learner.tokenizer, torch.device("cpu"))
-    again.optimizer.load_state_dict(learner.optimizer.state_dict())
-
-
 class Recorder:
     """Stands for CUDA's recorder, or refuses: as there, every answer of a graph lies in the same place."""
 

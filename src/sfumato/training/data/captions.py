@@ -119,31 +119,59 @@ def plurals_of(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(filter(None, (plural_of(name.lower()) for name in names)))
 
 
-def _name(subject: Subject, rng: random.Random) -> str:
+@dataclass(frozen=True, slots=True)
+class _Wording:
+    """Chance, as it words a caption. The plain wording of the same chance takes the first of all that says the same, and leaves out the rest.
+
+    What is drawn never depends on whether it is plain, or the two would not say the same.
+    """
+
+    rng: random.Random
+    plain: bool
+
+    def chance(self, share: float) -> bool:
+        """Whether something is said."""
+        return self.rng.random() < share
+
+    def whim(self, share: float) -> bool:
+        """Whether something is said that says nothing more, or nothing less."""
+        return self.chance(share) and not self.plain
+
+    def pick(self, ways: Sequence[str]) -> str:
+        """One of several ways to say the same."""
+        way = self.rng.choice(ways)
+        return ways[0] if self.plain else way
+
+
+def _name(subject: Subject, wording: _Wording) -> str:
     names = subject.names if subject.count == 1 else plurals_of(subject.names)
     # The first name is the one that is listed for people.
-    name = names[0] if rng.random() < 0.45 else rng.choice(names)
-    return without_colour(name.lower()) if subject.recoloured else name.lower()
+    other = wording.pick(names)
+    name = (other if wording.whim(0.55) else names[0]).lower()
+    return without_colour(name) if subject.recoloured else name
 
 
-def _noun_phrase(subject: Subject, rng: random.Random, *, adjective: str = "", always_article: bool = False) -> str:
+def _noun_phrase(subject: Subject, wording: _Wording, *, adjective: str = "", always_article: bool = False) -> str:
+    name = _name(subject, wording)
     words = [adjective] if adjective else []
     if subject.size:
-        words.append(rng.choice(_SIZES[subject.size]))
-    name = _name(subject, rng)
+        words.append(wording.pick(_SIZES[subject.size]))
+    colour = wording.pick(_GREYS) if subject.colour == _GREYS[0] else subject.colour
     # A name with a colour says enough of a drawing's own: measured, a red apple may be brown. What was recoloured is always said.
     says_colour = subject.colour not in name.split() if subject.recoloured else not _COLOUR_WORDS.search(name)
-    if subject.colour and says_colour and (subject.recoloured or rng.random() < 0.25):
-        words.append(_GREYS[1] if subject.colour == _GREYS[0] and rng.random() < 0.5 else subject.colour)
+    if colour and (wording.chance(0.25) or subject.recoloured) and says_colour:
+        words.append(colour)
     phrase = " ".join([*words, name])
     if subject.count > 1:
         # A plural alone says that there is more than one.
-        return f"{rng.choice(_COUNTS[subject.count])}{phrase}" if rng.random() < 0.75 else phrase
+        counted = wording.rng.choice(_COUNTS[subject.count])
+        return f"{counted}{phrase}" if wording.chance(0.75) else phrase
     said = with_article(phrase)
     # Where there may be two or three, that there is one is said now and then.
-    if said != phrase and rng.random() < 0.04:
-        return f"{rng.choice(_COUNTS[1])}{phrase}"
-    return said if always_article or rng.random() < 0.6 else phrase
+    single, bare, one = wording.whim(0.04), wording.whim(0.4), wording.pick(_COUNTS[1])
+    if said != phrase and single:
+        return f"{one}{phrase}"
+    return phrase if bare and not always_article else said
 
 
 def _keywords(subject: Subject) -> list[str]:
@@ -151,46 +179,53 @@ def _keywords(subject: Subject) -> list[str]:
     return [word for word in subject.keywords if not (subject.recoloured and _COLOUR_WORDS.search(word))]
 
 
-def _style_words(style: str, rng: random.Random) -> tuple[str, str]:
+def _style_words(style: str, wording: _Wording) -> tuple[str, str]:
     """The style as an adjective before the subject, or as a phrase at the end; both empty where it is not named."""
-    if rng.random() < 0.3:
+    named, before, after = wording.chance(0.7), wording.whim(0.15), wording.pick(_STYLE_AFTER)
+    if not named:
         return "", ""
-    if rng.random() < 0.15:
-        return style, ""
-    return "", rng.choice(_STYLE_AFTER).format(style)
+    return (style, "") if before else ("", after.format(style))
 
 
-def caption(scene: Description, rng: random.Random) -> str:
-    """One wording of what the picture shows."""
+def caption(scene: Description, rng: random.Random, *, plain: bool = False) -> str:
+    """One wording of what the picture shows.
+
+    `plain` is, for the same chance, the plainest caption that says the same: the listed name, the commonest words for style, size, place and
+    ground, and nothing that says nothing.
+    """
+    wording = _Wording(rng, plain)
     first, *others = scene.subjects
-    before, after = _style_words(first.style, rng)
+    before, after = _style_words(first.style, wording)
     if others:
-        phrases = [_noun_phrase(first, rng, adjective=before, always_article=True)]
-        phrases += [_noun_phrase(other, rng, always_article=True) for other in others]
+        phrases = [_noun_phrase(first, wording, adjective=before, always_article=True)]
+        phrases += [_noun_phrase(other, wording, always_article=True) for other in others]
         # Side by side is what "a and b" makes people think of; one above the other is always said.
-        if scene.relation and (scene.relation in ("above", "below") or rng.random() < 0.6):
-            said = rng.choice(_RELATIONS[scene.relation]).format(*phrases)
-        elif rng.random() < 0.7 or not scene.relation:
+        if scene.relation and (scene.relation in ("above", "below") or wording.chance(0.6)):
+            said = wording.pick(_RELATIONS[scene.relation]).format(*phrases)
+        elif wording.chance(0.7) or not scene.relation:
             # Nothing is said of the order, so either may come first.
-            said = _AND.join(phrases if scene.relation or rng.random() < 0.5 else phrases[::-1])
+            said = _AND.join(phrases if scene.relation or wording.chance(0.5) else phrases[::-1])
         else:
-            said = rng.choice(_BESIDE).format(*phrases)
+            beside = wording.pick(_BESIDE)
+            said = _AND.join(phrases) if plain else beside.format(*phrases)
     else:
-        praise = rng.choice(_PRAISE).strip() if rng.random() < 0.06 else ""
-        said = _noun_phrase(first, rng, adjective=" ".join(filter(None, (praise, before))))
+        praise = wording.pick(_PRAISE).strip() if wording.chance(0.06) else ""
+        said = _noun_phrase(first, wording, adjective=" ".join(filter(None, ("" if plain else praise, before))))
         keywords = _keywords(first)
-        if keywords and rng.random() < 0.06:
-            said += ", " + ", ".join(rng.sample(keywords, min(len(keywords), rng.randint(1, 2))))
+        if keywords and wording.chance(0.06):
+            some = rng.sample(keywords, min(len(keywords), rng.randint(1, 2)))
+            said += "" if plain else ", " + ", ".join(some)
     if scene.place:
-        said += rng.choice(_PLACES[scene.place])
-    if rng.random() < 0.25:
-        said = rng.choice(_OPENINGS).format(said)
-    ground = ""
+        said += wording.pick(_PLACES[scene.place])
+    opening = wording.pick(_OPENINGS)
+    if wording.whim(0.25):
+        said = opening.format(said)
+    ground = wording.pick(_GROUNDS)
     if scene.ground:
-        ground = re.sub(r"\ba (?=[aeiou])", "an ", rng.choice(_GROUNDS).format(scene.ground))
-    elif rng.random() < 0.06:
-        ground = rng.choice(_GROUNDS).format(_PLAIN)
-    return said + (after + ground if rng.random() < 0.35 else ground + after)
+        ground = re.sub(r"\ba (?=[aeiou])", "an ", ground.format(scene.ground))
+    else:
+        ground = ground.format(_PLAIN) if wording.whim(0.06) else ""
+    return said + (after + ground if wording.whim(0.35) else ground + after)
 
 
 def possible_words(names: Iterable[str], keywords: Iterable[str], styles: Iterable[str]) -> frozenset[str]:

@@ -157,6 +157,17 @@ class SceneMaker:
             said = tuple(strangers.among(text, rng) if rng.random() < self.mix.strange else text for text in said)
         return said
 
+    def pairs(self, scene: Scene, count: int, rng: random.Random) -> list[tuple[str, str]]:
+        """So many wordings of what a scene shows, each beside the plainest that says the same, which has no strange words."""
+        found: list[tuple[str, str]] = []
+        for _ in range(count):
+            drawn = rng.getstate()
+            plain = caption(scene.description, rng, plain=True)
+            rng.setstate(drawn)
+            (said,) = self.captions(scene, 1, rng)
+            found.append((said, plain))
+        return found
+
     def scenes(self, first: int, count: int) -> Iterator[Scene]:
         """Scenes number `first` to `first + count`."""
         return (self.scene(number) for number in range(first, first + count))
