@@ -182,7 +182,7 @@ def _print_table(result: "Evaluation", baseline: "Baseline | None") -> None:
     shown = Table(box=None, pad_edge=False, header_style="bold")
     shown.add_column("prompts")
     shown.add_column("what is right")
-    for name in ("pictures", "ours", "real art", "ratio", "baseline", "floor", "bar"):
+    for name in ("pictures", "ours", "between", "real art", "ratio", "baseline", "floor", "bar"):
         shown.add_column(name, justify="right")
     lines = list(lines_of(result, baseline))
     for one in result.results:
@@ -197,6 +197,7 @@ def _print_table(result: "Evaluation", baseline: "Baseline | None") -> None:
                 line.title,
                 str(line.ours.of),
                 Text(f"{line.ours.share:.2f}", "red" if under else ""),
+                "{:.2f}–{:.2f}".format(*line.ours.interval),
                 "" if line.real is None else f"{line.real.share:.2f}",
                 "" if line.ratio is None else f"{line.ratio:.2f}",
                 "" if line.before is None else f"{line.before.share:.2f}",
@@ -207,10 +208,10 @@ def _print_table(result: "Evaluation", baseline: "Baseline | None") -> None:
             ours, real = getattr(one.distances, name, None), getattr(one.real_distances, name, None)
             if one.distances is not None and ours is not None:
                 shown.add_row(
-                    "", title, str(one.distances.pictures), f"{ours:.1f}", "" if real is None else f"{real:.1f}"
+                    "", title, str(one.distances.pictures), f"{ours:.1f}", "", "" if real is None else f"{real:.1f}"
                 )
     # As wide as it is: a pipe has no width that its rows would have to be broken for.
-    Console(width=max(110, Console().width)).print(shown)
+    Console(width=max(124, Console().width)).print(shown)
 
 
 @contextmanager

@@ -84,7 +84,10 @@ def write_results(path: Path, evaluation: Evaluation, baseline: Baseline | None,
 
 
 def _score(one: Score | None) -> dict[str, Any] | None:
-    return None if one is None else {"right": one.right, "of": one.of, "share": round(one.share, 4)}
+    if one is None:
+        return None
+    low, high = one.interval
+    return {"right": one.right, "of": one.of, "share": round(one.share, 4), "between": [round(low, 4), round(high, 4)]}
 
 
 def _line(line: Line) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from math import sqrt
 
 # Standard deviations: of two equally good models, one falls this far under the other in one measure of forty-four.
 MARGIN = 2.0
+# Standard deviations on both sides that hold nineteen of twenty.
+DEVIATIONS = 1.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,19 @@ class Score:
     def share(self) -> float:
         """The share that is right, 0–1; 0 of nothing."""
         return self.right / self.of if self.of else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The shares that a model may really have which scores so: nineteen such intervals of twenty hold it. All of them for nothing.
+
+        Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+        """
+        if not self.of:
+            return 0.0, 1.0
+        z2 = DEVIATIONS**2
+        middle = (self.right + z2 / 2) / (self.of + z2)
+        half = DEVIATIONS / (self.of + z2) * sqrt(self.right * (self.of - self.right) / self.of + z2 / 4)
+        return max(0.0, middle - half), min(1.0, middle + half)
 
     def floor(self, of: int) -> float:
         """The share that a model as good as this one reaches nearly always, in a test of `of` pictures.

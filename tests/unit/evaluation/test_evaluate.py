@@ -112,6 +112,16 @@ def test_a_floor_lies_two_deviations_under():
     assert tally([{"a": True}, {"a": False, "b": True}]) == {"a": Score(1, 2), "b": Score(1, 1)}
 
 
+def test_an_interval_holds_the_true_share_nineteen_times_of_twenty():
+    assert Score(0, 24).interval == (0.0, pytest.approx(0.138, abs=1e-3))
+    assert Score(24, 24).interval == (pytest.approx(0.862, abs=1e-3), 1.0)
+    assert Score(14, 24).interval == pytest.approx((0.388, 0.755), abs=1e-3)
+    assert Score().interval == (0.0, 1.0)
+    for share, count in ((0.5, 24), (0.8, 48), (0.95, 100)):
+        intervals = [Score(int(n), count).interval for n in np.random.default_rng(1).binomial(count, share, 4000)]
+        assert 0.92 < np.mean([low <= share <= high for low, high in intervals]) < 0.98
+
+
 def test_equal_models_seldom_fall_under_the_floor():
     rng = np.random.default_rng(0)
     before, now = rng.binomial(100, 0.8, (2, 5000))
@@ -174,7 +184,9 @@ def test_the_results_hold_every_prompt_and_score(result, tmp_path):
     assert list(content["kinds"]) == list(KINDS)
     colours = content["kinds"]["colours"]
     score = next(one for one in result.results if one.kind == "colours").scores["colour"]
-    assert colours["scores"]["colour"]["ours"] == {"right": score.right, "of": 4, "share": score.share}
+    assert colours["scores"]["colour"]["ours"] == {
+        "right": score.right, "of": 4, "share": score.share, "between": [round(end, 4) for end in score.interval],
+    }  # fmt: skip
     assert colours["scores"]["colour"]["bar"]["least"] == "0.80"
     assert colours["scores"]["top1"]["bar"] is None
     assert [one["prompt"] for one in colours["prompts"]] == [

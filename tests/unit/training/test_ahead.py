@@ -178,3 +178,29 @@ def test_networks_are_compiled_while_scenes_are_composed(tmp_path, toy_data, mon
     maker = SceneMaker(read_dataset(toy_data), config.mix, config.seed)
     made = ahead_module.make_ready(config, maker, torch.device("cpu"), lambda line: None)
     assert sum(len(part.captions) for part in made.composed) == len(made.tokens) == config.scenes
+
+
+def test_an_interrupt_while_networks_are_compiled_ends_the_composing_too(tmp_path, toy_data, monkeypatch):
+    taken: list[int] = []
+    interrupted = threading.Event()
+
+    def without_end(*_: object):
+        for number in range(10_000):
+            taken.append(number)
+            yield number
+            interrupted.wait(10)
+            time.sleep(0.001)
+
+    def interrupt(*_: object) -> None:
+        while not taken:
+            time.sleep(0.001)
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ahead_module, "compose_scenes", without_end)
+    monkeypatch.setattr(ahead_module, "Learner", interrupt)
+    config = read_config(base_config(tmp_path, toy_data, tmp_path / "vae"), BaseTrainConfig)
+    maker = SceneMaker(read_dataset(toy_data), config.mix, config.seed)
+    with pytest.raises(KeyboardInterrupt):
+        ahead_module.make_ready(config, maker, torch.device("cpu"), lambda line: None)
+    assert 0 < len(taken) < 10_000
