@@ -6,7 +6,7 @@ from math import sqrt
 
 # Standard deviations: of two equally good models, one falls this far under the other in one measure of forty-four.
 MARGIN = 2.0
-# Standard deviations on both sides that hold nineteen of twenty.
+# Standard deviations on both sides of a 95 % confidence interval.
 DEVIATIONS = 1.96
 
 
@@ -27,7 +27,7 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The shares that a model may really have which scores so: nineteen such intervals of twenty hold it. All of them for nothing.
+        """The 95 % confidence interval of the share; all of 0–1 for nothing.
 
         Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
         """

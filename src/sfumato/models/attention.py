@@ -56,8 +56,17 @@ class Attention(nn.Module):
         identity: Bool[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b m c"]:
         """Attend from x to the given keys and values, or to x itself; in rows where `identity`, each position of x to itself alone."""
-        k, v = self.keys_values(x) if keys_values is None else keys_values
-        attended = attend(self._split(self.to_q(x)), k, v, self.slice_size, in_bytes=self.in_bytes)
+        return self.answer(self.to_q(x), self.keys_values(x) if keys_values is None else keys_values, identity)
+
+    def answer(
+        self,
+        queries: Float[Tensor, "b m c"],
+        keys_values: tuple[Tensor, Tensor],
+        identity: Bool[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "b m c"]:
+        """What `forward` gives where `to_q` has given these queries."""
+        k, v = keys_values
+        attended = attend(self._split(queries), k, v, self.slice_size, in_bytes=self.in_bytes)
         if identity is not None:
             attended = torch.where(identity[:, None, None, None], v, attended)
         return self.to_out(attended.transpose(1, 2).flatten(2))

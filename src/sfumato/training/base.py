@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -162,10 +162,6 @@ def _taken_out(parts: deque[Composed]) -> Iterator[Composed]:
         yield parts.popleft()
 
 
-def _distinct(captions: Iterable[Iterable[str]]) -> tuple[str, ...]:
-    return tuple(sorted({text for wordings in captions for text in wordings}))
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseRun:
     """What a run leaves: the averaged models, the autoencoder and tokenizer they work with, its config and its art."""
@@ -175,8 +171,6 @@ class BaseRun:
     tokenizer: Tokenizer
     config: BaseTrainConfig
     step: int
-    captions: tuple[str, ...]
-    """Every caption it may have read."""
     data: ArtDataset
 
 
@@ -197,7 +191,6 @@ def load_base(config_path: Path | str, out: Path | str, *, decoder_run: Path | s
     statistics = _scale_latents(source, config, folder.path)
     if later is not None and statistics is not None:
         normalise(later, statistics)
-    scenes = _scenes(source, statistics, config, folder, print)
     tokenizer = tokenizer_of_run(source.data, config.text)
     folder.bind({"vocabulary": vocabulary_sha256(tokenizer)})
     model = BaseModel(config.unet, text_config(config.text, tokenizer))
@@ -209,7 +202,6 @@ def load_base(config_path: Path | str, out: Path | str, *, decoder_run: Path | s
         tokenizer=tokenizer,
         config=config,
         step=state["step"],
-        captions=_distinct(scenes.captions),
         data=source.data,
     )
 
@@ -261,12 +253,11 @@ def train(
         prepared = _prepared(source, statistics, config, folder, state, device, progress, ahead)
         tokenizer, learner = prepared.tokenizer, prepared.learner
         batches = Batches(prepared.scenes, tokenizer, config, device, prepared.tokens)
-        captions = _distinct(prepared.scenes.captions)
         del ahead, prepared
 
         def saved(step: int) -> None:
             if at_checkpoint is not None:
-                run = {"vae": vae, "tokenizer": tokenizer, "config": config, "captions": captions, "data": data}
+                run = {"vae": vae, "tokenizer": tokenizer, "config": config, "data": data}
                 at_checkpoint(BaseRun(model=learner.averaged(), step=step, **run))
 
         run_steps(

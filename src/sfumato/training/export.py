@@ -11,6 +11,7 @@ from sfumato.checkpoints.card import VOCABULARY
 from sfumato.text.words import collect_words
 from sfumato.training.base import BaseRun, load_base
 from sfumato.training.data import ArtDataset
+from sfumato.training.data.scenes import possible_words_of
 
 
 def listed_names(data: ArtDataset) -> tuple[str, ...]:
@@ -18,12 +19,9 @@ def listed_names(data: ArtDataset) -> tuple[str, ...]:
     return tuple(sorted({record.names[0] for record in data.records if record.names}))
 
 
-def words_taught(run: BaseRun) -> tuple[str, ...]:
-    """Every word the model may have read: those of its captions, and of all names, keywords and styles of what it was taught."""
-    taught = [record for record in run.data.records if record.names]
-    return collect_words(
-        {*run.captions, *(word for r in taught for word in (*r.names, *r.keywords)), *(r.style for r in taught)}
-    )
+def words_taught(data: ArtDataset) -> tuple[str, ...]:
+    """Every word that a model taught this art may have read with a meaning: strange words among its captions are none."""
+    return collect_words(possible_words_of(data))
 
 
 def settings_for(
@@ -83,7 +81,7 @@ def write_model(
     }
     name = f"sfumato-{Path(config_path).stem}"
     settings = settings_for(run, name=name, steps=steps, guidance_scale=guidance_scale, training=training)
-    card = Card(settings=settings, vocabulary=listed_names(run.data), words=words_taught(run))
+    card = Card(settings=settings, vocabulary=listed_names(run.data), words=words_taught(run.data))
     save_folder(
         out,
         unet=run.model.unet,

@@ -2,13 +2,13 @@
 
 What the U-Net makes of a text is all that counts: what its attentions answer to its own queries, and the vector it adds to the time
 embedding. The text encoder learns to give for "clip art of my favourite owl, flat style" what it gave for "an owl, flat style". No
-picture is drawn for that, so a second of two cores teaches hundreds of wordings. Source: Hinton et al. 2015, arXiv:1503.02531, a
-teacher's answers as targets; here teacher and pupil are one model, and read two texts.
+picture is drawn for that, so a second of two cores teaches a hundred wordings. Source: Romero et al. 2015 (FitNets), arXiv:1412.6550, section 2.2, where
+a student learns what lies inside its teacher; here both are one model, and read two texts.
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sfumato.checkpoints import Card, open_folder, save_folder
+from sfumato.checkpoints import Card, open_folder
+from sfumato.checkpoints.card import WORDS
+from sfumato.checkpoints.convert import save_model
 from sfumato.errors import TrainingError
+from sfumato.files import write_whole
 from sfumato.models import AutoencoderKL, CLIPTextEncoder, UNet
-from sfumato.models.attention import attend
 from sfumato.models.unet import KeysValues
 from sfumato.schedulers import scheduler_from_config
 from sfumato.text import Tokenizer
@@ -28,8 +30,9 @@ from sfumato.text.words import collect_words
 from sfumato.training.average import MovingAverage
 from sfumato.training.config import RunConfig, expect, read_config
 from sfumato.training.data import read_dataset
-from sfumato.training.data.scenes import SceneMaker, SceneMix, possible_words_of
+from sfumato.training.data.scenes import SceneMaker, SceneMix
 from sfumato.training.device import device_of
+from sfumato.training.export import words_taught
 from sfumato.training.latents import encode
 from sfumato.training.loop import run_steps
 from sfumato.training.muon import Muon
@@ -41,7 +44,8 @@ from sfumato.training.tokens import tokens_of
 _ASKED, _KEPT = 96, 4096
 # Scenes that measure how far it is, and wordings of each; they are other scenes than those that are learned.
 _MEASURED, _WORDINGS = 64, 8
-_TIMESTEPS = 1000
+# One pair in so many is of the empty prompt, which guidance needs as it was, and one of the plain wording with itself.
+_EMPTY, _PLAIN = 16, 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +68,11 @@ class WordingsConfig(RunConfig):
         RunConfig.__post_init__(self)
         for name in ("scenes", "captions", "queries"):
             expect(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        expect(self.batch >= 2, "batch", self.batch, "at least 2: distances are measured by how captions differ")
+        for name, only in (("precision", "float32"), ("compile", False), ("workers", 0)):
+            expect(
+                getattr(self, name) == only, name, getattr(self, name), f"{only!r}, which is all that such a run has"
+            )
         expect(0 <= self.average_decay < 1, "average_decay", self.average_decay, "at least 0 and below 1")
 
 
@@ -79,16 +88,16 @@ class Reader:
         told: KeysValues = self.unet.keys_values(context)
         read: list[Tensor] = []
         for layer, queries, (keys, values) in zip(self.unet.cross_attentions(), self.queries, told.layers, strict=True):
-            asked = (
-                queries[chosen].unflatten(-1, (layer.heads, -1)).transpose(0, 1)[None].expand(len(context), -1, -1, -1)
-            )
-            answered = attend(asked, keys, values).transpose(1, 2).flatten(2)
-            read.append(layer.to_out(answered))
+            asked = queries[chosen][None].expand(len(context), -1, -1)
+            read.append(layer.answer(asked, (keys, values)))
         return read if told.after is None else [*read, told.after[:, None]]
 
 
 def distance(read: list[Tensor], wanted: list[Tensor]) -> Tensor:
-    """How far apart two readings are, for each text `b`: mean squared differences, 1 being what two captions of the batch differ by."""
+    """How far apart two readings are, for each text `b`: mean squared differences over the variance of those wanted, layer by layer.
+
+    What a caption of the batch is from another of them is 2, by the mean.
+    """
     apart = [
         (one - other).square().mean((1, 2)) / (other - other.mean(0, keepdim=True)).square().mean().clamp_min(1e-12)
         for one, other in zip(read, wanted, strict=True)
@@ -114,23 +123,15 @@ def queries_of(
     with ExitStack() as hooks:
         for place, layer in enumerate(unet.cross_attentions()):
             found.append([])
-            hooks.enter_context(_removed_after(layer.to_q.register_forward_hook(keep(place))))
+            hooks.enter_context(layer.to_q.register_forward_hook(keep(place)))
         for number, latent in enumerate(latents):
             # Evenly over the levels, the noisiest first.
-            timestep = round((_TIMESTEPS - 1) * (1 - number / len(latents)))
+            timestep = round((len(alphas_cumprod) - 1) * (1 - number / len(latents)))
             signal = alphas_cumprod[timestep].to(latent)
             noise = torch.randn(latent.shape, generator=generator).to(latent)
             noisy = signal.sqrt() * latent + (1 - signal).sqrt() * noise
             unet(noisy[None], float(timestep), contexts[number][None])
     return [torch.cat(rows) for rows in found]
-
-
-@contextmanager
-def _removed_after(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +143,13 @@ class Pairs:
 
     @classmethod
     def of(cls, maker: SceneMaker, first: int, count: int, captions: int, tokenizer: Tokenizer) -> "Pairs":
-        """Those of scenes `first` to `first + count`."""
+        """Those of scenes `first` to `first + count`, in which the empty prompt and plain wordings are themselves now and then."""
         texts: list[tuple[str, str]] = []
         for number in range(first, first + count):
             chance = maker.chance(number)
             texts += maker.pairs(maker.compose(chance), captions, chance)
+        texts[::_PLAIN] = [(plain, plain) for _, plain in texts[::_PLAIN]]
+        texts[1::_EMPTY] = [("", "") for _ in texts[1::_EMPTY]]
         said, plain = zip(*texts, strict=True)
         return cls(tokens_of(tokenizer, said).int(), tokens_of(tokenizer, plain).int())
 
@@ -164,9 +167,10 @@ def train(
 ) -> Path:
     """Teach a model's text encoder as the config says, in the run folder `out`, going on from its last checkpoint if it has one.
 
-    Leaves the checkpoint and `log.jsonl` there, and the whole model, in float16, in `model`, whose path it returns. `until` is as in `RunFolder`.
-    Raises TrainingError for a config or folder that can't be used, a model whose U-Net reads no text of its own, or a loss that is not finite;
-    DataError for the data; OutputError when the folder can't be written to; and as `open_folder` does.
+    Leaves the checkpoint and `log.jsonl` there, and the whole model in `model`, whose path it returns: the text encoder learned, in the
+    precision that it had, and every other part as it was. `until` is as in `RunFolder`.
+    Raises TrainingError for a config or folder that can't be used, a model that draws from more than one text, or art of another size than
+    its pictures; DataError for the data; OutputError when the folder can't be written to; and as `open_folder` does.
     """
     config = read_config(config_path, WordingsConfig)
     device = device_of(config)
@@ -177,10 +181,16 @@ def train(
         not isinstance(unet, UNet)
         or not isinstance(vae, AutoencoderKL)
         or teacher is None
-        or model.tokenizers.keys() != {"tokenizer"}
+        or len(model.tokenizers) != 1
     ):
         raise TrainingError(
             f"{config.start_from} is no model of one text encoder, U-Net and autoencoder; name another in start_from."
+        )
+    side = unet.config.sample_size * vae.scale
+    if (data.size, unet.config.in_channels) != (side, vae.config.latent_channels):
+        raise TrainingError(
+            f"{config.start_from} draws {side} × {side} from latents of {unet.config.in_channels} channels, the art of {config.data} is "
+            f"{data.size} × {data.size}, and its latents have {vae.config.latent_channels} channels; make them agree."
         )
     tokenizer = Tokenizer.from_folder(model.tokenizer_dir)
     inputs = {"dataset": data.sha256, "text encoder": weights_sha256(teacher), "U-Net": weights_sha256(unet)}
@@ -193,13 +203,13 @@ def train(
         progress(f"composing {config.scenes} scenes")
         pairs = Pairs.of(maker, 0, config.scenes, config.captions, tokenizer)
         measured = Pairs.of(maker, config.scenes, _MEASURED, _WORDINGS, tokenizer)
-        pupil = copy.deepcopy(teacher).requires_grad_(True)
-        average = MovingAverage(pupil, config.average_decay)
-        optimizer = Muon(pupil, lr=config.learning_rate.peak, weight_decay=config.weight_decay)
+        student = copy.deepcopy(teacher).requires_grad_(True)
+        average = MovingAverage(student, config.average_decay)
+        optimizer = Muon(student, lr=config.learning_rate.peak, weight_decay=config.weight_decay)
         first = 0
         if state:
             with taking_in(folder.checkpoint):
-                pupil.load_state_dict(state["weights"])
+                student.load_state_dict(state["weights"])
                 average.load(state["average"])
                 optimizer.load_state_dict(state["optimizer"])
             first = state["step"]
@@ -211,10 +221,10 @@ def train(
             chosen = torch.randint(len(reader.queries[0]), (config.queries,), generator=generator)
             with torch.no_grad():
                 wanted = reader(teacher(plain).hidden, chosen)
-            return distance(reader(pupil(said).hidden, chosen), wanted).mean()
+            return distance(reader(student(said).hidden, chosen), wanted).mean()
 
         def show(_done: int) -> dict[str, float]:
-            return _measured(reader, teacher, _averaged(pupil, average), measured, device)
+            return _measured(reader, teacher, _averaged(student, average), measured, device)
 
         if not state:
             progress("  ".join(f"{name} {value:.4g}" for name, value in show(0).items()))
@@ -223,25 +233,25 @@ def train(
             optimizer,
             first=first,
             loss_at=loss_at,
-            after_step=lambda step: average.update(pupil, step),
-            state=lambda: {"weights": plain_weights(pupil), "average": average.plain_weights()},
+            after_step=lambda step: average.update(student, step),
+            state=lambda: {"weights": plain_weights(student), "average": average.plain_weights()},
             show=show,
             progress=progress,
         )
-        card = Card.read(Path(model.path))
-        taught = collect_words({*card.words, *possible_words_of(data)})
-        save_folder(
-            folder.path / "model",
-            unet=unet,
-            vae=vae,
-            text_encoder=_averaged(pupil, average).cpu(),
-            tokenizer_files=model.tokenizer_dir,
-            scheduler_config=model.scheduler_config,
-            dtype=torch.float16,
-            extra_files=replace(card, words=taught).files(),
-            overwrite=True,
-        )
+        _write(_averaged(student, average), config.start_from, folder.path / "model", words_taught(data))
     return folder.path / "model"
+
+
+def _write(text_encoder: CLIPTextEncoder, model: str, out: Path, words: Iterable[str]) -> None:
+    """The model with another text encoder, as a folder of its own; to the words that it says it knows, where it does, come these."""
+    whole = open_folder(model)
+    assert whole.text_encoder is not None
+    learned = copy.deepcopy(text_encoder).to(whole.text_encoder.device, whole.text_encoder.dtype)
+    save_model(replace(whole, text_encoder=learned), out, layout="diffusers", overwrite=True)
+    card = Card.read(out)
+    if card.words:
+        known = replace(card, words=collect_words({*card.words, *words})).files()[WORDS]
+        write_whole(out / WORDS, known, overwrite=True)
 
 
 def _reader(
@@ -253,9 +263,10 @@ def _reader(
     scheduler: Any,
     seed: int,
 ) -> Reader:
-    scenes = list(maker.scenes(0, _ASKED))
+    chances = [maker.chance(number) for number in range(_ASKED)]
+    scenes = [maker.compose(chance) for chance in chances]
     pictures = torch.from_numpy(np.stack([scene.pixels for scene in scenes]))
-    texts = [scene.captions(1, maker.chance(number))[0] for number, scene in enumerate(scenes)]
+    texts = [maker.captions(scene, 1, chance)[0] for scene, chance in zip(scenes, chances, strict=True)]
     with torch.no_grad():
         contexts = text_encoder(tokens_of(tokenizer, texts).to(unet.device)).hidden
     alphas_cumprod = scheduler_from_config(scheduler).noise_schedule.alphas_cumprod
@@ -263,21 +274,22 @@ def _reader(
     return Reader(unet, queries_of(unet, encode(vae, pictures, batch=8), contexts, alphas_cumprod, generator))
 
 
-def _averaged(pupil: CLIPTextEncoder, average: MovingAverage) -> CLIPTextEncoder:
-    network = copy.deepcopy(pupil).requires_grad_(False)
+def _averaged(student: CLIPTextEncoder, average: MovingAverage) -> CLIPTextEncoder:
+    network = copy.deepcopy(student).requires_grad_(False)
     network.load_state_dict(average.weights)
     return network.eval()
 
 
 @torch.no_grad()
 def _measured(
-    reader: Reader, teacher: CLIPTextEncoder, pupil: CLIPTextEncoder, pairs: Pairs, device: torch.device
+    reader: Reader, teacher: CLIPTextEncoder, student: CLIPTextEncoder, pairs: Pairs, device: torch.device
 ) -> dict[str, float]:
-    """How far other wordings are read from plain ones, where they differ, and how far plain ones from what they were read as before."""
+    """How far other wordings are read from plain ones, where they differ, and how far plain ones, and the empty prompt, from before."""
     said, plain = pairs.rows(torch.arange(len(pairs.said)), device)
     chosen = torch.arange(0, len(reader.queries[0]), 64)
     wanted = reader(teacher(plain).hidden, chosen)
-    differ = (said != plain).any(1)
-    other = distance(reader(pupil(said).hidden, chosen), wanted)[differ]
-    same = distance(reader(pupil(plain).hidden, chosen), wanted)
-    return {"wordings_apart": float(other.mean()), "plain_apart": float(same.mean())}
+    differ, empty = (said != plain).any(1), (plain == plain[1]).all(1)
+    other = distance(reader(student(said).hidden, chosen), wanted)
+    same = distance(reader(student(plain).hidden, chosen), wanted)
+    parts = {"wordings": other[differ], "plain": same[~empty], "empty": same[empty]}
+    return {f"{name}_apart": float(part.mean()) for name, part in parts.items()}

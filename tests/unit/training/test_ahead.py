@@ -1,5 +1,6 @@
 """A base run that is started while its autoencoder is still being trained: the same run, made ready meanwhile."""
 
+import itertools
 import os
 import threading
 import time
@@ -181,19 +182,19 @@ def test_networks_are_compiled_while_scenes_are_composed(tmp_path, toy_data, mon
 
 
 def test_an_interrupt_while_networks_are_compiled_ends_the_composing_too(tmp_path, toy_data, monkeypatch):
-    taken: list[int] = []
-    interrupted = threading.Event()
+    begun, interrupted, ended = threading.Event(), threading.Event(), threading.Event()
 
     def without_end(*_: object):
-        for number in range(10_000):
-            taken.append(number)
-            yield number
-            interrupted.wait(10)
-            time.sleep(0.001)
+        try:
+            for number in itertools.count():
+                yield number
+                begun.set()
+                interrupted.wait(60)
+        finally:
+            ended.set()
 
     def interrupt(*_: object) -> None:
-        while not taken:
-            time.sleep(0.001)
+        begun.wait(60)
         interrupted.set()
         raise KeyboardInterrupt
 
@@ -203,4 +204,4 @@ def test_an_interrupt_while_networks_are_compiled_ends_the_composing_too(tmp_pat
     maker = SceneMaker(read_dataset(toy_data), config.mix, config.seed)
     with pytest.raises(KeyboardInterrupt):
         ahead_module.make_ready(config, maker, torch.device("cpu"), lambda line: None)
-    assert 0 < len(taken) < 10_000
+    assert ended.wait(60)

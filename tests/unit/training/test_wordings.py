@@ -14,7 +14,7 @@ from sfumato.training.export import export
 from sfumato.training.run import step_generator
 from sfumato.training.wordings import Reader, distance, queries_of, train
 
-from .conftest import say_nothing
+from .conftest import say_nothing, write_toy_dataset
 
 CONFIG = """
 data = "{data}"
@@ -54,6 +54,8 @@ def test_wordings_come_nearer_and_only_the_text_encoder_changes(finished, model,
     left = train(config(finished, model, tmp_path), tmp_path / "run", progress=told.append)
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     (at_first,) = [float(line.split()[1]) for line in told if line.startswith("wordings_apart")]
+    assert {"wordings_apart", "plain_apart", "empty_apart"} <= rows[-1].keys()
+    assert rows[-1]["empty_apart"] < 0.5 * at_first
     (*_, at_last) = [row["wordings_apart"] for row in rows if "wordings_apart" in row]
     assert at_last < 0.7 * at_first
     before, after = open_folder(model), open_folder(left)
@@ -78,11 +80,42 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(finished, model, tmp_
     assert (stopped / file).read_bytes() == (straight / file).read_bytes()
 
 
+def test_every_other_part_of_a_model_stays_as_it_is(tiny_folder_with_checker, tmp_path):
+    """One in float32, with a safety checker, that does not say which words it knows."""
+    write_toy_dataset(tmp_path / "art-16.safetensors", size=64)
+    left = train(config(tmp_path, tiny_folder_with_checker, tmp_path, 16), tmp_path / "run", progress=say_nothing)
+    before, after = open_folder(tiny_folder_with_checker), open_folder(left)
+    assert after.networks.keys() == before.networks.keys() >= {"safety_checker"}
+    for name, network in before.networks.items():
+        weights = after.networks[name].state_dict()
+        same = [torch.equal(weights[key], weight) for key, weight in network.state_dict().items()]
+        assert all(same) == (name != "text_encoder"), name
+    assert not (left / "words.txt").exists()
+
+
 def test_a_model_of_two_text_encoders_is_refused(finished, family_folders, tmp_path):
     path = config(finished, family_folders("sdxl"), tmp_path)
     with pytest.raises(TrainingError, match="is no model of one text encoder"):
         train(path, tmp_path / "run", progress=say_nothing)
     assert not (tmp_path / "run").exists()
+
+
+def test_art_of_another_size_is_refused(model, tmp_path):
+    write_toy_dataset(tmp_path / "art-16.safetensors", size=32)
+    with pytest.raises(TrainingError, match=r"draws 16 × 16 .* is 32 × 32"):
+        train(config(tmp_path, model, tmp_path), tmp_path / "run", progress=say_nothing)
+
+
+@pytest.mark.parametrize(
+    "line", ["batch = 1", 'precision = "bfloat16"', "compile = true", "workers = 2", "queries = 0"]
+)
+def test_what_such_a_run_does_not_have_is_refused(finished, model, tmp_path, line):
+    path = config(finished, model, tmp_path)
+    name = line.split()[0]
+    kept = [one for one in path.read_text().splitlines() if not one.startswith(f"{name} ")]
+    path.write_text("\n".join([line, *kept]))
+    with pytest.raises(TrainingError, match=f"{name} is"):
+        train(path, tmp_path / "run", progress=say_nothing)
 
 
 def small_unet() -> UNet:
@@ -118,10 +151,17 @@ def test_a_reader_answers_what_the_unet_s_attentions_do():
 
 def test_queries_are_those_of_every_layer_and_hooks_are_gone():
     unet = small_unet()
+    asked: list[torch.Tensor] = []
+    first = next(iter(unet.cross_attentions())).to_q
+    handle = first.register_forward_hook(lambda _module, _inputs, output: asked.append(output[0]))
     found = queries_of(
         unet, torch.randn(2, 4, 4, 4), torch.randn(2, 5, 12), torch.linspace(1, 0.01, 1000), step_generator(0, 0)
     )
     assert [tuple(queries.shape) for queries in found] == [(4096, 16)] * 4
+    handle.remove()
+    known = {tuple(row) for row in torch.cat(asked).tolist()}
+    assert {tuple(row) for row in found[0].tolist()} == known
+    assert len(known) == 8, "four positions of two pictures"
     assert not any(layer.to_q._forward_hooks for layer in unet.cross_attentions())
 
 

@@ -44,6 +44,8 @@ _COUNTS: dict[int, tuple[str, ...]] = {
     3: ("three ", "three ", "3 ", "a few ", "some ", "several "),
     4: ("four ", "four ", "4 ", "a few ", "some ", "several "),
 }
+# These say no number, so no number is what they say plainly.
+_FEW = frozenset({"a few ", "some ", "several "})
 _PLAIN = "white"
 _ARTICLES = ("a", "an")
 _GREYS = ("gray", "grey")
@@ -158,13 +160,18 @@ def _noun_phrase(subject: Subject, wording: _Wording, *, adjective: str = "", al
         words.append(wording.pick(_SIZES[subject.size]))
     colour = wording.pick(_GREYS) if subject.colour == _GREYS[0] else subject.colour
     # A name with a colour says enough of a drawing's own: measured, a red apple may be brown. What was recoloured is always said.
-    says_colour = subject.colour not in name.split() if subject.recoloured else not _COLOUR_WORDS.search(name)
+    says_colour = (
+        subject.colour not in name.split()
+        if subject.recoloured
+        else not any(_COLOUR_WORDS.search(each.lower()) for each in subject.names)
+    )
     if colour and (wording.chance(0.25) or subject.recoloured) and says_colour:
         words.append(colour)
     phrase = " ".join([*words, name])
     if subject.count > 1:
         # A plural alone says that there is more than one.
-        counted = wording.rng.choice(_COUNTS[subject.count])
+        drawn = wording.rng.choice(_COUNTS[subject.count])
+        counted = _COUNTS[subject.count][0] if wording.plain and drawn not in _FEW else drawn
         return f"{counted}{phrase}" if wording.chance(0.75) else phrase
     said = with_article(phrase)
     # Where there may be two or three, that there is one is said now and then.
@@ -176,7 +183,7 @@ def _noun_phrase(subject: Subject, wording: _Wording, *, adjective: str = "", al
 
 def _keywords(subject: Subject) -> list[str]:
     """The keywords that hold of what is seen: those that name a colour may not."""
-    return [word for word in subject.keywords if not (subject.recoloured and _COLOUR_WORDS.search(word))]
+    return [word for word in subject.keywords if not _COLOUR_WORDS.search(word)]
 
 
 def _style_words(style: str, wording: _Wording) -> tuple[str, str]:

@@ -100,7 +100,7 @@ class Scene:
     rows: tuple[int, ...]
 
     def captions(self, count: int, rng: random.Random) -> tuple[str, ...]:
-        """So many wordings of what it shows."""
+        """So many wordings of what it shows, in words that are all taught; a maker's `captions` are what a run reads."""
         return tuple(caption(self.description, rng) for _ in range(count))
 
 
@@ -124,7 +124,7 @@ def possible_words_of(data: ArtDataset) -> frozenset[str]:
 class SceneMaker:
     """Composes scenes of the taught training art of a dataset, each the same whenever its number is asked for.
 
-    `rows` are the drawings to use (default: the taught ones of the training split; things are equally likely, however many styles they have).
+    `rows` are the drawings to use (default: the taught ones of the training split). Things are equally likely, however many styles they have, but for the mix's share `by_style`.
     """
 
     data: ArtDataset
@@ -133,7 +133,7 @@ class SceneMaker:
     rows: tuple[int, ...] | None = None
     _by_thing: dict[str, list[int]] = field(init=False, default_factory=dict, repr=False)
     _by_style: dict[str, list[int]] = field(init=False, default_factory=dict, repr=False)
-    _strangers: list[Strangers] = field(init=False, default_factory=list, repr=False)
+    _strangers: Strangers | None = field(init=False, default=None, repr=False)
     # What is found out about a drawing is remembered: its own colour, and the colours it can't take.
     _own: dict[int, str | None] = field(init=False, default_factory=dict, repr=False)
     _refused: set[tuple[int, str]] = field(init=False, default_factory=set, repr=False)
@@ -148,14 +148,14 @@ class SceneMaker:
             raise DataError("the dataset has no taught art to compose scenes of; build it again: sfumato data build.")
         if self.mix.strange:
             names = {name for record in self.data.records for name in record.names}
-            self._strangers.append(Strangers.to(possible_words_of(self.data), names))
+            object.__setattr__(self, "_strangers", Strangers.to(possible_words_of(self.data), names))
 
     def captions(self, scene: Scene, count: int, rng: random.Random) -> tuple[str, ...]:
         """So many wordings of what a scene shows, some with strange words among the others, as the mix says."""
         said = scene.captions(count, rng)
-        for strangers in self._strangers:
-            said = tuple(strangers.among(text, rng) if rng.random() < self.mix.strange else text for text in said)
-        return said
+        if (strangers := self._strangers) is None:
+            return said
+        return tuple(strangers.among(text, rng) if rng.random() < self.mix.strange else text for text in said)
 
     def pairs(self, scene: Scene, count: int, rng: random.Random) -> list[tuple[str, str]]:
         """So many wordings of what a scene shows, each beside the plainest that says the same, which has no strange words."""
