@@ -30,9 +30,9 @@ from sfumato.text.words import collect_words
 from sfumato.training.average import MovingAverage
 from sfumato.training.config import RunConfig, expect, read_config
 from sfumato.training.data import read_dataset
+from sfumato.training.data.captions import possible_words
 from sfumato.training.data.scenes import SceneMaker, SceneMix
 from sfumato.training.device import device_of
-from sfumato.training.export import words_taught
 from sfumato.training.latents import encode
 from sfumato.training.loop import run_steps
 from sfumato.training.muon import Muon
@@ -238,7 +238,9 @@ def train(
             show=show,
             progress=progress,
         )
-        _write(_averaged(student, average), config.start_from, folder.path / "model", words_taught(data))
+        # What the grammar says around names is what was learned; a name that it did not know is still read as it was.
+        learned = possible_words((), (), ())
+        _write(_averaged(student, average), config.start_from, folder.path / "model", learned)
     return folder.path / "model"
 
 

@@ -70,6 +70,7 @@ def test_wordings_come_nearer_and_only_the_text_encoder_changes(finished, model,
     assert now.vocabulary == was.vocabulary
     assert set(was.words) <= set(now.words)
     assert "website" in now.words
+    assert "apples" not in set(now.words) - set(was.words)
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_weights(finished, model, tmp_path):
