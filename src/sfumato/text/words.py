@@ -26,8 +26,11 @@ LEAST_STEM = 3
 """Letters that are left of a plural: of fewer, too many are words by chance ("as", "is", "bus")."""
 LEAST_SPELLED = 4
 """Letters of a word that is taken for another one misspelled."""
-ALIKE = 0.8
-"""Share of letters, by difflib's count, that a misspelled word has in common with what was meant: of "elefant" and "elephant"."""
+ALIKE, LONG_ALIKE, LONG = 0.8, 0.85, 9
+"""Share of letters, by difflib's count, that a misspelled word has in common with what was meant: of "elefant" and "elephant".
+
+More of a word of `LONG` letters, where a fifth is more than a slip: "artstation" is no "attraction".
+"""
 
 
 def words_in(text: str) -> list[str]:
@@ -92,7 +95,7 @@ class KnownWords:
         if len(word) < LEAST_SPELLED or word + WORD_END in clip_vocabulary().ids:
             return None
         candidates = sorted(known for known in self.words if known[0] == word[0] and len(known) >= LEAST_SPELLED)
-        nearest = get_close_matches(word, candidates, n=2, cutoff=ALIKE)
+        nearest = get_close_matches(word, candidates, n=2, cutoff=LONG_ALIKE if len(word) >= LONG else ALIKE)
         likeness = [SequenceMatcher(None, known, word).ratio() for known in nearest]
         return nearest[0] if nearest and likeness[0] not in likeness[1:] else None
 

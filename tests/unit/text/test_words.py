@@ -106,6 +106,12 @@ def test_a_slip_that_may_be_either_of_two_words_is_neither() -> None:
     assert KnownWords(frozenset(["string"])).meant_by("strzng") == "string"
 
 
+def test_a_fifth_of_a_long_word_is_no_slip() -> None:
+    known = KnownWords(frozenset(["attraction", "helicopter"]))
+    assert known.meant_by("artstation") is None
+    assert known.meant_by("helicoptre") == "helicopter"
+
+
 def test_the_note_names_each_unknown_word_once_in_the_prompt_s_order() -> None:
     assert KNOWN.note_on("2 big Cat's on the 3D T-shirt's box!") is None
     assert KNOWN.note_on("two cats") == "unknown to this model: two, cats (cat?)"
