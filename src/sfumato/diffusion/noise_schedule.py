@@ -78,6 +78,11 @@ class NoiseSchedule:
         """Noise std in latent units at each timestep: float64, `steps` long, rising."""
         return torch.tensor(_tables(self).sigmas, dtype=torch.float64)
 
+    def noisy(self, x: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        """x with so much of unit noise in it as training has at a whole timestep. Source: Ho et al. 2020, arXiv:2006.11239, Eq. 4."""
+        kept = self.alphas_cumprod[timestep]
+        return kept.sqrt() * x + (1 - kept).sqrt() * noise
+
     def sigma(self, timestep: float) -> float:
         """Noise std at a timestep, linear in sigma between whole ones. Raises ScheduleError outside 0 … steps - 1."""
         if not 0 <= timestep <= self.steps - 1:  # false for NaN too

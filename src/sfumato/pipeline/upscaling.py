@@ -109,18 +109,12 @@ def shown(
         assert pixels is not None
         small = pixels[i % len(image)]
         if enlargement.noise is not None:
-            made.append(noisy(small, noise(small.shape), enlargement.noise, workflow.noise_level or 0))
+            made.append(enlargement.noise.noisy(small, noise(small.shape), workflow.noise_level or 0))
         else:
             channels, down, across = source.shape
             drawn = noise((channels, down // enlargement.times, across // enlargement.times))
             made.append(enlarged(encoder.sampled(small, drawn), source.shape[-2:]))
     return made
-
-
-def noisy(pixels: Tensor, noise: Tensor, schedule: NoiseSchedule, level: int) -> Tensor:
-    """A picture with so much of unit noise in it as training had at that timestep. Source: Ho et al. 2020, arXiv:2006.11239, Eq. 4."""
-    kept = schedule.alphas_cumprod[level]
-    return kept.sqrt() * pixels + (1 - kept).sqrt() * noise
 
 
 def enlarged(latents: Tensor, size: Sequence[int]) -> Tensor:

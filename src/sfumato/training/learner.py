@@ -14,9 +14,8 @@ from sfumato.training.base_config import BaseTrainConfig
 from sfumato.training.device import arithmetic
 from sfumato.training.muon import Muon
 from sfumato.training.objective import BaseModel, Batch
-from sfumato.training.run import plain_weights
+from sfumato.training.run import plain_weights, restore
 from sfumato.training.start import take_over
-from sfumato.training.storage import taking_in
 from sfumato.training.tokens import text_config, tokens_of
 
 
@@ -51,11 +50,7 @@ class Learner:
         )
         self.first = 0
         if state and checkpoint:
-            with taking_in(checkpoint):
-                self.model.load_state_dict(state["weights"])
-                self.average.load(state["average"])
-                self.optimizer.load_state_dict(state["optimizer"])
-            self.first = state["step"]
+            self.first = restore(state, checkpoint, self.model, self.optimizer, self.average)
         self._compute = torch.compile(self.model, dynamic=False) if config.compile else self.model
         # The networks' way there and back as a recorded graph, by the number of pictures in a batch.
         self._graphs: dict[int, Callable[..., Tensor]] = {}

@@ -18,11 +18,13 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
+from torch.optim import Optimizer
 
 from sfumato.errors import OutputError, SfumatoError, TrainingError
 from sfumato.files import check_writable
+from sfumato.training.average import MovingAverage
 from sfumato.training.config import RunConfig, parse
-from sfumato.training.storage import load_tensors, save_tensors
+from sfumato.training.storage import load_tensors, save_tensors, taking_in
 
 _CHECKPOINT = "checkpoint.pt"
 _LOCK = "run.lock"
@@ -50,6 +52,22 @@ def _pass(count: int, number: int, seed: int) -> torch.Tensor:
 def plain_weights(module: nn.Module) -> dict[str, torch.Tensor]:
     """A module's weights as they are loaded again: on the CPU, in the default memory format."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def restore(
+    state: Mapping[str, Any],
+    checkpoint: Path,
+    module: nn.Module,
+    optimizer: Optimizer,
+    average: MovingAverage | None = None,
+) -> int:
+    """Bring what learns to where the state of a checkpoint has it; the step to go on with. Raises TrainingError where it does not fit."""
+    with taking_in(checkpoint):
+        module.load_state_dict(state["weights"])
+        if average is not None:
+            average.load(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
 
 
 def is_under_way(run: Path | str) -> bool:

@@ -19,7 +19,7 @@ from sfumato.training.data.sheet import write_sheet
 from sfumato.training.device import arithmetic, device_of
 from sfumato.training.loop import run_steps
 from sfumato.training.pool import Order, ScenePool
-from sfumato.training.run import RunFolder, plain_weights, step_generator
+from sfumato.training.run import RunFolder, plain_weights, restore, step_generator
 from sfumato.training.start import autoencoder_of, is_model
 from sfumato.training.storage import load_tensors, save_tensors, taking_in, weights_sha256
 
@@ -241,12 +241,7 @@ def train(
             fused=device.type == "cuda",
         )
 
-        first = 0
-        if state:
-            with taking_in(folder.checkpoint):
-                vae.load_state_dict(state["weights"])
-                optimizer.load_state_dict(state["optimizer"])
-            first = state["step"]
+        first = restore(state, folder.checkpoint, vae, optimizer) if state else 0
         step_module = _Step(vae, config)
         compute = torch.compile(step_module, dynamic=False) if config.compile else step_module
         latent_shape = (config.batch, vae.config.latent_channels, data.size // vae.scale, data.size // vae.scale)

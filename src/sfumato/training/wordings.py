@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from sfumato.checkpoints import Card, open_folder
 from sfumato.checkpoints.card import WORDS
 from sfumato.checkpoints.convert import save_model
+from sfumato.diffusion.noise_schedule import NoiseSchedule
 from sfumato.errors import TrainingError
 from sfumato.files import write_whole
 from sfumato.models import AutoencoderKL, CLIPTextEncoder, UNet
-from sfumato.models.unet import KeysValues
 from sfumato.schedulers import scheduler_from_config
 from sfumato.text import Tokenizer
 from sfumato.text.words import collect_words
@@ -36,8 +36,8 @@ from sfumato.training.device import device_of
 from sfumato.training.latents import encode
 from sfumato.training.loop import run_steps
 from sfumato.training.muon import Muon
-from sfumato.training.run import RunFolder, plain_weights, shuffled, step_generator
-from sfumato.training.storage import taking_in, weights_sha256
+from sfumato.training.run import RunFolder, plain_weights, restore, shuffled, step_generator
+from sfumato.training.storage import weights_sha256
 from sfumato.training.tokens import tokens_of
 
 # Scenes whose pictures are encoded to ask the U-Net what its queries are, and queries of each layer that are kept.
@@ -85,7 +85,7 @@ class Reader:
 
     def __call__(self, context: Tensor, chosen: Tensor) -> list[Tensor]:
         """What is read in texts `b n width`, as `b m channels` of each layer for the `m` queries chosen, and the pooled text at the end."""
-        told: KeysValues = self.unet.keys_values(context)
+        told = self.unet.keys_values(context)
         read: list[Tensor] = []
         for layer, queries, (keys, values) in zip(self.unet.cross_attentions(), self.queries, told.layers, strict=True):
             asked = queries[chosen][None].expand(len(context), -1, -1)
@@ -107,7 +107,7 @@ def distance(read: list[Tensor], wanted: list[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def queries_of(
-    unet: UNet, latents: Tensor, contexts: Tensor, alphas_cumprod: Tensor, generator: torch.Generator
+    unet: UNet, latents: Tensor, contexts: Tensor, schedule: NoiseSchedule, generator: torch.Generator
 ) -> list[Tensor]:
     """What each attention to the text asks while noise of every level is taken from latents `b c h w`: `n channels` for each layer."""
     found: list[list[Tensor]] = []
@@ -126,11 +126,9 @@ def queries_of(
             hooks.enter_context(layer.to_q.register_forward_hook(keep(place)))
         for number, latent in enumerate(latents):
             # Evenly over the levels, the noisiest first.
-            timestep = round((len(alphas_cumprod) - 1) * (1 - number / len(latents)))
-            signal = alphas_cumprod[timestep].to(latent)
+            timestep = round((schedule.steps - 1) * (1 - number / len(latents)))
             noise = torch.randn(latent.shape, generator=generator).to(latent)
-            noisy = signal.sqrt() * latent + (1 - signal).sqrt() * noise
-            unet(noisy[None], float(timestep), contexts[number][None])
+            unet(schedule.noisy(latent, noise, timestep)[None], float(timestep), contexts[number][None])
     return [torch.cat(rows) for rows in found]
 
 
@@ -206,13 +204,7 @@ def train(
         student = copy.deepcopy(teacher).requires_grad_(True)
         average = MovingAverage(student, config.average_decay)
         optimizer = Muon(student, lr=config.learning_rate.peak, weight_decay=config.weight_decay)
-        first = 0
-        if state:
-            with taking_in(folder.checkpoint):
-                student.load_state_dict(state["weights"])
-                average.load(state["average"])
-                optimizer.load_state_dict(state["optimizer"])
-            first = state["step"]
+        first = restore(state, folder.checkpoint, student, optimizer, average) if state else 0
 
         def loss_at(step: int) -> Tensor:
             rows = shuffled(len(pairs.said), step * config.batch, config.batch, config.seed)
@@ -248,7 +240,7 @@ def _write(text_encoder: CLIPTextEncoder, model: str, out: Path, words: Iterable
     """The model with another text encoder, as a folder of its own; to the words that it says it knows, where it does, come these."""
     whole = open_folder(model)
     assert whole.text_encoder is not None
-    learned = copy.deepcopy(text_encoder).to(whole.text_encoder.device, whole.text_encoder.dtype)
+    learned = text_encoder.to(whole.text_encoder.device, whole.text_encoder.dtype)
     save_model(replace(whole, text_encoder=learned), out, layout="diffusers", overwrite=True)
     card = Card.read(out)
     if card.words:
@@ -271,9 +263,9 @@ def _reader(
     texts = [maker.captions(scene, 1, chance)[0] for scene, chance in zip(scenes, chances, strict=True)]
     with torch.no_grad():
         contexts = text_encoder(tokens_of(tokenizer, texts).to(unet.device)).hidden
-    alphas_cumprod = scheduler_from_config(scheduler).noise_schedule.alphas_cumprod
+    schedule = scheduler_from_config(scheduler).noise_schedule
     generator = step_generator(seed, 0, "asked")
-    return Reader(unet, queries_of(unet, encode(vae, pictures, batch=8), contexts, alphas_cumprod, generator))
+    return Reader(unet, queries_of(unet, encode(vae, pictures, batch=8), contexts, schedule, generator))
 
 
 def _averaged(student: CLIPTextEncoder, average: MovingAverage) -> CLIPTextEncoder:

@@ -15,7 +15,7 @@ from sfumato.training.immiscible import nearest_noise
 from sfumato.training.objective import BaseModel
 from sfumato.training.tokens import text_config, tokenizer_for
 
-from .conftest import write_toy_dataset
+from .conftest import say_nothing, write_toy_dataset
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -72,9 +72,6 @@ sample_size = 8
 """
 FAST = {"device": "cuda", "precision": "bfloat16", "compile": "true", "workers": 2}
 EXACT = {"device": "cpu", "precision": "float32", "compile": "false", "workers": 0}
-
-
-def say_nothing(line: str) -> None: ...
 
 
 def losses(folder: Path) -> list[float]:

@@ -17,8 +17,7 @@ from sfumato.training.data.scenes import SceneMaker, SceneMix
 from sfumato.training.latents import encode
 from sfumato.training.scene_set import SceneSet, compose_scenes, scene_set
 
-
-def say_nothing(line: str) -> None: ...
+from .conftest import say_nothing
 
 
 @pytest.fixture

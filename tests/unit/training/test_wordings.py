@@ -8,6 +8,7 @@ import torch
 
 from sfumato.checkpoints import open_folder
 from sfumato.checkpoints.card import Card
+from sfumato.diffusion.noise_schedule import NoiseSchedule
 from sfumato.errors import TrainingError
 from sfumato.models import UNet, UNetConfig
 from sfumato.training.export import export
@@ -155,9 +156,7 @@ def test_queries_are_those_of_every_layer_and_hooks_are_gone():
     asked: list[torch.Tensor] = []
     first = next(iter(unet.cross_attentions())).to_q
     handle = first.register_forward_hook(lambda _module, _inputs, output: asked.append(output[0]))
-    found = queries_of(
-        unet, torch.randn(2, 4, 4, 4), torch.randn(2, 5, 12), torch.linspace(1, 0.01, 1000), step_generator(0, 0)
-    )
+    found = queries_of(unet, torch.randn(2, 4, 4, 4), torch.randn(2, 5, 12), NoiseSchedule(), step_generator(0, 0))
     assert [tuple(queries.shape) for queries in found] == [(4096, 16)] * 4
     handle.remove()
     known = {tuple(row) for row in torch.cat(asked).tolist()}

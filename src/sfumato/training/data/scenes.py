@@ -124,7 +124,8 @@ def possible_words_of(data: ArtDataset) -> frozenset[str]:
 class SceneMaker:
     """Composes scenes of the taught training art of a dataset, each the same whenever its number is asked for.
 
-    `rows` are the drawings to use (default: the taught ones of the training split). Things are equally likely, however many styles they have, but for the mix's share `by_style`.
+    `rows` are the drawings to use (default: the taught ones of the training split). Things are equally likely, however
+    many styles they have, but for the mix's share `by_style`.
     """
 
     data: ArtDataset
