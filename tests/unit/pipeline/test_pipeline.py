@@ -95,6 +95,15 @@ def test_a_replaced_part_is_no_longer_the_opened_model(pipe: Any, tiny_folder: P
     assert other.model_sha256 is None
 
 
+def test_a_model_opened_in_inference_mode_draws_the_same_and_is_known_by_its_hash(pipe: Any, tiny_folder: Path) -> None:
+    plain = pipe("a fox", num_inference_steps=1, seeds=[1]).images[0]
+    with torch.inference_mode():
+        opened = sfumato.StableDiffusionPipeline.from_pretrained(tiny_folder)
+        inside = opened("a fox", num_inference_steps=1, seeds=[1]).images[0]
+    assert np.array_equal(inside, plain)
+    assert (inside.recipe.model, inside.recipe.model_sha256) == (plain.recipe.model, plain.recipe.model_sha256)
+
+
 def test_pictures_carry_their_recipe_until_they_are_changed(pipe: Any) -> None:
     image = pipe("a fox", num_inference_steps=1, seeds=[1]).images[0]
     assert isinstance(image, Picture)
