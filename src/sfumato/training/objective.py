@@ -73,7 +73,7 @@ class Batches:
         known, count, halved = self.latents, config.batch, False
         if self.halves is not None and done < config.halved:
             known, count, halved = self.halves, 4 * config.batch, True
-        rows = shuffled(len(known), step * count, count, config.seed).to(device)
+        rows = shuffled(len(known), step * count, count, config.seed, device)
         chance = torch.rand((2, count), generator=generator, device=device)
         wordings = (chance[1] * self.tokens.shape[1]).long()
         tokens = self.tokens[rows, wordings].long()

@@ -37,16 +37,17 @@ def step_generator(seed: int, step: int, purpose: str = "", device: torch.device
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def shuffled(count: int, first: int, length: int, seed: int) -> torch.Tensor:
-    """Positions `first` to `first + length` of an endless sequence that shuffles `count` items anew for every pass."""
+def shuffled(count: int, first: int, length: int, seed: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Positions `first` to `first + length` of an endless sequence that shuffles `count` items anew for every pass, the same on each device."""
     passes = range(first // count, (first + length - 1) // count + 1)
     start = first - passes.start * count
-    return torch.cat([_pass(count, number, seed) for number in passes])[start : start + length]
+    return torch.cat([_pass(count, number, seed, torch.device(device)) for number in passes])[start : start + length]
 
 
+# A whole pass lies on the device: rows that came there at each step would have the processor wait for the step before.
 @functools.lru_cache(maxsize=4)
-def _pass(count: int, number: int, seed: int) -> torch.Tensor:
-    return torch.randperm(count, generator=step_generator(seed, number, "pass"))
+def _pass(count: int, number: int, seed: int, device: torch.device) -> torch.Tensor:
+    return torch.randperm(count, generator=step_generator(seed, number, "pass")).to(device)
 
 
 def plain_weights(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -12,7 +12,11 @@ from sfumato.training.base_config import BaseTrainConfig
 from sfumato.training.config import read_config
 from sfumato.training.export import export
 from sfumato.training.immiscible import nearest_noise
-from sfumato.training.objective import BaseModel
+from sfumato.training.learner import Learner
+from sfumato.training.loop import run_steps
+from sfumato.training.objective import BaseModel, Batches
+from sfumato.training.run import RunFolder
+from sfumato.training.scene_set import SceneSet
 from sfumato.training.tokens import text_config, tokenizer_for
 
 from .conftest import say_nothing, write_toy_dataset
@@ -123,6 +127,40 @@ def test_loss_is_the_cpu_s(tmp_path):
     )
     expected = model(*batch).item()
     assert model.cuda()(*(part.cuda() for part in batch)).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_no_step_waits_for_the_gpu(tmp_path):
+    (tmp_path / "base.toml").write_text('optimizer = "muon"' + BASE.format(data="art", vae="vae", images=40, **FAST))
+    config = read_config(tmp_path / "base.toml", BaseTrainConfig)
+    tokenizer = tokenizer_for(["apple"], config.text)
+    learner = Learner(config, tokenizer, torch.device("cuda"))
+    batches = Batches(SceneSet(torch.randn(16, 4, 8, 8).half(), (("apple",),) * 16), tokenizer, config, "cuda")
+    folder = RunFolder(tmp_path / "run", config)
+
+    def loss_at(step: int) -> torch.Tensor:
+        # The first step compiles, every second one takes the rows of a pass there, and lines of the log ask for the losses.
+        torch.cuda.set_sync_debug_mode("error" if step == 3 else "default")
+        return learner.loss(batches(step))
+
+    def after(step: int) -> None:
+        learner.average.update(learner.model, step)
+        torch.cuda.set_sync_debug_mode("default")
+
+    try:
+        with folder.begun():
+            run_steps(
+                folder,
+                learner.optimizer,
+                first=0,
+                loss_at=loss_at,
+                after_step=after,
+                state=learner.checkpoint,
+                show=lambda _: {},
+                progress=say_nothing,
+            )
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(losses(tmp_path / "run")) == 3
 
 
 def test_noise_is_assigned_on_the_gpu_as_on_the_cpu():
