@@ -15,6 +15,7 @@ import hashlib
 import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Literal
 
@@ -63,7 +64,7 @@ class Case:
     relation: Relation | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Repertoire:
     """The drawings that a model may be asked for: those in its styles, of things it has a name for."""
 
@@ -83,8 +84,22 @@ class Repertoire:
 
     def called(self, name: str, *, less_colour: bool = False) -> frozenset[str]:
         """The things that a name fits; with `less_colour`, that it fits but for their colour: "heart" fits the red and the blue one."""
-        of = without_colour if less_colour else str
-        return frozenset(e.thing for e in self.entries if any(of(called.lower()) == name for called in e.names))
+        return (self._less_colour if less_colour else self._whole).get(name, frozenset())
+
+    @cached_property
+    def _whole(self) -> dict[str, frozenset[str]]:
+        return self._by_name(str)
+
+    @cached_property
+    def _less_colour(self) -> dict[str, frozenset[str]]:
+        return self._by_name(without_colour)
+
+    def _by_name(self, of: Callable[[str], str]) -> dict[str, frozenset[str]]:
+        things: dict[str, set[str]] = {}
+        for entry in self.entries:
+            for name in entry.names:
+                things.setdefault(of(name.lower()), set()).add(entry.thing)
+        return {name: frozenset(called) for name, called in things.items()}
 
 
 def cases_of(kind: Kind, repertoire: Repertoire, count: int, seed: int) -> list[Case]:
