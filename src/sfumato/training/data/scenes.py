@@ -220,7 +220,7 @@ class SceneMaker:
         subjects = tuple(subject for _, subject in arts)
         name, page = self._page(rng, subjects, ground=ground)
         for row, (art, _), centre in zip((first, second), arts, _RELATED[relation], strict=True):
-            scale = rng.uniform(0.48, 0.52)
+            scale = rng.uniform(0.46, 0.5)  # each in its half
             self._paste(page, art, centre, scale, mirrored=self._may_mirror(row, rng))
         scene = Description(subjects=subjects, relation=relation, ground=name)
         return Scene(np.asarray(page), scene, (first, second))
