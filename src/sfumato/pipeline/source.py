@@ -82,15 +82,22 @@ class Source:
 
     @contextmanager
     def recorded(self, **networks: nn.Module) -> Generator[None]:
-        """What is done to these networks inside the block, recipes say by themselves: it makes no changed model of an unchanged one."""
+        """What is done to these networks inside the block, recipes say by themselves: it makes no changed model of an unchanged one.
+
+        Inside it inference mode is off, or the weights that come would not be counted with.
+        """
         kept = networks.keys() - set(self.changed(**networks))
         try:
-            yield
+            with torch.inference_mode(mode=False):
+                yield
         finally:
             # In place, because a copy of the pipeline has the same networks and the same source.
             self.changes.update({part: changes_of(networks[part]) for part in kept})
 
 
 def changes_of(network: nn.Module) -> int:
-    """How often a network's weights were written in place, as PyTorch counts; moving and casting it does not count."""
-    return sum(parameter._version for parameter in network.parameters())
+    """How often a network's weights were written in place, as PyTorch counts; moving and casting it does not count.
+
+    Of weights made in inference mode it counts nothing, so what makes weights here leaves that mode.
+    """
+    return sum(0 if parameter.is_inference() else parameter._version for parameter in network.parameters())

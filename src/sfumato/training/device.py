@@ -11,8 +11,8 @@ from sfumato.training.config import RunConfig
 def device_of(config: RunConfig) -> torch.device:
     """The device that a config asks for, made ready: "auto" is a GPU where there is one.
 
-    On a GPU, float32 products are rounded to TF32 and each convolution is computed in the way that is fastest when it is tried, as is usual
-    in training: it doesn't change what is learned, but a run is not the same to the last bit there.
+    On a GPU, float32 products are rounded to TF32, as is usual in training: it doesn't change what is learned, but a run is not the same
+    to the last bit there.
     Raises TrainingError when CUDA is asked for and there is none.
     """
     if config.threads:
@@ -24,7 +24,6 @@ def device_of(config: RunConfig) -> torch.device:
             'device is "cuda", but PyTorch finds no CUDA device; set device = "auto" in the config, or mend the driver.'
         )
     torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True
     return torch.device("cuda", torch.cuda.current_device())
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sfumato.files import write_whole
 from sfumato.models import AutoencoderKL
-from sfumato.training.data.scenes import SceneMaker, possible_words_of
+from sfumato.training.data.scenes import COMPOSING, SceneMaker, possible_words_of
 from sfumato.training.latents import encode
 from sfumato.training.pool import Composed, Order, ScenePool
 from sfumato.training.storage import weights_sha256
@@ -69,6 +69,7 @@ def scene_set(
     half the side as well; `composed` are the scenes, where they have been composed before. Raises as `compose_scenes` does.
     """
     made_of = {
+        "composing": COMPOSING,
         "autoencoder": autoencoder or weights_sha256(vae),
         "dataset": maker.data.sha256,
         "mix": asdict(maker.mix),

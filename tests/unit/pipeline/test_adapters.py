@@ -206,6 +206,27 @@ def test_merging_is_undone_bit_by_bit_whatever_came_between(pipe: Any, loras: di
     assert all(torch.equal(tensor, before[key]) for key, tensor in state(pipe).items())
 
 
+def test_in_inference_mode_adapters_and_words_are_what_they_are_outside(
+    pipe: Any, tiny_folder: Path, loras: dict[str, Path], embedding: Path
+) -> None:
+    def taken_in(pipe: Any) -> Any:
+        pipe.load_lora_weights(loras["a"], adapter_name="a")
+        pipe.fuse_lora()
+        pipe.load_textual_inversion(embedding)
+        return pipe("a zorp", **RUN).images[0]
+
+    outside = taken_in(pipe)
+    with torch.inference_mode():
+        other = opened(tiny_folder)
+        inside = taken_in(other)
+        other.unload_textual_inversion()
+        other.unfuse_lora()
+    assert np.array_equal(inside, outside)
+    assert inside.recipe == outside.recipe
+    plain = state(opened(tiny_folder))
+    assert all(torch.equal(tensor, plain[key]) for key, tensor in state(other).items())
+
+
 def test_a_merge_into_one_network_leaves_the_other_beside(pipe: Any, loras: dict[str, Path]) -> None:
     pipe.load_lora_weights(loras["a"])
     beside = drawn(pipe)

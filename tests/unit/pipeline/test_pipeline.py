@@ -95,13 +95,19 @@ def test_a_replaced_part_is_no_longer_the_opened_model(pipe: Any, tiny_folder: P
     assert other.model_sha256 is None
 
 
-def test_a_model_opened_in_inference_mode_draws_the_same_and_is_known_by_its_hash(pipe: Any, tiny_folder: Path) -> None:
-    plain = pipe("a fox", num_inference_steps=1, seeds=[1]).images[0]
+def test_in_inference_mode_a_model_is_opened_and_cast_and_known_for_what_it_is(pipe: Any, tiny_folder: Path) -> None:
+    run = {"num_inference_steps": 1, "seeds": [1]}
+    plain = pipe.to(torch.float64)("a fox", **run).images[0]
     with torch.inference_mode():
-        opened = sfumato.StableDiffusionPipeline.from_pretrained(tiny_folder)
-        inside = opened("a fox", num_inference_steps=1, seeds=[1]).images[0]
+        opened = sfumato.StableDiffusionPipeline.from_pretrained(tiny_folder).to(torch.float64)
+        opened.set_progress_bar_config(disable=True)
+        inside = opened("a fox", **run).images[0]
+        opened.unet.conv_out.weight.mul_(2)
+        changed = opened("a fox", **run).images[0]
     assert np.array_equal(inside, plain)
     assert (inside.recipe.model, inside.recipe.model_sha256) == (plain.recipe.model, plain.recipe.model_sha256)
+    assert changed.recipe.model == f"{tiny_folder.name} (changed: unet)"
+    assert changed.recipe.model_sha256 is None
 
 
 def test_pictures_carry_their_recipe_until_they_are_changed(pipe: Any) -> None:

@@ -129,16 +129,22 @@ def test_loss_is_the_cpu_s(tmp_path):
     assert model.cuda()(*(part.cuda() for part in batch)).item() == pytest.approx(expected, rel=1e-3)
 
 
-def test_no_step_waits_for_the_gpu(tmp_path):
-    (tmp_path / "base.toml").write_text('optimizer = "muon"' + BASE.format(data="art", vae="vae", images=40, **FAST))
+@pytest.mark.filterwarnings(
+    "ignore:Synchronization debug mode is a prototype", "ignore:The AccumulateGrad node's stream"
+)
+@pytest.mark.parametrize("graphs", ["false", "true"])
+def test_steps_do_not_wait_for_the_gpu(tmp_path, graphs):
+    options = f'optimizer = "muon"\ngraphs = {graphs}'
+    (tmp_path / "base.toml").write_text(options + BASE.format(data="art", vae="vae", images=40, **FAST))
     config = read_config(tmp_path / "base.toml", BaseTrainConfig)
     tokenizer = tokenizer_for(["apple"], config.text)
     learner = Learner(config, tokenizer, torch.device("cuda"))
+    learner.warm_up(progress=say_nothing)
     batches = Batches(SceneSet(torch.randn(16, 4, 8, 8).half(), (("apple",),) * 16), tokenizer, config, "cuda")
     folder = RunFolder(tmp_path / "run", config)
 
     def loss_at(step: int) -> torch.Tensor:
-        # The first step compiles, every second one takes the rows of a pass there, and lines of the log ask for the losses.
+        # Every second step takes the order of a pass there, and lines of the log ask for the losses.
         torch.cuda.set_sync_debug_mode("error" if step == 3 else "default")
         return learner.loss(batches(step))
 

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from sfumato.models import AutoencoderKL, VAEConfig
 from sfumato.training import scene_set as module
 from sfumato.training.data import read_dataset
-from sfumato.training.data.scenes import SceneMaker, SceneMix
+from sfumato.training.data.scenes import COMPOSING, SceneMaker, SceneMix
 from sfumato.training.latents import encode
 from sfumato.training.scene_set import SceneSet, compose_scenes, scene_set
 
@@ -119,6 +119,17 @@ def test_scenes_of_anything_else_are_made_again(vae, maker, tmp_path):
         assert not same(made, first)
         assert same(made, scene_set(network, scenes, count, captions, None, say_nothing))
     assert same(scene_set(vae, maker, 5, 2, tmp_path, say_nothing), first)
+
+
+def test_scenes_that_another_version_composed_are_made_again(vae, maker, tmp_path, monkeypatch):
+    scene_set(vae, maker, 5, 2, tmp_path, say_nothing)
+    monkeypatch.setattr("sfumato.training.scene_set.COMPOSING", COMPOSING + 1)
+    composed = []
+    monkeypatch.setattr(
+        SceneMaker, "compose", lambda *given, plain=SceneMaker.compose: composed.append(0) or plain(*given)
+    )
+    scene_set(vae, maker, 5, 2, tmp_path, say_nothing)
+    assert len(composed) == 5
 
 
 def test_damaged_scenes_are_made_again(vae, maker, tmp_path):

@@ -191,6 +191,15 @@ def test_two_things_stand_as_is_told_and_are_of_one_style(art):
     assert len(relations) == 4
 
 
+def test_of_two_things_each_stays_in_its_half():
+    records = tuple(record(thing, "flat") for thing in COLOURS)
+    margined = ArtDataset(np.stack([disc(COLOURS[r.thing], 256, 0.5 - 1 / 32) for r in records]), records)
+    for scene in maker(margined, two=1).scenes(0, 60):
+        stacked = scene.description.relation in ("above", "below")
+        middle = scene.pixels[127:129] if stacked else scene.pixels[:, 127:129]
+        assert middle.min() > 225  # but for what a smaller picture blurs
+
+
 def pieces(pixels: np.ndarray) -> int:
     """How many parts of a picture on white stand apart, less their rims, which may touch."""
     padded, count = np.pad(pixels.min(-1) < 220, 1), 0

@@ -61,6 +61,9 @@ _SEVERAL: dict[int, tuple[_Layout, ...]] = {
     3: ((((0.5, 0.26), (0.26, 0.74), (0.74, 0.74)), 0.48), (((0.18, 0.5), (0.5, 0.5), (0.82, 0.5)), 0.31)),
     4: ((((0.26, 0.26), (0.74, 0.26), (0.26, 0.74), (0.74, 0.74)), 0.48),),
 }
+COMPOSING = 2
+"""Which scenes and captions a seed gives: one more whenever they become others, so that kept ones are not taken for them."""
+
 _KINDS = ("plain", "coloured", "grounded", "two", "placed", "several")
 
 
@@ -220,7 +223,7 @@ class SceneMaker:
         subjects = tuple(subject for _, subject in arts)
         name, page = self._page(rng, subjects, ground=ground)
         for row, (art, _), centre in zip((first, second), arts, _RELATED[relation], strict=True):
-            scale = rng.uniform(0.46, 0.5)  # each in its half
+            scale = rng.uniform(0.46, 0.5)  # with the margin of drawings, each in its half
             self._paste(page, art, centre, scale, mirrored=self._may_mirror(row, rng))
         scene = Description(subjects=subjects, relation=relation, ground=name)
         return Scene(np.asarray(page), scene, (first, second))
