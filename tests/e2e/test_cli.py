@@ -412,6 +412,8 @@ def test_ctrl_c_stops_within_a_step_and_keeps_what_is_finished(tiny_folder: Path
     """The second picture is interrupted in its second step of fifty; a real signal reaches a real process."""
     script = """
 import os, signal, sys
+# What a shell runs in the background is begun with interrupts ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from sfumato.cli import app
 from sfumato.cli.progress import DrawingProgress
 from sfumato.engine import StepDone
