@@ -1,11 +1,13 @@
 """What every network of a pipeline has besides its layers: where it is, and a config that also answers to the field's names."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from sfumato.models.weight_state import counting
 
 
 class Network(nn.Module):
@@ -25,6 +27,11 @@ class Network(nn.Module):
     def dtype(self) -> torch.dtype:
         """What the network computes in."""
         return computed_in(self)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # What moves and casts a module.
+        with counting(self):
+            return super()._apply(fn, recurse)
 
 
 def computed_in(network: nn.Module) -> torch.dtype:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 
@@ -33,4 +35,20 @@ class WeightState:
 
 
 def _written(stored: Tensor) -> tuple[int, int]:
-    return 0 if stored.is_inference() else stored._version, stored.data_ptr()
+    return times_written(stored), stored.data_ptr()
+
+
+def times_written(stored: Tensor) -> int:
+    """How often a tensor was written in place, as PyTorch counts; always 0 for one that was made in inference mode, which it doesn't count."""
+    return 0 if stored.is_inference() else stored._version
+
+
+def counting(*networks: nn.Module) -> AbstractContextManager[object]:
+    """A context in which new weights of these networks count how often they are written, as the old ones did.
+
+    It is outside inference mode, but where the old ones were made in that mode and can be written in it alone.
+    """
+    made_in_it = torch.is_inference_mode_enabled() and any(
+        weight.is_inference() for network in networks for weight in network.parameters()
+    )
+    return torch.inference_mode(mode=made_in_it)

@@ -72,7 +72,7 @@ class Opened:
     memory: Budget | None = None
 
 
-# Weights made in inference mode don't count how often they are written (`source.changes_of`).
+# Weights made in inference mode don't count how often they are written, which tells a changed model (`source.changes_of`).
 @torch.inference_mode(mode=False)
 def open_parts(name: str | os.PathLike[str], options: Mapping[str, Any]) -> Opened:
     """Open a folder, a hub id or a single file; the options are those of `from_pretrained` and `from_single_file`.

@@ -156,7 +156,6 @@ class Opening(Face):
             variant=variant, overwrite=overwrite, options=options,
         )  # fmt: skip
 
-    @torch.inference_mode(mode=False)  # as `open_parts`: cast weights are new ones
     def to(self, *where: str | torch.device | torch.dtype, **named: Any) -> Self:
         """Move to a device, a dtype or both, in any order: `.to("cuda")`, `.to("cuda", torch.float16)`. Returns self."""
         from sfumato.pipeline.placement import parse_target

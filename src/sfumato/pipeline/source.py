@@ -12,6 +12,7 @@ from torch import nn
 
 from sfumato.checkpoints import WeightFiles
 from sfumato.errors import CheckpointError
+from sfumato.models.weight_state import counting, times_written
 
 logger = logging.getLogger("sfumato")
 
@@ -82,13 +83,10 @@ class Source:
 
     @contextmanager
     def recorded(self, **networks: nn.Module) -> Generator[None]:
-        """What is done to these networks inside the block, recipes say by themselves: it makes no changed model of an unchanged one.
-
-        Inside it inference mode is off, or the weights that come would not be counted with.
-        """
+        """What is done to these networks inside the block, recipes say by themselves: it makes no changed model of an unchanged one."""
         kept = networks.keys() - set(self.changed(**networks))
         try:
-            with torch.inference_mode(mode=False):
+            with counting(*networks.values()):
                 yield
         finally:
             # In place, because a copy of the pipeline has the same networks and the same source.
@@ -96,8 +94,5 @@ class Source:
 
 
 def changes_of(network: nn.Module) -> int:
-    """How often a network's weights were written in place, as PyTorch counts; moving and casting it does not count.
-
-    Of weights made in inference mode it counts nothing, so what makes weights here leaves that mode.
-    """
-    return sum(0 if parameter.is_inference() else parameter._version for parameter in network.parameters())
+    """How often a network's weights were written in place, as PyTorch counts; moving and casting it does not count."""
+    return sum(map(times_written, network.parameters()))

@@ -227,6 +227,16 @@ def test_in_inference_mode_adapters_and_words_are_what_they_are_outside(
     assert all(torch.equal(tensor, plain[key]) for key, tensor in state(other).items())
 
 
+def test_adapters_are_merged_into_a_network_made_in_inference_mode(pipe: Any, loras: dict[str, Path]) -> None:
+    pipe.load_lora_weights(loras["a"])
+    beside, weights = drawn(pipe), pipe.unet.state_dict()
+    with torch.inference_mode():
+        pipe.unet = type(pipe.unet)(pipe.unet.config)
+        pipe.unet.load_state_dict(weights)
+        pipe.fuse_lora()
+        np.testing.assert_allclose(drawn(pipe), beside, atol=1e-4)
+
+
 def test_a_merge_into_one_network_leaves_the_other_beside(pipe: Any, loras: dict[str, Path]) -> None:
     pipe.load_lora_weights(loras["a"])
     beside = drawn(pipe)

@@ -110,6 +110,28 @@ def test_in_inference_mode_a_model_is_opened_and_cast_and_known_for_what_it_is(p
     assert changed.recipe.model_sha256 is None
 
 
+@pytest.mark.parametrize("cast", [{}, {"torch_dtype": torch.float16}], ids=["by itself", "for a CPU"])
+def test_a_network_cast_in_inference_mode_is_still_seen_to_change(tiny_folder: Path, cast: Any) -> None:
+    run = {"num_inference_steps": 1, "seeds": [1]}
+    with torch.inference_mode():
+        pipe = sfumato.StableDiffusionPipeline.from_pretrained(tiny_folder, **cast)
+        pipe.set_progress_bar_config(disable=True)
+        pipe.unet.to(torch.float64).to(torch.float16 if cast else torch.float32)
+        assert pipe("a fox", **run).images[0].recipe.model == tiny_folder.name
+        pipe.unet.conv_out.weight.mul_(2)
+        assert pipe("a fox", **run).images[0].recipe.model == f"{tiny_folder.name} (changed: unet)"
+
+
+def test_a_network_made_and_cast_in_inference_mode_draws_in_it_and_outside(pipe: Any) -> None:
+    run = {"num_inference_steps": 1, "seeds": [1]}
+    weights = pipe.unet.state_dict()
+    with torch.inference_mode():
+        pipe.unet = sfumato.models.UNet(pipe.unet.config)
+        pipe.unet.load_state_dict(weights)
+        inside = pipe.to(torch.float64)("a fox", **run).images[0]
+    assert np.array_equal(pipe("a fox", **run).images[0], inside)
+
+
 def test_pictures_carry_their_recipe_until_they_are_changed(pipe: Any) -> None:
     image = pipe("a fox", num_inference_steps=1, seeds=[1]).images[0]
     assert isinstance(image, Picture)

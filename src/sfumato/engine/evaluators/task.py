@@ -11,6 +11,7 @@ from sfumato.adapters.beside import add_sides, is_adapted
 from sfumato.models.convolution import Conv2d, wrapped_axes
 from sfumato.models.linear import Linear
 from sfumato.models.unet import KeysValues
+from sfumato.models.weight_state import times_written
 
 Form: TypeAlias = tuple[bool, ...]
 """Which of the inputs that a function can do without are there."""
@@ -119,7 +120,7 @@ def why_eager(task: Task) -> str | None:
 def state_of(network: nn.Module) -> Hashable:
     """A value that changes when the network's weights or switches do: what was made from them is then of no use."""
     weights = tuple(
-        (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+        (weight.data_ptr(), times_written(weight))
         for tensors in (network.parameters(), network.buffers())
         for weight in tensors
     )
