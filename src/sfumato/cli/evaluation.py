@@ -13,7 +13,12 @@ from sfumato.errors import BaselineError, OptionError, UnknownNameError
 from sfumato.files import check_writable, next_free_path
 
 if TYPE_CHECKING:
-    from sfumato.evaluation import Baseline, Evaluation
+    from collections.abc import Sequence
+
+    from sfumato.checkpoints.card import Card
+    from sfumato.evaluation import Baseline, Evaluation, Gallery, Repertoire
+    from sfumato.evaluation.autoencoded import HandedOn
+    from sfumato.evaluation.prompts import Kind
 
 EXIT_UNDER_BASELINE = 1
 DEFAULT_FOLDER = Path("outputs")
@@ -78,30 +83,26 @@ def evaluate(
         raise OptionError(f"the seed is {seed}; expected 0 or more")
     with _bar("opening the model", quiet=quiet) as progress:
         from sfumato.cli.opening import open_model
-        from sfumato.evaluation import KINDS, Repertoire, load_classifier, read_baseline, read_gallery
         from sfumato.evaluation import evaluate as run
+        from sfumato.evaluation import load_classifier, read_baseline, read_gallery
         from sfumato.evaluation.drawing import Drawing
         from sfumato.models.quantising import quantisation_of
 
-        kinds = tuple(only or KINDS)
-        for kind in kinds:
-            if kind not in KINDS:
-                raise UnknownNameError("kind of prompts", kind, KINDS)
+        kinds = _kinds(only)
         classifier, gallery, baseline = load_classifier(), read_gallery(compared), read_baseline()
         pipe = open_model(model, device=device, safety="off")
         settings = {"num_inference_steps": steps, "guidance_scale": guidance}
         if int8:
             pipe.quantize()
-        card = pipe.card
         with _library_silent():
             result = run(
                 Drawing(pipe, settings),
                 gallery,
                 classifier,
-                Repertoire(gallery.entries).of_model(card.styles or None, card.vocabulary or None),
+                _repertoire(gallery, pipe.card),
                 count=count,
                 seed=seed,
-                kinds=[kind for kind in KINDS if kind in kinds],
+                kinds=kinds,
                 at_once=PICTURES_PER_CALL.get(pipe.device.type, PICTURES_PER_CALL_ELSEWHERE),
                 progress=progress,
             )
@@ -151,6 +152,86 @@ def gallery(
         made = build_gallery(read_dataset(dataset), load_classifier(), things=things, progress=progress)
         write_gallery(path, made)
     print(path)
+
+
+@evaluation.command()
+def autoencoder(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset file that the gallery was made of.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="FOLDER|ID", help="The model. (default: the bundled one)", show_default=False)
+    ] = None,
+    count: Annotated[int, typer.Option(help="Prompts of each kind.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the prompts.")] = 0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Only this kind of prompts; may be given again.", show_default=False),
+    ] = None,
+    compared: Annotated[
+        Path | None,
+        typer.Option("--gallery", metavar="FILE", help="The gallery. (default: the package's)", show_default=False),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Put real art through the model's autoencoder and judge what is left of it: the most that its U-Net can reach. Prints a table."""
+    with _bar("opening the art", quiet=quiet) as progress:
+        from sfumato.cli.opening import open_model
+        from sfumato.evaluation import load_classifier, read_gallery
+        from sfumato.evaluation.autoencoded import hand_on
+        from sfumato.evaluation.judging import Judge
+        from sfumato.training.data.pack import read_dataset
+
+        kinds = _kinds(only)
+        judge = Judge(read_gallery(compared), load_classifier())
+        data = read_dataset(dataset)
+        pipe = open_model(model, device="cpu", safety="off")
+        repertoire = _repertoire(judge.gallery, pipe.card)
+        results = hand_on(pipe.vae, data, judge, repertoire, count=count, seed=seed, kinds=kinds, progress=progress)
+    _print_handed_on(results)
+
+
+def _kinds(only: "Sequence[str] | None") -> "list[Kind]":
+    """The kinds of prompts that were named, in the order of all of them; all if none was. Raises UnknownNameError."""
+    from sfumato.evaluation import KINDS
+
+    for kind in only or ():
+        if kind not in KINDS:
+            raise UnknownNameError("kind of prompts", kind, KINDS)
+    return [kind for kind in KINDS if not only or kind in only]
+
+
+def _repertoire(gallery: "Gallery", card: "Card") -> "Repertoire":
+    """What of the gallery's art a model may be asked for, by its card."""
+    from sfumato.evaluation import Repertoire
+
+    return Repertoire(gallery.entries).of_model(card.styles or None, card.vocabulary or None)
+
+
+def _print_handed_on(results: "Sequence[HandedOn]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from sfumato.evaluation.judging import MEASURES
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown.add_column("prompts")
+    shown.add_column("what is right")
+    for name in ("pictures", "real art", "through", "between", "ratio", "PSNR"):
+        shown.add_column(name, justify="right")
+    for one in results:
+        measures = [measure for measure in MEASURES if measure in one.scores]
+        for place, measure in enumerate(measures):
+            real, through = one.scores[measure]
+            shown.add_row(
+                "" if place else one.kind,
+                MEASURES[measure],
+                str(through.of),
+                f"{real.share:.2f}",
+                f"{through.share:.2f}",
+                "{:.2f}–{:.2f}".format(*through.interval),
+                f"{through.share / real.share:.2f}" if real.right else "",
+                "" if place else f"{one.psnr:.1f} dB",
+            )
+    Console(width=max(100, Console().width)).print(shown)
 
 
 def _new_baseline(result: "Evaluation", model_sha256: str | None) -> "Baseline":

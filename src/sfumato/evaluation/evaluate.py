@@ -98,15 +98,8 @@ def evaluate(
 
     `progress` hears how many of how many are done. Raises OptionError where the model can be asked for nothing.
     """
-    if count < 1:
-        raise OptionError(f"the count is {count}; expected 1 or more prompts of each kind")
-    asked: dict[Kind, list[Case]] = {kind: cases_of(kind, repertoire, count, seed) for kind in kinds}
+    asked = asked_of(repertoire, count, seed, kinds)
     whole = sum(map(len, asked.values()))
-    if not whole:
-        raise OptionError(
-            "the model knows no thing or style of the gallery, so there is nothing to ask it for; choose other kinds, or make "
-            "a gallery of its art: sfumato eval gallery DATASET"
-        )
     judge, results, done = Judge(gallery, classifier), [], 0
     for kind, cases in asked.items():
         drawn: list[Drawn] = []
@@ -118,6 +111,19 @@ def evaluate(
         if drawn:
             results.append(_result(judge, kind, drawn, repertoire, seed))
     return Evaluation(results=tuple(results), gallery_sha256=gallery.sha256, count=count, seed=seed)
+
+
+def asked_of(repertoire: Repertoire, count: int, seed: int, kinds: Sequence[Kind]) -> dict[Kind, list[Case]]:
+    """Up to `count` cases of each kind. Raises OptionError for a count under 1, and where a model can be asked for nothing."""
+    if count < 1:
+        raise OptionError(f"the count is {count}; expected 1 or more prompts of each kind")
+    asked: dict[Kind, list[Case]] = {kind: cases_of(kind, repertoire, count, seed) for kind in kinds}
+    if not any(asked.values()):
+        raise OptionError(
+            "the model knows no thing or style of the gallery, so there is nothing to ask it for; choose other kinds, or make "
+            "a gallery of its art: sfumato eval gallery DATASET"
+        )
+    return asked
 
 
 def _judged(judge: Judge, case: Case, picture: "Picture | None", notes: Sequence[str]) -> Drawn:

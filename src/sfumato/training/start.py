@@ -1,11 +1,13 @@
 """Going on from a model that is there: its weights in a text encoder and a U-Net that may have more words, positions and layers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sfumato.checkpoints import open_folder
+from sfumato.checkpoints.convert import save_model
 from sfumato.errors import TrainingError
 from sfumato.models import AutoencoderKL, CLIPTextEncoder, UNet
 from sfumato.text import Tokenizer
@@ -26,6 +28,23 @@ def autoencoder_of(folder: Path | str) -> AutoencoderKL:
     vae = open_folder(folder, dtype=torch.float32, components=("vae",)).vae
     assert vae is not None
     return vae
+
+
+def write_with(
+    folder: Path | str, out: Path, *, vae: AutoencoderKL | None = None, text_encoder: CLIPTextEncoder | None = None
+) -> None:
+    """Write a model with another autoencoder or text encoder as a folder of its own, in the model's precision; the rest stays as it is.
+
+    Raises as `open_folder` does, and OutputError when it can't be written.
+    """
+    whole = open_folder(folder)
+    if vae is not None:
+        assert whole.vae is not None
+        whole = replace(whole, vae=vae.to(whole.vae.device, whole.vae.dtype))
+    if text_encoder is not None:
+        assert whole.text_encoder is not None
+        whole = replace(whole, text_encoder=text_encoder.to(whole.text_encoder.device, whole.text_encoder.dtype))
+    save_model(whole, out, layout="diffusers", overwrite=True)
 
 
 def take_over(folder: Path | str, unet: UNet, text_encoder: CLIPTextEncoder, tokenizer: Tokenizer) -> None:

@@ -18,24 +18,32 @@ from sfumato.training.data.scenes import SceneMaker, SceneMix
 from sfumato.training.data.sheet import write_sheet
 from sfumato.training.device import arithmetic, device_of
 from sfumato.training.loop import run_steps
+from sfumato.training.perceptual import PerceptualDistance
 from sfumato.training.pool import Order, ScenePool
 from sfumato.training.run import RunFolder, plain_weights, restore, step_generator
-from sfumato.training.start import autoencoder_of, is_model
+from sfumato.training.start import autoencoder_of, is_model, write_with
 from sfumato.training.storage import load_tensors, save_tensors, taking_in, weights_sha256
 
 FINISHED = "vae.pt"
+MODEL = "model"
 _PART = 8  # scenes composed at a time by one process
 _LOOKED_AT = 96  # pictures of a kind that are measured at a time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VAELoss:
-    """Weights of the terms: L1 and squared error of pixels, L1 of the differences of neighbours (edges), KL a latent."""
+    """Weights of the terms: L1 and squared error of pixels, L1 of the differences of neighbours (edges), KL a latent.
+
+    `perceptual` is that of the features' distance (`PerceptualDistance`), which wants sides of a multiple of 16; `border` that of the L1 error
+    of the outermost pixels: they are few, and their neighbours outside are zeros, which no other pixel's are.
+    """
 
     l1: float = 1.0
     squared: float = 1.0
     gradient: float = 0.5
     kl: float = 1e-4
+    perceptual: float = 0.0
+    border: float = 0.0
 
     def __post_init__(self) -> None:
         for name, weight in asdict(self).items():
@@ -113,7 +121,13 @@ def loss_of(output: Tensor, target: Tensor, mean: Tensor, logvar: Tensor, weight
         + weights.squared * error.square().mean()
         + weights.gradient * gradient
         + weights.kl * kl
+        + weights.border * _border(error).abs().mean()
     )
+
+
+def _border(pixels: Tensor) -> Tensor:
+    """The outermost pixels of pictures, the corners twice: `b 3 n`."""
+    return torch.cat([pixels[..., 0, :], pixels[..., -1, :], pixels[..., 0], pixels[..., -1]], dim=-1)
 
 
 @torch.no_grad()
@@ -166,6 +180,7 @@ class _Step(nn.Module):
         super().__init__()
         self.vae = vae
         self.config = config
+        self.perceptual = PerceptualDistance() if config.loss.perceptual else None
 
     def forward(self, pixels: Tensor, noise: Tensor) -> Tensor:
         if self.config.decoder_only:
@@ -175,7 +190,11 @@ class _Step(nn.Module):
         else:
             output, distribution = self.vae(pixels, noise)
         mean, logvar = distribution.mean.float(), distribution.logvar.float()
-        return loss_of(output.float(), pixels, mean, logvar, self.config.loss)
+        output = output.float()
+        loss = loss_of(output, pixels, mean, logvar, self.config.loss)
+        if self.perceptual is None:
+            return loss
+        return loss + self.config.loss.perceptual * self.perceptual(output, pixels)
 
 
 def load_vae(run: Path | str) -> AutoencoderKL:
@@ -208,7 +227,8 @@ def train(
 
     `until` is the time when it ends (see `RunFolder`).
 
-    Leaves `vae.pt`, `log.jsonl` and sheets (art above its reconstruction) there and returns the path of `vae.pt`.
+    Leaves `vae.pt`, `log.jsonl` and sheets (art above its reconstruction) there and returns the path of `vae.pt`; where a model's decoder was
+    trained alone, the model with it in the folder `model` as well.
     Raises TrainingError for a config or folder that can't be used or a loss that is not finite, DataError for the data, OutputError when
     the folder can't be written to.
     """
@@ -242,7 +262,7 @@ def train(
         )
 
         first = restore(state, folder.checkpoint, vae, optimizer) if state else 0
-        step_module = _Step(vae, config)
+        step_module = _Step(vae, config).to(device)
         compute = torch.compile(step_module, dynamic=False) if config.compile else step_module
         latent_shape = (config.batch, vae.config.latent_channels, data.size // vae.scale, data.size // vae.scale)
 
@@ -274,6 +294,8 @@ def train(
             )
         finished = folder.path / FINISHED
         save_tensors(finished, {"model": asdict(vae.config), "weights": plain_weights(vae)})
+        if config.decoder_only and config.start_from and is_model(config.start_from):
+            write_with(config.start_from, folder.path / MODEL, vae=load_vae(folder.path))
         return finished
 
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from sfumato.checkpoints import Card, open_folder
 from sfumato.checkpoints.card import WORDS
-from sfumato.checkpoints.convert import save_model
 from sfumato.diffusion.noise_schedule import NoiseSchedule
 from sfumato.errors import TrainingError
 from sfumato.files import write_whole
@@ -37,6 +36,7 @@ from sfumato.training.latents import encode
 from sfumato.training.loop import run_steps
 from sfumato.training.muon import Muon
 from sfumato.training.run import RunFolder, plain_weights, restore, shuffled, step_generator
+from sfumato.training.start import write_with
 from sfumato.training.storage import weights_sha256
 from sfumato.training.tokens import tokens_of
 
@@ -238,10 +238,7 @@ def train(
 
 def _write(text_encoder: CLIPTextEncoder, model: str, out: Path, words: Iterable[str]) -> None:
     """The model with another text encoder, as a folder of its own; to the words that it says it knows, where it does, come these."""
-    whole = open_folder(model)
-    assert whole.text_encoder is not None
-    learned = text_encoder.to(whole.text_encoder.device, whole.text_encoder.dtype)
-    save_model(replace(whole, text_encoder=learned), out, layout="diffusers", overwrite=True)
+    write_with(model, out, text_encoder=text_encoder)
     card = Card.read(out)
     if card.words:
         known = replace(card, words=collect_words({*card.words, *words})).files()[WORDS]

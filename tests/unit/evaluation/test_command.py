@@ -13,6 +13,8 @@ from sfumato.evaluation.gallery import default_gallery_path
 from sfumato.evaluation.scores import Score
 from sfumato.training.data.pack import write_dataset
 
+from .conftest import STYLES, THINGS
+
 # One picture, in one step: what is drawn does not matter here.
 BRIEF = ("eval", "--count", "1", "--only", "trained", "--quiet")
 
@@ -96,3 +98,41 @@ def test_a_gallery_is_made_of_a_dataset(tmp_path, capsys, art, monkeypatch):
     capsys.readouterr()
     assert run(["eval", "gallery", str(tmp_path / "none.safetensors"), "--out", str(path)]) == 2
     assert "sfumato data build" in capsys.readouterr().err
+
+
+def test_an_autoencoder_is_judged_by_what_it_leaves_of_real_art(tmp_path, capsys, art, monkeypatch):
+    monkeypatch.setattr(real_art, "build_gallery", partial(real_art.build_gallery, cases=1))
+    # Shapes under names that the bundled model knows.
+    called = dict(zip(THINGS, ("pizza", "rocket", "tomato", "guitar", "castle"), strict=True))
+    styled = dict(zip(STYLES, ("3d", "flat", "noto"), strict=True))
+    records = [
+        replace(one, thing=called[one.thing], names=(called[one.thing],), style=styled[one.style])
+        for one in art.records
+    ]
+    data, gallery = tmp_path / "art.safetensors", tmp_path / "gallery.safetensors"
+    write_dataset(data, list(art.pixels), records)
+    assert run(["eval", "gallery", str(data), "--out", str(gallery), "--quiet"]) == 0
+    capsys.readouterr()
+    asked = ("eval", "autoencoder", str(data), "--gallery", str(gallery), "--count", "2", "--quiet")
+    assert run([*asked, "--only", "two_things", "--only", "trained"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == [
+        "prompts",
+        "what",
+        "is",
+        "right",
+        "pictures",
+        "real",
+        "art",
+        "through",
+        "between",
+        "ratio",
+        "PSNR",
+    ]
+    assert [line.split()[0] for line in table[1:] if line[0] != " "] == ["trained", "two_things"]
+    assert all(line.split()[-1] == "dB" for line in table[1:] if line[0] != " ")
+    assert run([*asked, "--only", "trianed"]) == 2
+    assert "did you mean trained?" in capsys.readouterr().err
+    # The package's gallery has drawings that this data lacks.
+    assert run(["eval", "autoencoder", str(data), "--count", "1", "--only", "trained", "--quiet"]) == 2
+    assert "give the data that the gallery was made of" in capsys.readouterr().err

@@ -76,6 +76,8 @@ VAE_SHAPE = "[model]\nchannels = [8]\nnorm_groups = 4\n"
         ("learning_rate = { warmup = -1 }", "warmup is -1, expected"),
         ("learning_rate = { decay = -1 }", "decay is -1.0, expected a share"),
         ("loss = { kl = inf }", "kl is inf, expected"),
+        ("loss = { perceptual = -1 }", "perceptual is -1.0, expected"),
+        ("loss = { border = nan }", "border is nan, expected"),
         ("model = { channels = [8, 6], norm_groups = 4 }", "norm_groups is 4, expected a divisor"),
         ("model = { channels = [] }", r"channels is \(\), expected"),
         ("model = { channels = [8], norm_groups = 4, scaling_factor = 0 }", "scaling_factor is 0.0, expected"),
@@ -142,8 +144,8 @@ def test_only_bare_names_are_the_packages_own(tmp_path):
 def test_missing_config_lists_the_packages_own():
     with pytest.raises(
         TrainingError,
-        match="base-256, base-64, decoder-64, further-256, interim-base-64, interim-further-64, interim-third-64, interim-vae-64, vae-256, "
-        "vae-64, wordings-256",
+        match="base-256, base-64, decoder-256, decoder-64, further-256, interim-base-64, interim-further-64, interim-third-64, "
+        "interim-vae-64, vae-256, vae-64, wordings-256",
     ):
         config_path("nothing")
 

@@ -66,6 +66,12 @@ def test_configs_are_for_the_art_that_is_built(name):
     assert given == (None if name in ("vae-64", "vae-256") else f"runs/vae-{name.split('-')[1]}")
 
 
+def test_the_real_models_decoder_is_trained_on_in_its_own_sizes():
+    config, before = read_config("decoder-256", VAETrainConfig), read_config("vae-256", VAETrainConfig)
+    assert config.decoder_only
+    assert (config.model, config.data) == (before.model, before.data)
+
+
 @pytest.mark.parametrize("name", ["vae-256", "base-256"])
 def test_long_runs_end_by_the_clock_and_save_often(name):
     config: Any = read_config(name, VAETrainConfig if name in AUTOENCODERS else BaseTrainConfig)

@@ -53,6 +53,26 @@ def test_export_takes_the_later_decoder_and_keeps_the_latents(finished, tmp_path
     assert not torch.equal(plain.decoder.conv_in.weight, later.decoder.conv_in.weight)
 
 
+def test_a_model_whose_decoder_is_trained_alone_is_left_whole_with_it(finished, tmp_path):
+    start = export(finished / "base.toml", finished / "base", tmp_path / "start", notes={"note": 1})
+    alone = f'start_from = "{start}"\ndecoder_only = true\n' + (finished / "vae.toml").read_text()
+    (tmp_path / "alone.toml").write_text(alone)
+    run = vae.train(tmp_path / "alone.toml", tmp_path / "run", progress=say_nothing).parent
+    before, after = open_folder(start), open_folder(run / vae.MODEL)
+    learned = vae.load_vae(run).state_dict()
+    changed = {"unet": set[str](), "vae": set[str](), "text_encoder": set[str]()}
+    for name, names in changed.items():
+        weights = after.networks[name].state_dict()
+        names |= {key for key, was in before.networks[name].state_dict().items() if not torch.equal(weights[key], was)}
+    assert not changed["unet"]
+    assert not changed["text_encoder"]
+    assert changed["vae"]
+    assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed["vae"])
+    assert all(torch.equal(weight, learned[name].half()) for name, weight in after.vae.state_dict().items())
+    for file in (SETTINGS, VOCABULARY, WORDS):
+        assert (run / vae.MODEL / file).read_bytes() == (start / file).read_bytes()
+
+
 def test_decoder_run_that_moved_the_encoder_is_refused(finished, tmp_path):
     (tmp_path / "other.toml").write_text("seed = 1\n" + (finished / "vae.toml").read_text())
     vae.train(tmp_path / "other.toml", tmp_path / "other", progress=say_nothing)

@@ -171,12 +171,13 @@ def test_noise_of_a_step_may_be_assigned_and_stays_the_same_noise():
 def test_autoencoder_loss_is_the_weighted_sum_of_its_terms():
     # Errors 0 2 / 0 0: L1 0.5, squared 1, differences down |-2|, 0 → 1 and across 2, 0 → 1.
     output, target = torch.tensor([[[[0.0, 3.0], [0.0, 1.0]]]]), torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])
+    # Of the border, the corners twice: 0 2, 0 0, 0 0, 2 0 → 0.5.
     # KL of N(2, e) from N(0, 1): (4 + e - 1 - 1) / 2.
     mean, logvar = torch.full((1, 1, 1, 1), 2.0), torch.ones(1, 1, 1, 1)
-    terms = {"l1": 0.5, "squared": 1.0, "gradient": 2.0, "kl": (2 + math.e) / 2}
+    terms = {"l1": 0.5, "squared": 1.0, "gradient": 2.0, "border": 0.5, "kl": (2 + math.e) / 2}
     nothing = dict.fromkeys(terms, 0.0)
     for name, expected in terms.items():
         loss = loss_of(output, target, mean, logvar, VAELoss(**(nothing | {name: 1.0})))
         assert loss.item() == pytest.approx(expected), name
-    weights = VAELoss(l1=1, squared=2, gradient=3, kl=4)
-    assert loss_of(output, target, mean, logvar, weights).item() == pytest.approx(0.5 + 2 + 6 + 2 * (2 + math.e))
+    weights = VAELoss(l1=1, squared=2, gradient=3, kl=4, border=6)
+    assert loss_of(output, target, mean, logvar, weights).item() == pytest.approx(0.5 + 2 + 6 + 3 + 2 * (2 + math.e))

@@ -138,6 +138,20 @@ def test_decoder_only_leaves_the_encoder_alone(tmp_path, toy_data):
     assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
 
 
+def test_learning_by_features_is_another_run_of_the_same_length(tmp_path, toy_data):
+    """What the decoder learns is other, its file holds no more, and killed it goes on to the very same weights."""
+    ends = {}
+    for name, change in (("pixels", {}), ("features", {"loss.perceptual": "1"})):
+        config = vae_config(tmp_path, toy_data, **change)
+        ends[name] = vae.load_vae(vae.train(config, tmp_path / name, progress=lambda line: None).parent).state_dict()
+    assert ends["pixels"].keys() == ends["features"].keys()
+    assert any(not torch.equal(ends["pixels"][name], weight) for name, weight in ends["features"].items())
+    with pytest.raises(Killed):
+        vae.train(config, tmp_path / "killed", progress=killed_after(3))
+    vae.train(config, tmp_path / "killed", progress=lambda line: None)
+    assert_same_weights(trained(tmp_path / "features")["weights"], trained(tmp_path / "killed")["weights"])
+
+
 def test_start_from_another_shape_is_refused(tmp_path, toy_data):
     first = vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "first", progress=lambda line: None)
     config = vae_config(tmp_path, toy_data, start_from=f'"{first.parent}"')
