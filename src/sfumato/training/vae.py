@@ -18,7 +18,6 @@ from sfumato.training.data.scenes import SceneMaker, SceneMix
 from sfumato.training.data.sheet import write_sheet
 from sfumato.training.device import arithmetic, device_of
 from sfumato.training.loop import run_steps
-from sfumato.training.perceptual import PerceptualDistance
 from sfumato.training.pool import Order, ScenePool
 from sfumato.training.run import RunFolder, plain_weights, restore, step_generator
 from sfumato.training.start import autoencoder_of, is_model, write_with
@@ -34,15 +33,13 @@ _LOOKED_AT = 96  # pictures of a kind that are measured at a time
 class VAELoss:
     """Weights of the terms: L1 and squared error of pixels, L1 of the differences of neighbours (edges), KL a latent.
 
-    `perceptual` is that of the features' distance (`PerceptualDistance`), which wants sides of a multiple of 16; `border` that of the L1 error
-    of the outermost pixels: they are few, and their neighbours outside are zeros, which no other pixel's are.
+    `border` is that of the L1 error of the outermost pixels: they are few, and their neighbours outside are zeros, which no other pixel's are.
     """
 
     l1: float = 1.0
     squared: float = 1.0
     gradient: float = 0.5
     kl: float = 1e-4
-    perceptual: float = 0.0
     border: float = 0.0
 
     def __post_init__(self) -> None:
@@ -180,7 +177,6 @@ class _Step(nn.Module):
         super().__init__()
         self.vae = vae
         self.config = config
-        self.perceptual = PerceptualDistance() if config.loss.perceptual else None
 
     def forward(self, pixels: Tensor, noise: Tensor) -> Tensor:
         if self.config.decoder_only:
@@ -190,11 +186,7 @@ class _Step(nn.Module):
         else:
             output, distribution = self.vae(pixels, noise)
         mean, logvar = distribution.mean.float(), distribution.logvar.float()
-        output = output.float()
-        loss = loss_of(output, pixels, mean, logvar, self.config.loss)
-        if self.perceptual is None:
-            return loss
-        return loss + self.config.loss.perceptual * self.perceptual(output, pixels)
+        return loss_of(output.float(), pixels, mean, logvar, self.config.loss)
 
 
 def load_vae(run: Path | str) -> AutoencoderKL:
@@ -262,7 +254,7 @@ def train(
         )
 
         first = restore(state, folder.checkpoint, vae, optimizer) if state else 0
-        step_module = _Step(vae, config).to(device)
+        step_module = _Step(vae, config)
         compute = torch.compile(step_module, dynamic=False) if config.compile else step_module
         latent_shape = (config.batch, vae.config.latent_channels, data.size // vae.scale, data.size // vae.scale)
 

@@ -76,7 +76,6 @@ VAE_SHAPE = "[model]\nchannels = [8]\nnorm_groups = 4\n"
         ("learning_rate = { warmup = -1 }", "warmup is -1, expected"),
         ("learning_rate = { decay = -1 }", "decay is -1.0, expected a share"),
         ("loss = { kl = inf }", "kl is inf, expected"),
-        ("loss = { perceptual = -1 }", "perceptual is -1.0, expected"),
         ("loss = { border = nan }", "border is nan, expected"),
         ("model = { channels = [8, 6], norm_groups = 4 }", "norm_groups is 4, expected a divisor"),
         ("model = { channels = [] }", r"channels is \(\), expected"),
@@ -101,7 +100,6 @@ def test_values_out_of_range_are_named(tmp_path, change, message):
         ("min_snr = 0", "min_snr is 0.0, expected"),
         ("scenes = 0", "scenes is 0, expected at least 1"),
         ("captions = 0", "captions is 0, expected at least 1"),
-        ('start_from = "model"', "vae is 'vae', expected a run folder, or start_from in its place"),
         ("prompt_steps = 0", "prompt_steps is 0, expected"),
         ("prompt_guidance = nan", "prompt_guidance is nan, expected"),
         ('noise = { kind = "bad" }', "noise: kind is 'bad', expected one of scaled_linear"),
@@ -127,6 +125,9 @@ def test_values_out_of_range_of_a_base_run_are_named(tmp_path, change, message):
     }  # fmt: skip
     path = written(tmp_path, "\n".join(f"{key} = {value}" for key, value in settings.items()))
     assert read_config(path, BaseTrainConfig).unet.channels == (8, 8)
+    without = written(tmp_path, "\n".join(f"{key} = {value}" for key, value in settings.items() if key != "vae"))
+    with pytest.raises(TrainingError, match="vae is None, expected a run folder, or start_from in its place"):
+        read_config(without, BaseTrainConfig)
     key, _, value = change.partition(" = ")
     path = written(tmp_path, "\n".join(f"{k} = {v}" for k, v in (settings | {key: value}).items()))
     with pytest.raises(TrainingError, match=message) as raised:
@@ -144,8 +145,8 @@ def test_only_bare_names_are_the_packages_own(tmp_path):
 def test_missing_config_lists_the_packages_own():
     with pytest.raises(
         TrainingError,
-        match="base-256, base-64, decoder-256, decoder-64, further-256, interim-base-64, interim-further-64, interim-third-64, "
-        "interim-vae-64, vae-256, vae-64, wordings-256",
+        match="base-256, base-64, decoder-64, further-256, further-vae-256, interim-base-64, interim-further-64, interim-third-64, "
+        "interim-vae-64, third-256, vae-256, vae-64, wordings-256",
     ):
         config_path("nothing")
 

@@ -66,10 +66,20 @@ def test_configs_are_for_the_art_that_is_built(name):
     assert given == (None if name in ("vae-64", "vae-256") else f"runs/vae-{name.split('-')[1]}")
 
 
-def test_the_real_models_decoder_is_trained_on_in_its_own_sizes():
-    config, before = read_config("decoder-256", VAETrainConfig), read_config("vae-256", VAETrainConfig)
-    assert config.decoder_only
-    assert (config.model, config.data) == (before.model, before.data)
+def test_the_next_run_goes_on_from_the_real_model_and_its_autoencoder():
+    autoencoder, config = read_config("further-vae-256", VAETrainConfig), read_config("third-256", BaseTrainConfig)
+    first, before = read_config("vae-256", VAETrainConfig), read_config("further-256", BaseTrainConfig)
+    assert autoencoder.start_from == config.start_from
+    assert (autoencoder.model, autoencoder.data) == (first.model, first.data)
+    assert (config.unet, config.text, config.noise, config.data) == (
+        before.unet,
+        before.text,
+        before.noise,
+        before.data,
+    )
+    # It is drawn at this size alone, so none of the run is at another.
+    assert config.halved == 0
+    assert config.mix.two > before.mix.two
 
 
 @pytest.mark.parametrize("name", ["vae-256", "base-256"])

@@ -138,20 +138,6 @@ def test_decoder_only_leaves_the_encoder_alone(tmp_path, toy_data):
     assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
 
 
-def test_learning_by_features_is_another_run_of_the_same_length(tmp_path, toy_data):
-    """What the decoder learns is other, its file holds no more, and killed it goes on to the very same weights."""
-    ends = {}
-    for name, change in (("pixels", {}), ("features", {"loss.perceptual": "1"})):
-        config = vae_config(tmp_path, toy_data, **change)
-        ends[name] = vae.load_vae(vae.train(config, tmp_path / name, progress=lambda line: None).parent).state_dict()
-    assert ends["pixels"].keys() == ends["features"].keys()
-    assert any(not torch.equal(ends["pixels"][name], weight) for name, weight in ends["features"].items())
-    with pytest.raises(Killed):
-        vae.train(config, tmp_path / "killed", progress=killed_after(3))
-    vae.train(config, tmp_path / "killed", progress=lambda line: None)
-    assert_same_weights(trained(tmp_path / "features")["weights"], trained(tmp_path / "killed")["weights"])
-
-
 def test_start_from_another_shape_is_refused(tmp_path, toy_data):
     first = vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "first", progress=lambda line: None)
     config = vae_config(tmp_path, toy_data, start_from=f'"{first.parent}"')
@@ -396,6 +382,28 @@ def test_run_goes_on_from_a_model_folder(tmp_path, toy_data):
     moved = [(a - b).abs().max().item() for a, b in zip(before.parameters(), after.parameters(), strict=True)]
     assert 0 < max(moved) < 0.05
     assert not (tmp_path / "further" / "scaling.json").exists()
+
+
+def test_run_goes_on_from_a_model_on_an_autoencoder_that_was_trained_on_from_its_own(tmp_path, toy_data):
+    vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
+    first = base_config(tmp_path, toy_data, tmp_path / "vae").rename(tmp_path / "first.toml")
+    base.train(first, tmp_path / "first", progress=lambda line: None)
+    model = export(first, tmp_path / "first", tmp_path / "model")
+    later = vae.train(
+        vae_config(tmp_path, toy_data, images="8", start_from=f'"{model}"'),
+        tmp_path / "later",
+        progress=lambda line: None,
+    ).parent
+    config = base_config(tmp_path, toy_data, later, images="6")
+    config.write_text(f'start_from = "{model}"\n' + config.read_text())
+    base.train(config, tmp_path / "further", progress=lambda line: None)
+    assert trained(tmp_path / "further")["inputs"]["autoencoder"] == weights_sha256(vae.load_vae(later))
+    assert weights_sha256(vae.load_vae(later)) != weights_sha256(vae.load_vae(model))
+    # Its latents are brought to unit variance as any fresh autoencoder's.
+    assert (tmp_path / "further" / "scaling.json").exists()
+    before, after = base.load_base(first, tmp_path / "first").model, base.load_base(config, tmp_path / "further").model
+    moved = [(a - b).abs().max().item() for a, b in zip(before.parameters(), after.parameters(), strict=True)]
+    assert 0 < max(moved) < 0.05
 
 
 def test_latents_scale_is_measured_once(tmp_path, toy_data, monkeypatch):
