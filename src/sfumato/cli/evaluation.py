@@ -172,7 +172,7 @@ def autoencoder(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Put real art through the model's autoencoder and judge what is left of it: the most that its U-Net can reach. Prints a table."""
+    """Put real art through the model's autoencoder and judge what is left of it, as the model's own pictures are judged. Prints a table."""
     with _bar("opening the art", quiet=quiet) as progress:
         from sfumato.cli.opening import open_model
         from sfumato.evaluation import load_classifier, read_gallery

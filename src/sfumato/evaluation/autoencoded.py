@@ -1,4 +1,4 @@
-"""Real art as an autoencoder hands it on: the most that a U-Net before it can reach in the tests."""
+"""Real art as an autoencoder hands it on: about what a U-Net that draws it exactly would reach in the tests."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,11 +45,16 @@ def hand_on(
 ) -> list[HandedOn]:
     """Compose what up to `count` prompts of each kind ask for of real art, put it through an autoencoder, and judge both.
 
-    Every picture is compared with drawings in other styles than its own, as real art's scores are taken. `progress` hears how many of how
-    many are done. Raises DataError where the data lacks a drawing that a prompt is about or has pictures of another size, OptionError as `evaluate` does.
+    Both are judged as a model's pictures are: only where a prompt names the style, drawings in that style are left out of the gallery.
+    `progress` hears how many of how many are done. Raises DataError for data that the gallery was not made of, or pictures of a size that is not the
+    autoencoder's; OptionError as `evaluate` does.
     """
     if data.size % vae.scale:
         raise DataError(f"the data has pictures of {data.size} px; the autoencoder takes multiples of {vae.scale}")
+    if data.sha256 != judge.gallery.dataset_sha256:
+        raise DataError(
+            "the gallery was made of other data; give the data that it was made of, or make one of this: sfumato eval gallery DATASET"
+        )
     row_of = {(record.thing, record.style): row for row, record in enumerate(data.records)}
     asked = asked_of(repertoire, count, seed, kinds)
     whole, done = sum(map(len, asked.values())), 0
@@ -59,16 +64,11 @@ def hand_on(
         after: list[Drawn] = []
         apart: list[float] = []
         for case in cases:
-            if lacking := [of for of in case.art if of not in row_of]:
-                thing, style = lacking[0]
-                raise DataError(
-                    f"the data has no {thing} in {style} style, which the gallery has; give the data that the gallery was made of"
-                )
             picture = torch.tensor(compose(case, [data.pixels[row_of[of]] for of in case.art]))[None]
             remade = reconstruct(vae, picture)
             apart.append(psnr(picture, remade))
             for drawn, shown in ((before, picture[0].numpy()), (after, remade[0].numpy())):
-                verdict = judge.judge(case, shown, hidden=case.art[0][1])
+                verdict = judge.judge(case, shown, hidden=case.style)
                 drawn.append(Drawn(case=case, picture=shown, verdict=verdict))
             progress(done := done + 1, whole)
         if cases:

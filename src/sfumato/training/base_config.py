@@ -85,8 +85,7 @@ class BaseTrainConfig(RunConfig):
     """A run of text encoder and U-Net.
 
     `data` is a dataset file, of whose art `scenes` pictures are composed as `mix` says, each with `captions` wordings. `vae` is the run
-    folder of the autoencoder; with `start_from`, a model folder, the run goes on from that model, and without `vae` on its autoencoder. With both,
-    the autoencoder is one that was trained on from the model's own, so that its latents are near those which the model knows.
+    folder of the autoencoder; with `start_from`, a model folder, the run goes on from that model, autoencoder included.
     For the first `halved` share of the run, what captions mean is learned on pictures of half the side, four times as many a step: as much
     work, and counted as one. A run that is made longer while its share is above `halved` may go back to them. Source: Rombach et al. 2022, whose
     model learned at 256 px before 512.
@@ -121,10 +120,7 @@ class BaseTrainConfig(RunConfig):
         RunConfig.__post_init__(self)
         check_unet(self.unet)
         expect(
-            self.vae is not None or self.start_from is not None,
-            "vae",
-            self.vae,
-            "a run folder, or start_from in its place",
+            (self.vae is None) != (self.start_from is None), "vae", self.vae, "a run folder, or start_from in its place"
         )
         for name in ("scenes", "captions"):
             expect(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")

@@ -131,8 +131,13 @@ def test_an_autoencoder_is_judged_by_what_it_leaves_of_real_art(tmp_path, capsys
     ]
     assert [line.split()[0] for line in table[1:] if line[0] != " "] == ["trained", "two_things"]
     assert all(line.split()[-1] == "dB" for line in table[1:] if line[0] != " ")
+    found = next(line for line in table if "both found" in line).replace("dB", "").split()
+    pictures, real, through, between, ratio, psnr = found[-6:]
+    low, high = map(float, between.split("–"))
+    assert (pictures, float(real) > 0, low <= float(through) <= high) == ("2", True, True)
+    assert float(ratio) == pytest.approx(float(through) / float(real), abs=0.01)
+    assert 0 < float(psnr) < 60
     assert run([*asked, "--only", "trianed"]) == 2
     assert "did you mean trained?" in capsys.readouterr().err
-    # The package's gallery has drawings that this data lacks.
     assert run(["eval", "autoencoder", str(data), "--count", "1", "--only", "trained", "--quiet"]) == 2
-    assert "give the data that the gallery was made of" in capsys.readouterr().err
+    assert "the gallery was made of other data" in capsys.readouterr().err

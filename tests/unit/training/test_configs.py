@@ -66,11 +66,14 @@ def test_configs_are_for_the_art_that_is_built(name):
     assert given == (None if name in ("vae-64", "vae-256") else f"runs/vae-{name.split('-')[1]}")
 
 
-def test_the_next_run_goes_on_from_the_real_model_and_its_autoencoder():
-    autoencoder, config = read_config("further-vae-256", VAETrainConfig), read_config("third-256", BaseTrainConfig)
+def test_the_next_run_goes_on_from_the_real_model_and_its_decoder_beside_it():
+    decoder, config = read_config("decoder-256", VAETrainConfig), read_config("third-256", BaseTrainConfig)
     first, before = read_config("vae-256", VAETrainConfig), read_config("further-256", BaseTrainConfig)
-    assert autoencoder.start_from == config.start_from
-    assert (autoencoder.model, autoencoder.data) == (first.model, first.data)
+    assert decoder.start_from == config.start_from == "runs/bundled-256"
+    # The latents stay what they are, so neither has to wait for the other.
+    assert decoder.decoder_only
+    assert config.vae is None
+    assert (decoder.model, decoder.data) == (first.model, first.data)
     assert (config.unet, config.text, config.noise, config.data) == (
         before.unet,
         before.text,
@@ -80,6 +83,7 @@ def test_the_next_run_goes_on_from_the_real_model_and_its_autoencoder():
     # It is drawn at this size alone, so none of the run is at another.
     assert config.halved == 0
     assert config.mix.two > before.mix.two
+    assert decoder.workers + config.workers < 16
 
 
 @pytest.mark.parametrize("name", ["vae-256", "base-256"])

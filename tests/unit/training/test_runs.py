@@ -384,28 +384,6 @@ def test_run_goes_on_from_a_model_folder(tmp_path, toy_data):
     assert not (tmp_path / "further" / "scaling.json").exists()
 
 
-def test_run_goes_on_from_a_model_on_an_autoencoder_that_was_trained_on_from_its_own(tmp_path, toy_data):
-    vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
-    first = base_config(tmp_path, toy_data, tmp_path / "vae").rename(tmp_path / "first.toml")
-    base.train(first, tmp_path / "first", progress=lambda line: None)
-    model = export(first, tmp_path / "first", tmp_path / "model")
-    later = vae.train(
-        vae_config(tmp_path, toy_data, images="8", start_from=f'"{model}"'),
-        tmp_path / "later",
-        progress=lambda line: None,
-    ).parent
-    config = base_config(tmp_path, toy_data, later, images="6")
-    config.write_text(f'start_from = "{model}"\n' + config.read_text())
-    base.train(config, tmp_path / "further", progress=lambda line: None)
-    assert trained(tmp_path / "further")["inputs"]["autoencoder"] == weights_sha256(vae.load_vae(later))
-    assert weights_sha256(vae.load_vae(later)) != weights_sha256(vae.load_vae(model))
-    # Its latents are brought to unit variance as any fresh autoencoder's.
-    assert (tmp_path / "further" / "scaling.json").exists()
-    before, after = base.load_base(first, tmp_path / "first").model, base.load_base(config, tmp_path / "further").model
-    moved = [(a - b).abs().max().item() for a, b in zip(before.parameters(), after.parameters(), strict=True)]
-    assert 0 < max(moved) < 0.05
-
-
 def test_latents_scale_is_measured_once(tmp_path, toy_data, monkeypatch):
     vae.train(vae_config(tmp_path, toy_data, images="4"), tmp_path / "vae", progress=lambda line: None)
     config = base_config(tmp_path, toy_data, tmp_path / "vae", images="4")
