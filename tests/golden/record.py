@@ -23,6 +23,10 @@ EXTRA: dict[str, dict[str, Any]] = {
 }
 
 
+# Under this key stand values of other processors than the one that records; they are put there by hand, and stay.
+ELSEWHERE = "what other processors make of it"
+
+
 def values() -> dict[str, Any]:
     """Token ids, the first noise of a seed, and where each scheduler's trajectory ends with a made-up network."""
     tokenizer = Tokenizer.bundled_clip()
@@ -55,4 +59,5 @@ def trajectory_end(scheduler: Scheduler) -> list[float]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(values(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    kept = {ELSEWHERE: json.loads(FILE.read_text(encoding="utf-8"))[ELSEWHERE]}
+    FILE.write_text(json.dumps(values() | kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -31,12 +31,18 @@ def test_the_noise_of_a_seed_is_the_same_to_the_bit(now: dict[str, Any]) -> None
     assert now["noise of seed 42"] == GOLDEN["noise of seed 42"]
 
 
+ELSEWHERE = "what other processors make of it"
 KINDS = ("latents after 7 steps", "latents after 7 steps as in the web UI")
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in GOLDEN[kind]])
 def test_trajectories(now: dict[str, Any], kind: str, name: str) -> None:
-    assert now[kind][name] == pytest.approx(GOLDEN[kind][name], rel=1e-5, abs=1e-6)
+    # A Brownian path is read at levels that float32's log and exp make of sigmas; some processors make the neighbour of one.
+    known = [GOLDEN[kind][name], *GOLDEN[ELSEWHERE].get(kind, {}).get(name, [])]
+    assert any(now[kind][name] == pytest.approx(values, rel=1e-5, abs=1e-6) for values in known), (
+        now[kind][name],
+        known,
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

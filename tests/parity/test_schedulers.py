@@ -139,7 +139,9 @@ def has(name: str, option: str) -> bool:
 def compare(name: str, options: dict[str, Any], steps: int, eta: float = 0.0) -> None:
     # Its levels are differences of squares in float32, which from 4096 on are that much out.
     rounded = name == "EulerAncestralDiscreteScheduler" and options.get("rescale_betas_zero_snr")
-    tolerance = 1e-3 if rounded and steps <= 2 else TOLERANCE
+    # Its weights of four terms are sums that nearly cancel, in float32: on some processors they are 1.3e-4 out.
+    cancelling = name == "SASolverScheduler" and options.get("corrector_order", 0) > 3
+    tolerance = 1e-3 if rounded and steps <= 2 else 3 * TOLERANCE if cancelling else TOLERANCE
     scheduler, reference = pair(name, options)
     start = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     if name == "DPMSolverSDEScheduler":

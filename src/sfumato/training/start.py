@@ -31,7 +31,11 @@ def autoencoder_of(folder: Path | str) -> AutoencoderKL:
 
 
 def write_with(
-    folder: Path | str, out: Path | str, *, vae: AutoencoderKL | None = None, text_encoder: CLIPTextEncoder | None = None
+    folder: Path | str,
+    out: Path | str,
+    *,
+    vae: AutoencoderKL | None = None,
+    text_encoder: CLIPTextEncoder | None = None,
 ) -> None:
     """Write a model with another autoencoder or text encoder as a folder of its own, in the model's precision; the rest stays as it is.
 
