@@ -1,7 +1,7 @@
 """`sfumato eval`: how well a model draws what it is asked, in numbers, and the gallery that it is compared with."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,8 +13,6 @@ from sfumato.errors import BaselineError, OptionError, UnknownNameError
 from sfumato.files import check_writable, next_free_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sfumato.checkpoints.card import Card
     from sfumato.evaluation import Baseline, Evaluation, Gallery, Repertoire
     from sfumato.evaluation.autoencoded import HandedOn
@@ -189,7 +187,7 @@ def autoencoder(
     _print_handed_on(results)
 
 
-def _kinds(only: "Sequence[str] | None") -> "list[Kind]":
+def _kinds(only: Sequence[str] | None) -> "list[Kind]":
     """The kinds of prompts that were named, in the order of all of them; all if none was. Raises UnknownNameError."""
     from sfumato.evaluation import KINDS
 

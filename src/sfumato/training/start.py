@@ -12,6 +12,8 @@ from sfumato.errors import TrainingError
 from sfumato.models import AutoencoderKL, CLIPTextEncoder, UNet
 from sfumato.text import Tokenizer
 
+MODEL = "model"
+"""Where a run leaves the whole model of which it taught one part, in its folder."""
 # What a block adds to its input goes through these last: at zero, a new block changes nothing until it has learned something.
 _LAST_OF_LAYER = ("to_out.weight", "to_out.bias", "mlp_out.weight", "mlp_out.bias")
 # A part of the U-Net that adds nothing as it is made: one that the model does not have stays so.

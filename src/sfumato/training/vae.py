@@ -20,11 +20,10 @@ from sfumato.training.device import arithmetic, device_of
 from sfumato.training.loop import run_steps
 from sfumato.training.pool import Order, ScenePool
 from sfumato.training.run import RunFolder, plain_weights, restore, step_generator
-from sfumato.training.start import autoencoder_of, is_model, write_with
+from sfumato.training.start import MODEL, autoencoder_of, is_model, write_with
 from sfumato.training.storage import load_tensors, save_tensors, taking_in, weights_sha256
 
 FINISHED = "vae.pt"
-MODEL = "model"
 _PART = 8  # scenes composed at a time by one process
 _LOOKED_AT = 96  # pictures of a kind that are measured at a time
 

@@ -36,7 +36,7 @@ from sfumato.training.latents import encode
 from sfumato.training.loop import run_steps
 from sfumato.training.muon import Muon
 from sfumato.training.run import RunFolder, plain_weights, restore, shuffled, step_generator
-from sfumato.training.start import write_with
+from sfumato.training.start import MODEL, write_with
 from sfumato.training.storage import weights_sha256
 from sfumato.training.tokens import tokens_of
 
@@ -232,8 +232,8 @@ def train(
         )
         # What the grammar says around names is what was learned; a name that it did not know is still read as it was.
         learned = possible_words((), (), ())
-        _write(_averaged(student, average), config.start_from, folder.path / "model", learned)
-    return folder.path / "model"
+        _write(_averaged(student, average), config.start_from, folder.path / MODEL, learned)
+    return folder.path / MODEL
 
 
 def _write(text_encoder: CLIPTextEncoder, model: str, out: Path, words: Iterable[str]) -> None:

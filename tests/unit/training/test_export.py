@@ -13,6 +13,7 @@ from sfumato.text import Tokenizer
 from sfumato.training import base, vae
 from sfumato.training.data import read_dataset
 from sfumato.training.export import export, listed_names
+from sfumato.training.start import MODEL
 
 from .conftest import say_nothing
 
@@ -58,7 +59,7 @@ def test_a_model_whose_decoder_is_trained_alone_is_left_whole_with_it(finished, 
     alone = f'start_from = "{start}"\ndecoder_only = true\n' + (finished / "vae.toml").read_text()
     (tmp_path / "alone.toml").write_text(alone)
     run = vae.train(tmp_path / "alone.toml", tmp_path / "run", progress=say_nothing).parent
-    before, after = open_folder(start), open_folder(run / vae.MODEL)
+    before, after = open_folder(start), open_folder(run / MODEL)
     learned = vae.load_vae(run).state_dict()
     changed = {"unet": set[str](), "vae": set[str](), "text_encoder": set[str]()}
     for name, names in changed.items():
@@ -70,7 +71,7 @@ def test_a_model_whose_decoder_is_trained_alone_is_left_whole_with_it(finished, 
     assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed["vae"])
     assert all(torch.equal(weight, learned[name].half()) for name, weight in after.vae.state_dict().items())
     for file in (SETTINGS, VOCABULARY, WORDS):
-        assert (run / vae.MODEL / file).read_bytes() == (start / file).read_bytes()
+        assert (run / MODEL / file).read_bytes() == (start / file).read_bytes()
 
 
 def test_decoder_run_that_moved_the_encoder_is_refused(finished, tmp_path):
